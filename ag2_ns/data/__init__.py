@@ -1,0 +1,1 @@
+"""Scenes, masks, features and what feeds them to training."""

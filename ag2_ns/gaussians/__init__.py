@@ -1,0 +1,1 @@
+"""Anchors and children, growth and pruning, losses and the nerfstudio model."""

@@ -1,0 +1,1 @@
+"""The anchor graph, lifting weights, the instance tree and language."""

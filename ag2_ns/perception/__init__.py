@@ -1,0 +1,1 @@
+"""Segmenters and image-text encoders, imported only when asked for."""

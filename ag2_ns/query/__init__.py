@@ -1,0 +1,1 @@
+"""Click and text queries; every one returns a Selection."""
