@@ -1,0 +1,108 @@
+"""Gaussians to pictures: colours, features, depth and depth distortion in one pass of a rasteriser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.rasterizer.base import NEAR_PLANE, Rasterizer, View
+from ag2_ns.rasterizer.sh import sh_colours
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """What one view of the Gaussians looks like; nothing is composited over a background.
+
+    Add `(1 - alpha) * background` to `rgb` for a background colour.
+    """
+
+    rgb: Float[Tensor, "H W 3"]
+    """Premultiplied colour, linear in the training images' own space; 0 where nothing is drawn, may exceed 1."""
+    feature: Float[Tensor, "H W F"] | None
+    """Premultiplied feature map, None if no feature was given."""
+    depth: Float[Tensor, "H W 1"]
+    """Expected camera-space z = (sum w z) / alpha, scene units; 0 where alpha is 0."""
+    alpha: Float[Tensor, "H W 1"]
+    """Sum of rendering weights w, 0 … 1."""
+    distortion: Float[Tensor, "H W 1"] | None
+    """Depth distortion, half the sum over i, j of w_i w_j (z_i - z_j)^2, scene units squared; None unless asked for."""
+    means2d: Float[Tensor, "N 2"]
+    """Non-leaf screen-space centres in pixels, see `Raster.means2d`."""
+    radii: Int[Tensor, " N"]
+    """Screen-space radius in pixels, 0 for Gaussians that are not drawn."""
+
+
+def render(
+    gaussians: Gaussians,
+    view: View,
+    rasterizer: Rasterizer,
+    *,
+    sh_degree: int | None = None,
+    feature: Float[Tensor, "N F"] | None = None,
+    moments: bool = False,
+    absgrad: bool = False,
+) -> RenderOutput:
+    """Render Gaussians with the channels [rgb | feature | z | z^2] in one pass, differentiable in all of them.
+
+    With M1 = sum w z, M2 = sum w z^2 and alpha = sum w, the pairwise depth distortion (Barron et al. 2022, Mip-NeRF
+    360, section 4, with squared distances) is alpha * M2 - M1^2. It does not change when all z shift by a constant, so z is
+    taken relative to the median depth of the Gaussians in front of the camera: float32 would otherwise lose thin
+    surfaces far away. Divide by a squared length to make it independent of the scene's scale.
+
+    Args:
+        gaussians: activated Gaussians.
+        view: the camera, on the same device.
+        rasterizer: the backend.
+        sh_degree: highest spherical harmonic degree to use; all that is stored if None.
+        feature: extra channels per Gaussian.
+        moments: also render z^2 and return the distortion.
+        absgrad: also accumulate absolute screen-space gradients, see `Raster`.
+
+    Raises:
+        UserError: if `sh_degree` exceeds what is stored.
+    """
+    means = gaussians.means
+    world_to_camera = view.viewmat.to(means.dtype)
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    rgb = sh_colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
+    z = means @ rotation[2] + translation[2]
+    reference = _typical_depth(z.detach())
+    shifted = (z - reference)[:, None]
+    channels = [rgb] if feature is None else [rgb, feature]
+    channels.append(shifted)
+    if moments:
+        channels.append(shifted * shifted)
+
+    raster = rasterizer.rasterize(
+        means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        torch.cat(channels, dim=-1),
+        view,
+        absgrad=absgrad,
+    )
+    parts = raster.values.split([c.shape[1] for c in channels], dim=-1)
+    first_moment = parts[2 if feature is not None else 1]
+    drawn = raster.alpha > 0
+    depth = torch.where(drawn, reference + first_moment / torch.where(drawn, raster.alpha, 1.0), 0.0)
+    return RenderOutput(
+        rgb=parts[0],
+        feature=None if feature is None else parts[1],
+        depth=depth,
+        alpha=raster.alpha,
+        distortion=(raster.alpha * parts[-1] - first_moment * first_moment).clamp(min=0) if moments else None,
+        means2d=raster.means2d,
+        radii=raster.radii,
+    )
+
+
+def _typical_depth(z: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+    """Median depth of what lies in front of the camera, 0 if nothing does; no device synchronisation."""
+    if z.numel() == 0:
+        return z.new_zeros(())
+    return torch.where(z > NEAR_PLANE, z, torch.nan).nanmedian().nan_to_num(0.0)
