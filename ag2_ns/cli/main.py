@@ -1,0 +1,46 @@
+"""Entry point of the `ag2` command: one subcommand per job."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import tyro
+
+from ag2_ns import compat
+from ag2_ns.errors import UserError
+
+COMMANDS = {
+    "demo": "ag2_ns.cli.demo:Demo",
+    "example": "ag2_ns.cli.example:Example",
+}
+"""Subcommand to the dataclass that holds its options and has a `main`."""
+
+
+def _load(target: str) -> type:
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one subcommand; a `UserError` becomes one line and exit status 1."""
+    compat.apply()
+    args = sys.argv[1:] if args is None else args
+    # Only what is asked for is imported: `ag2 example` must not wait for torch's extensions.
+    wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
+    subcommands = {name: _load(COMMANDS[name]) for name in wanted}
+    job = tyro.extras.subcommand_cli_from_dict(
+        subcommands, prog="ag2", args=args, description="Anchor-graph Gaussian splatting, beside nerfstudio's commands."
+    )
+    try:
+        job.main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

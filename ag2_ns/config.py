@@ -1,0 +1,93 @@
+"""The methods that this package adds to nerfstudio. Imports stay light: every ns-* command loads this module."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from ag2_ns import compat
+from ag2_ns.data.datamanager import AG2DataManagerConfig
+from ag2_ns.data.dataparser import AG2DataParserConfig
+from ag2_ns.gaussians.model import AG2ModelConfig
+
+compat.apply()
+
+LEARNING_RATES = {
+    "offset": 2e-2,  # the model sets this one at every step
+    "sh_dc": 2.5e-3,
+    "sh_rest": 1.25e-4,
+    "log_scale": 5e-3,
+    "quat": 1e-3,
+    "opacity_logit": 0.05,
+    "anchor_feature": 0.05,
+}
+"""Adam learning rates by parameter group (AG2aussian's published values, except for offsets)."""
+
+
+def _optimizers(**overrides: float) -> dict:
+    groups = {
+        name: {"optimizer": AdamOptimizerConfig(lr=overrides.get(name, lr), eps=1e-15), "scheduler": None}
+        for name, lr in LEARNING_RATES.items()
+    }
+    groups["camera_opt"] = {
+        "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),
+        "scheduler": ExponentialDecaySchedulerConfig(lr_final=5e-7, max_steps=30000, warmup_steps=1000, lr_pre_warmup=0),
+    }
+    return groups
+
+
+def _trainer(method_name: str, steps: int, model: AG2ModelConfig, **overrides: float) -> TrainerConfig:
+    return TrainerConfig(
+        method_name=method_name,
+        max_num_iterations=steps,
+        steps_per_eval_image=500,
+        steps_per_eval_batch=0,
+        steps_per_eval_all_images=steps,
+        steps_per_save=2000,
+        mixed_precision=False,
+        pipeline=VanillaPipelineConfig(
+            datamanager=AG2DataManagerConfig(dataparser=AG2DataParserConfig(), cache_images_type="uint8"),
+            model=model,
+        ),
+        optimizers=_optimizers(**overrides),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+        vis="viewer",
+    )
+
+
+_model = AG2ModelConfig()
+
+_small = replace(
+    _model,
+    schedule_steps=1000,
+    max_initial_anchors=4000,
+    num_random=4000,
+    max_gaussians=30_000,
+    children_per_anchor=3,
+    sh_degree=1,
+    grow_from=150,
+    grow_until=600,
+    grow_every=50,
+    opacity_cover_from=200,
+    resolution_schedule=150,
+    sh_degree_interval=300,
+    opacity_reset_every=10_000,
+    remove_invisible_at=(620,),
+    invisible_below=1.0,
+)
+
+ag2aussian = MethodSpecification(
+    config=_trainer("ag2aussian", 10000, _model),
+    description="AG2aussian: anchor-graph Gaussians with instances to click, name and edit.",
+)
+
+ag2aussian_small = MethodSpecification(
+    config=_trainer("ag2aussian-small", 1000, _small),
+    description="AG2aussian with budgets for a laptop CPU.",
+)

@@ -1,0 +1,236 @@
+"""One dataparser for the folders people have: nerfstudio's transforms.json, COLMAP, and AG2aussian / LERF layouts."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser, ColmapDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from PIL import Image
+from torch import Tensor
+
+from ag2_ns.data.ply import read_points
+from ag2_ns.errors import UserError
+
+COLMAP_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
+"""Where COLMAP models are looked for, in this order."""
+
+
+@dataclass
+class AG2DataParserConfig(DataParserConfig):
+    """Reads transforms.json or a COLMAP model, whichever the folder holds."""
+
+    _target: type = field(default_factory=lambda: AG2DataParser)
+    data: Path = Path()
+    """Folder of the scene (or a transforms.json file)."""
+    downscale_factor: int | None = None
+    """Use images_2, images_4, …; unset picks the largest whose longer side is at most 1600 pixels."""
+    eval_mode: Literal["fraction", "filename", "interval", "all"] = "interval"
+    """How images are split into training and evaluation."""
+    train_split_fraction: float = 0.9
+    """Share of training images when eval_mode is fraction."""
+    eval_interval: int = 8
+    """Every how many images one is held out when eval_mode is interval."""
+    orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
+    """How the scene is turned upright."""
+    center_method: Literal["poses", "focus", "none"] = "poses"
+    """How the scene is centred."""
+    auto_scale_poses: bool = True
+    """Scale the scene so that all cameras lie within +/- 1."""
+    load_points: bool = True
+    """Start from the scene's point cloud where there is one."""
+
+
+def scene_layout(data: Path) -> tuple[Literal["transforms", "colmap"], Path]:
+    """Which kind of scene `data` is, and where its transforms.json or COLMAP model lies.
+
+    Raises:
+        UserError: there is no such folder, or nothing in it that can be read.
+    """
+    if not data.exists():
+        raise UserError(f"{data}: no such folder; name a scene with --data (or make one with `ag2 example {data}`)")
+    if data.is_file():
+        if data.suffix == ".json":
+            return "transforms", data
+        raise UserError(f"{data}: not a folder or a transforms.json; name the scene's folder with --data")
+    if (data / "transforms.json").is_file():
+        return "transforms", data / "transforms.json"
+    for name in COLMAP_FOLDERS:
+        folder = data / name
+        if any((folder / f"cameras.{end}").is_file() for end in ("bin", "txt")):
+            return "colmap", folder
+    raise UserError(
+        f"{data}: neither transforms.json nor a COLMAP model ({', '.join(COLMAP_FOLDERS)}) in it; "
+        "run ns-process-data on your images first"
+    )
+
+
+class _Transforms(Nerfstudio):
+    """nerfstudio's transforms.json reader, without prompts and without open3d."""
+
+    def __init__(self, config: NerfstudioDataParserConfig) -> None:
+        super().__init__(config)
+        self.prompted_user, self.create_pc = True, False
+
+    def _load_3D_points(self, ply_file_path: Path, transform_matrix: Tensor, scale_factor: float) -> dict[str, Tensor]:
+        return placed_points(ply_file_path, transform_matrix, scale_factor)
+
+
+def placed_points(path: Path, transform: Tensor, scale: float) -> dict[str, Tensor]:
+    """The points of a PLY file in the run's frame; nothing (and a line that says so) where it is absent or empty."""
+    if not path.is_file():
+        CONSOLE.print(f"[yellow]{path}: no such point cloud; starting from random points.")
+        return {}
+    xyz, rgb = read_points(path)
+    if len(xyz) == 0:
+        CONSOLE.print(f"[yellow]{path}: the point cloud is empty; starting from random points.")
+        return {}
+    points = torch.as_tensor(xyz, dtype=torch.float32)
+    points = (points @ transform[:3, :3].T + transform[:3, 3]) * scale
+    return {"points3D_xyz": points, "points3D_rgb": torch.as_tensor(rgb, dtype=torch.uint8)}
+
+
+class AG2DataParser(DataParser):
+    """Picks nerfstudio's reader for the layout it finds, and checks what it reads."""
+
+    config: AG2DataParserConfig
+
+    @property
+    def downscale_factor(self) -> int | None:
+        """Downscale factor in use; nerfstudio sets it to 1 to avoid opening images."""
+        return self.config.downscale_factor
+
+    @downscale_factor.setter
+    def downscale_factor(self, value: int | None) -> None:
+        self._skip_images = True
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
+        kind, place = scene_layout(self.config.data)
+        outputs = self._from_transforms(place, split) if kind == "transforms" else self._from_colmap(place, split)
+        if len(outputs.image_filenames) and not torch.isfinite(outputs.cameras.camera_to_worlds).all():
+            raise UserError(f"{place}: a camera pose is not finite; remove that frame")
+        if "points3D_xyz" in outputs.metadata:
+            finite = torch.isfinite(outputs.metadata["points3D_xyz"]).all(-1)
+            for key in [k for k in outputs.metadata if k.startswith("points3D_")]:
+                value = outputs.metadata[key]
+                if torch.is_tensor(value) and len(value) == len(finite):
+                    outputs.metadata[key] = value[finite]
+        return outputs
+
+    def _shared_options(self) -> dict[str, Any]:
+        c = self.config
+        names = (
+            "downscale_factor eval_mode train_split_fraction eval_interval "
+            "orientation_method center_method auto_scale_poses"
+        )
+        return {name: getattr(c, name) for name in names.split()}
+
+    def _from_transforms(self, path: Path, split: str) -> DataparserOutputs:
+        check_transforms(path)
+        config = NerfstudioDataParserConfig(
+            data=path if self.config.data.is_file() else self.config.data,
+            load_3D_points=self.config.load_points,
+            **self._shared_options(),
+        )
+        parser = _Transforms(config)
+        if getattr(self, "_skip_images", False) and config.downscale_factor is None:
+            parser.downscale_factor = 1
+        return parser._generate_dataparser_outputs(split)
+
+    def _from_colmap(self, folder: Path, split: str) -> DataparserOutputs:
+        data = self.config.data
+        images = data / "images"
+        if not images.is_dir() or not any(images.iterdir()):
+            raise UserError(f"{images}: no images there; a COLMAP scene needs its pictures in images/")
+        factor = self.config.downscale_factor
+        if factor is None:
+            factor = largest_factor_on_disk(data, next(p for p in sorted(images.rglob("*")) if p.is_file()))
+        elif factor > 1 and not (data / f"images_{factor}").is_dir():
+            raise UserError(
+                f"{data / f'images_{factor}'}: no such folder; make it (ns-process-data does) or choose another "
+                "--downscale-factor"
+            )
+        options = self._shared_options() | {"downscale_factor": factor, "downscale_rounding_mode": rounding(data, factor)}
+        config = ColmapDataParserConfig(
+            data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
+        )
+        try:
+            return ColmapDataParser(config)._generate_dataparser_outputs(split)
+        except ValueError as error:
+            if "points3D" not in str(error):
+                raise
+            CONSOLE.print(f"[yellow]{folder}: no points3D file; starting from random points.")
+            config.load_3D_points = False
+            return ColmapDataParser(config)._generate_dataparser_outputs(split)
+
+
+def largest_factor_on_disk(data: Path, example: Path, limit: int = 1600) -> int:
+    """The smallest power of two whose images_k folder exists and whose pictures have at most `limit` pixels a side.
+
+    Where no such folder exists the full size is used: nothing is resized behind the user's back.
+    """
+    try:
+        with Image.open(example) as image:
+            longest = max(image.size)
+    except OSError as error:
+        raise UserError(f"{example}: not a readable image; replace or remove it") from error
+    factor = 1
+    while longest / factor > limit and (data / f"images_{factor * 2}").is_dir():
+        factor *= 2
+    return factor
+
+
+def rounding(data: Path, factor: int) -> Literal["floor", "round", "ceil"]:
+    """How the pictures in images_`factor` were rounded to whole pixels; datasets differ."""
+    if factor == 1:
+        return "floor"
+    for small in sorted(p for p in (data / f"images_{factor}").rglob("*") if p.is_file()):
+        full = next((data / "images").rglob(f"{small.stem}.*"), None)
+        if full is None:
+            continue
+        with Image.open(small) as a, Image.open(full) as b:
+            sizes = [(n, m / factor) for n, m in zip(a.size, b.size)]
+        for mode, rounded in (("floor", math.floor), ("round", round), ("ceil", math.ceil)):
+            if all(n == rounded(m) for n, m in sizes):
+                return mode
+    return "floor"
+
+
+def check_transforms(path: Path) -> None:
+    """Refuse a transforms.json that would fail later with less to say.
+
+    Raises:
+        UserError: it is not JSON, holds fewer than two frames, a pose that is not a finite 4x4 matrix, or names
+            pictures that do not exist.
+    """
+    try:
+        meta = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); write it again with ns-process-data") from error
+    frames = meta.get("frames") if isinstance(meta, dict) else None
+    if not frames:
+        raise UserError(f"{path}: no frames in it; write it again with ns-process-data")
+    if len(frames) < 2:
+        raise UserError(f"{path}: only one view; reconstruction needs at least two")
+    for frame in frames:
+        name = frame.get("file_path", "a frame without file_path")
+        try:
+            pose = np.asarray(frame["transform_matrix"], dtype=float)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{path}: {name} has no readable transform_matrix; remove that frame") from error
+        if pose.shape not in ((4, 4), (3, 4)) or not np.isfinite(pose).all():
+            raise UserError(f"{path}: the pose of {name} is not a finite 4x4 matrix; remove that frame")
+    images = [path.parent / frame["file_path"] for frame in frames]
+    missing = [p for p in images if not p.is_file()]
+    if len(missing) == len(images):
+        raise UserError(f"{missing[0]}: no such image, nor any other that {path.name} names; restore the images folder")
+    if missing:
+        raise UserError(f"{missing[0]}: no such image ({len(missing)} missing); restore it or remove its frame")

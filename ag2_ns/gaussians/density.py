@@ -1,0 +1,143 @@
+"""When anchors are added and dropped during training: the stateful half of `growth`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ag2_ns.gaussians.anchors import Anchors, Children
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.gaussians.growth import GrowthRule, PruneRule, growth_signal, prunable_anchors
+from ag2_ns.gaussians.growth import grow as grow_anchors
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+
+class AnchorOwner(Protocol):
+    """The part of the model that density control reads and rewrites."""
+
+    def anchors(self) -> Anchors: ...  # noqa: D102
+    def children(self) -> Children: ...  # noqa: D102
+    def gaussians(self) -> Gaussians: ...  # noqa: D102
+
+    def restructure(
+        self,
+        keep_anchor: Bool[Tensor, " A"],
+        keep_child: Bool[Tensor, " N"],
+        new_anchors: Anchors | None,
+        new_children: Children | None,
+        optimizers: dict[str, Optimizer],
+    ) -> None:
+        """Drop and append anchors and children, moving optimizer state along."""
+        ...
+
+
+@dataclass
+class ScreenStatistics:
+    """What training views reported about every child since the last refinement."""
+
+    gradient: Float[Tensor, " N"]
+    seen: Int[Tensor, " N"]
+    radius: Float[Tensor, " N"]
+
+    @staticmethod
+    def zeros(count: int, device: torch.device) -> ScreenStatistics:
+        """No reports yet for `count` children."""
+        return ScreenStatistics(
+            torch.zeros(count, device=device),
+            torch.zeros(count, dtype=torch.long, device=device),
+            torch.zeros(count, device=device),
+        )
+
+    def add(self, gradient: Float[Tensor, "N 2"], radii: Int[Tensor, " N"], width: int, height: int) -> None:
+        """Record one view.
+
+        Args:
+            gradient: of the loss with respect to the 2D centres, per pixel.
+            radii: screen radius, pixels; 0 where not drawn.
+            width: of the view, pixels.
+            height: of the view, pixels.
+        """
+        visible = radii > 0
+        norm = (gradient * gradient.new_tensor((width / 2, height / 2))).norm(dim=-1)
+        self.gradient += torch.where(visible, norm, torch.zeros_like(norm))
+        self.seen += visible
+        self.radius = torch.maximum(self.radius, radii.to(self.radius))
+
+
+def refine(
+    owner: AnchorOwner,
+    statistics: ScreenStatistics,
+    optimizers: dict[str, Optimizer],
+    *,
+    extent: float,
+    voxel: float,
+    growth: GrowthRule,
+    prune: PruneRule,
+    grow: bool,
+    use_screen_size: bool,
+    max_gaussians: int,
+    generator: torch.Generator | None = None,
+) -> ScreenStatistics:
+    """One growth and pruning step; returns fresh statistics for the new children.
+
+    Args:
+        owner: the model.
+        statistics: reports since the last step.
+        optimizers: by parameter group name.
+        extent: scene extent.
+        voxel: finest growth cell, scene units.
+        growth: constants of growth.
+        prune: constants of pruning.
+        grow: whether anchors may be added.
+        use_screen_size: whether children may be too large on screen.
+        max_gaussians: growth stops at this many children.
+        generator: source of randomness on the model's device.
+    """
+    gaussians, anchors, children = owner.gaussians().detach(), owner.anchors(), owner.children()
+    radius = anchors.radius[children.anchor]
+    new_anchors = new_children = None
+    if grow:
+        signal = growth_signal(
+            statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
+        )
+        budget = max(0, (max_gaussians - len(gaussians)) // growth.children)
+        new_anchors, new_children = grow_anchors(
+            gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator
+        )
+    drop = prunable_anchors(
+        gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
+    )
+    if drop.all():
+        # Dropping everything would end the run; faded scenes recover within a few steps after an opacity reset.
+        drop = torch.zeros_like(drop)
+    owner.restructure(~drop, ~drop[children.anchor], new_anchors, new_children, optimizers)
+    return ScreenStatistics.zeros(len(owner.children()), gaussians.device)
+
+
+def drop_children(owner: AnchorOwner, keep: Bool[Tensor, " N"], optimizers: dict[str, Optimizer]) -> None:
+    """Drop children and the anchors that this leaves empty."""
+    if not keep.any():
+        return
+    children = owner.children()
+    filled = torch.bincount(children.anchor[keep], minlength=len(owner.anchors())) > 0
+    owner.restructure(filled, keep, None, None, optimizers)
+
+
+def visibility(gaussians: Gaussians, views: list[View], rasterizer: Rasterizer) -> Float[Tensor, " N"]:
+    """Sum over views and pixels of each Gaussian's rendering weight, in pixels.
+
+    The published implementation accumulates |d sum(alpha) / d opacity|, which vanishes for a Gaussian in front of
+    another opaque one although it is what the camera sees; the rendering weight T * alpha has no such blind spot.
+    """
+    total = torch.zeros(len(gaussians), device=gaussians.device)
+    for view in views:
+        ones = torch.ones(view.height, view.width, 1, device=gaussians.device)
+        total += rasterizer.lift(
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, ones, view
+        ).squeeze(-1)
+    return total
