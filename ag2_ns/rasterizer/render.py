@@ -49,8 +49,8 @@ def render(
     """Render Gaussians with the channels [rgb | feature | z | z^2] in one pass, differentiable in all of them.
 
     With M1 = sum w z, M2 = sum w z^2 and alpha = sum w, the pairwise depth distortion (Barron et al. 2022, Mip-NeRF
-    360, section 4, with squared distances) is alpha * M2 - M1^2. It does not change when all z shift by a constant, so z is
-    taken relative to the median depth of the Gaussians in front of the camera: float32 would otherwise lose thin
+    360, section 4, with squared distances) is alpha * M2 - M1^2. It does not change when all z shift by a constant, so
+    z is taken relative to the median depth of the Gaussians in front of the camera: float32 would otherwise lose thin
     surfaces far away. Divide by a squared length to make it independent of the scene's scale.
 
     Args:
