@@ -20,8 +20,8 @@ from ag2_ns.rasterizer.base import Rasterizer, View
 class AnchorOwner(Protocol):
     """The part of the model that density control reads and rewrites."""
 
-    def anchors(self) -> Anchors: ...  # noqa: D102
-    def children(self) -> Children: ...  # noqa: D102
+    def anchor_state(self) -> Anchors: ...  # noqa: D102
+    def child_state(self) -> Children: ...  # noqa: D102
     def gaussians(self) -> Gaussians: ...  # noqa: D102
 
     def restructure(
@@ -98,7 +98,7 @@ def refine(
         max_gaussians: growth stops at this many children.
         generator: source of randomness on the model's device.
     """
-    gaussians, anchors, children = owner.gaussians().detach(), owner.anchors(), owner.children()
+    gaussians, anchors, children = owner.gaussians().detach(), owner.anchor_state(), owner.child_state()
     radius = anchors.radius[children.anchor]
     new_anchors = new_children = None
     if grow:
@@ -116,15 +116,15 @@ def refine(
         # Dropping everything would end the run; faded scenes recover within a few steps after an opacity reset.
         drop = torch.zeros_like(drop)
     owner.restructure(~drop, ~drop[children.anchor], new_anchors, new_children, optimizers)
-    return ScreenStatistics.zeros(len(owner.children()), gaussians.device)
+    return ScreenStatistics.zeros(len(owner.child_state()), gaussians.device)
 
 
 def drop_children(owner: AnchorOwner, keep: Bool[Tensor, " N"], optimizers: dict[str, Optimizer]) -> None:
     """Drop children and the anchors that this leaves empty."""
     if not keep.any():
         return
-    children = owner.children()
-    filled = torch.bincount(children.anchor[keep], minlength=len(owner.anchors())) > 0
+    children = owner.child_state()
+    filled = torch.bincount(children.anchor[keep], minlength=len(owner.anchor_state())) > 0
     owner.restructure(filled, keep, None, None, optimizers)
 
 

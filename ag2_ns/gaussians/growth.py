@@ -180,7 +180,7 @@ def grow(
     else:
         feature = anchors.feature[:0]
     new = Anchors(new_xyz, new_radius, feature)
-    new_sh = new_sh.reshape(len(new_xyz), -1, 3)
+    new_sh = new_sh.reshape(len(new_xyz), *gaussians.sh.shape[1:])
     children = children_around(
         new,
         new_sh[:, 0],

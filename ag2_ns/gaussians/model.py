@@ -205,17 +205,17 @@ class AG2Model(SplatfactoModel):
 
     # Structure.
 
-    def anchors(self) -> Anchors:
+    def anchor_state(self) -> Anchors:
         """The anchors, with the instance feature as a trainable parameter."""
         return Anchors(self.anchor_xyz, self.anchor_radius, self.anchor_params["feature"])
 
-    def children(self) -> Children:
+    def child_state(self) -> Children:
         """The children in trainable form."""
         return Children(self.child_anchor, **{k: self.child_params[k] for k in CHILD_TENSORS})
 
     def gaussians(self) -> Gaussians:
         """The decoded children."""
-        return decode(self.anchors(), self.children())
+        return decode(self.anchor_state(), self.child_state())
 
     def anchor_features(self) -> Tensor:
         """L2-normalised instance features, A x F."""
@@ -238,7 +238,7 @@ class AG2Model(SplatfactoModel):
             new_children: their children; indices count on from all A old anchors.
             optimizers: by parameter group name.
         """
-        old_anchors, old_children = self.anchors(), self.children()
+        old_anchors, old_children = self.anchor_state(), self.child_state()
         kept_anchor, kept_child = keep_anchor.nonzero().squeeze(-1), keep_child.nonzero().squeeze(-1)
         if new_anchors is None or new_children is None:
             none = kept_anchor[:0]
