@@ -1,1 +1,1 @@
-"""Segmenters and image-text encoders, imported only when asked for."""
+"""Segmenters (image to masks) and encoders (masks and text to vectors); heavy libraries are imported when used."""

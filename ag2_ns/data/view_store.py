@@ -1,0 +1,259 @@
+"""What the mask store and the feature store share: a folder of one file per view beside the scene.
+
+Layout, for images downscaled by k: `DATA/ag2/xk/masks/` and `DATA/ag2/xk/features/`, each with a `manifest.json`
+(what made it, with which settings) and one `.npz` per view, named by the image's path. Every view file also carries
+the image size, a hash of the served image and the fingerprint of the settings, so a view is valid or refused on its
+own, and a run killed at any moment leaves only whole files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ag2_ns.data.atomic import write_atomic
+from ag2_ns.errors import UserError
+
+FORMAT = 1
+"""Version of the files below; a store of another version is refused."""
+
+Store = TypeVar("Store", bound="ViewStore")
+
+
+def image_hash(image: np.ndarray | Tensor) -> str:
+    """A hash of an image's size and pixels (uint8, H x W x C), as 32 hexadecimal digits.
+
+    Compute it on exactly the image that training serves: after undistortion and downscaling.
+    """
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().numpy()
+    if image.dtype != np.uint8:
+        raise TypeError(f"image_hash needs a uint8 image, got {image.dtype}")
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image))
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """A fingerprint of a (large) file: its size and 64 KiB samples, the first and last MiB among them."""
+    size = path.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=8)
+    with open(path, "rb") as file:
+        for start in sorted({0, max(size - (1 << 20), 0)}):
+            file.seek(start)
+            digest.update(file.read(1 << 20))
+        for k in range(1, 16):
+            file.seek(size * k // 16)
+            digest.update(file.read(1 << 16))
+    return digest.hexdigest()
+
+
+def data_folder(data: Path) -> Path:
+    """The scene's folder, where `data` is that folder or a file in it (transforms.json)."""
+    data = Path(data)
+    return data.parent if data.suffix == ".json" or data.is_file() else data
+
+
+def view_key(image: Path | str, data: Path | str) -> str:
+    """The name under which a view is stored: the image's path within the scene, without suffix.
+
+    A leading `images` or `images_4` folder is dropped, other subfolders are kept (names may repeat in them). An image
+    outside the scene's folder gets a hash of its folder as prefix.
+    """
+    path, folder = Path(os.path.abspath(image)), Path(os.path.abspath(data_folder(Path(data))))
+    if path.is_relative_to(folder):
+        parts = list(path.relative_to(folder).with_suffix("").parts)
+    else:
+        prefix = hashlib.blake2b(str(path.parent).encode(), digest_size=4).hexdigest()
+        parts = [f"outside-{prefix}", path.stem]
+    if len(parts) > 1 and re.fullmatch(r"images(_\d+)?", parts[0]):
+        parts = parts[1:]
+    return "/".join(parts)
+
+
+def scale_folder(root: Path, downscale: float = 1) -> Path:
+    """The subfolder for images downscaled by `downscale`: masks of other sizes live in other folders."""
+    return Path(root) / f"x{downscale:g}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made a store."""
+
+    maker: str
+    """Name of the segmenter or encoder, as registered."""
+    settings: dict
+    """Everything that changes the result (JSON); views made with other settings are stale."""
+    options: dict = field(default_factory=dict)
+    """Keyword arguments that build the maker again, for instance paths of checkpoints; not part of the fingerprint."""
+    format: int = FORMAT
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the maker, its settings and the file format."""
+        text = json.dumps([self.format, self.maker, self.settings], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class ViewStore:
+    """A folder of one compressed file per view, described by a manifest. Subclasses encode the content."""
+
+    kind: ClassVar[str]
+    """Name of the subfolder."""
+
+    def __init__(self, folder: Path, manifest: Manifest, data: Path | None = None):
+        self.folder = Path(folder)
+        self.manifest = manifest
+        self.data = data
+
+    # ---------------------------------------------------------------------------------------------- opening
+
+    @classmethod
+    def exists(cls, data: Path, downscale: float = 1, root: Path | None = None) -> bool:
+        """Whether the scene has a store of this kind and downscale factor."""
+        return (cls.locate(data, downscale, root) / "manifest.json").is_file()
+
+    @classmethod
+    def locate(cls, data: Path, downscale: float = 1, root: Path | None = None) -> Path:
+        """The store's folder: `DATA/ag2/xDOWNSCALE/KIND`, or the same under another `root` than `DATA/ag2`."""
+        return scale_folder(data_folder(data) / "ag2" if root is None else Path(root), downscale) / cls.kind
+
+    @classmethod
+    def open(cls: type[Store], data: Path, downscale: float = 1, root: Path | None = None) -> Store:
+        """Open the store beside the scene at `data` (a folder or its transforms.json).
+
+        Raises:
+            UserError: there is none, or its manifest is damaged or of another version.
+        """
+        folder = cls.locate(data, downscale, root)
+        path = folder / "manifest.json"
+        try:
+            content = json.loads(path.read_text())
+            manifest = Manifest(content["maker"], content["settings"], content.get("options", {}), content["format"])
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder}: no {cls.kind} for this scene; make them with: {_command(data, downscale)}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: damaged ({error}); make it again with: {_command(data, downscale)} --overwrite"
+            ) from None
+        if manifest.format != FORMAT:
+            raise UserError(
+                f"{path}: written by another version (format {manifest.format}, this one reads {FORMAT}); "
+                f"make it again with: {_command(data, downscale)} --overwrite"
+            )
+        return cls(folder, manifest, Path(data))
+
+    @classmethod
+    def create(
+        cls: type[Store],
+        data: Path,
+        manifest: Manifest,
+        downscale: float = 1,
+        root: Path | None = None,
+        overwrite: bool = False,
+    ) -> Store:
+        """Open the store for writing, and write its manifest if it is new.
+
+        Raises:
+            UserError: a store made with other settings is there and `overwrite` is not given.
+        """
+        if cls.exists(data, downscale, root):
+            try:
+                old = cls.open(data, downscale, root)
+            except UserError:
+                if not overwrite:
+                    raise
+                old = None
+            if old is not None and old.manifest.fingerprint != manifest.fingerprint and not overwrite:
+                raise UserError(
+                    f"{old.folder}: made by {_describe(old.manifest)}, not {_describe(manifest, old.manifest)}; add "
+                    "--overwrite to replace it, or give the settings it was made with"
+                )
+            if old is not None and old.manifest == manifest:
+                return old
+        store = cls(cls.locate(data, downscale, root), manifest, Path(data))
+        content = {
+            "format": manifest.format,
+            "kind": cls.kind,
+            "maker": manifest.maker,
+            "settings": manifest.settings,
+            "options": manifest.options,
+        }
+        write_atomic(store.folder / "manifest.json", (json.dumps(content, indent=2) + "\n").encode())
+        return store
+
+    # ---------------------------------------------------------------------------------------------- views
+
+    def path(self, stem: str) -> Path:
+        """The file of one view."""
+        return self.folder / f"{stem}.npz"
+
+    def stems(self) -> list[str]:
+        """The views stored, sorted; stale ones included."""
+        found = (p for p in self.folder.rglob("*.npz") if not p.name.startswith(".tmp-"))
+        return sorted(p.relative_to(self.folder).with_suffix("").as_posix() for p in found)
+
+    def _write(self, stem: str, arrays: dict[str, np.ndarray], meta: dict) -> None:
+        """Write one view atomically; `meta` gets the fingerprint of the settings."""
+        meta = {**meta, "made_with": self.manifest.fingerprint}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+        write_atomic(self.path(stem), buffer.getvalue())
+
+    def _load(self, stem: str, names: tuple[str, ...] = ()) -> tuple[dict, dict[str, np.ndarray]]:
+        """The meta data and the named arrays of one view.
+
+        Raises:
+            UserError: the file is missing, damaged or was made with other settings.
+        """
+        path = self.path(stem)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta = json.loads(file["meta"].tobytes())
+                arrays = {name: file[name] for name in names}
+            made_with = meta["made_with"]
+        except FileNotFoundError:
+            raise UserError(f"{path}: this view has no {self.kind}; complete them with: {self.command}") from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            raise UserError(f"{path}: damaged ({error}); make it again with: {self.command}") from None
+        if made_with != self.manifest.fingerprint:
+            raise UserError(f"{path}: made with other settings than the store's; renew it with: {self.command}")
+        return meta, arrays
+
+    @property
+    def command(self) -> str:
+        """The command that completes or renews this store."""
+        downscale = self.folder.parent.name.removeprefix("x")
+        return _command(self.data if self.data is not None else "DATA", float(downscale or 1))
+
+
+def _command(data: Path | str, downscale: float) -> str:
+    """The `ag2 prepare` line for a scene."""
+    return f"ag2 prepare {data}" + ("" if downscale == 1 else f" --downscale-factor {downscale:g}")
+
+
+def _describe(manifest: Manifest, other: Manifest | None = None) -> str:
+    """The maker, and its settings: all of them, or those that differ from `other`'s."""
+    settings = manifest.settings
+    if other is not None and other.maker == manifest.maker:
+        settings = {k: v for k, v in settings.items() if k not in other.settings or other.settings[k] != v}
+    shown = ", ".join(f"{k}={v}" for k, v in list(settings.items())[:8])
+    return f"{manifest.maker} ({shown})" if shown else manifest.maker
+
+
+def as_half(features: Tensor) -> np.ndarray:
+    """Features as a contiguous half-precision array on the CPU."""
+    return features.detach().to("cpu", torch.float16).contiguous().numpy()

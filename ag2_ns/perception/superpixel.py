@@ -1,0 +1,185 @@
+"""The segmenter that needs no weights: regions that persist while an image is merged.
+
+Watershed basins of a boundary map are merged three times with different weights (`ag2_ns.perception.regions`). A node
+of these trees is a good mask when a strong contour surrounds it, when the other trees made nearly the same region
+(consensus), and when it is not tiny; near duplicates are dropped. Parts and the wholes they belong to both stay, so
+masks overlap by nesting.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray as Array
+from skimage.segmentation import watershed
+
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.errors import UserError
+from ag2_ns.perception.boundaries import boundary_map, image_channels
+from ag2_ns.perception.regions import (
+    MergeWeights,
+    Regions,
+    measure_regions,
+    merge_regions,
+    node_members,
+    roots,
+)
+from ag2_ns.perception.segmenter import register_segmenter
+
+PRESETS = {
+    "coarse": {"max_masks": 32, "min_share": 0.004},
+    "default": {"max_masks": 64, "min_share": 0.0015},
+    "detail": {"max_masks": 128, "min_share": 0.0006},
+}
+"""Number of masks and smallest mask (share of the image), by preset."""
+
+TREES = (
+    MergeWeights(),
+    MergeWeights(mean=0.5),
+    MergeWeights(mean=0.5, size_power=0.5),
+)
+"""Three ways to merge: by boundary, by boundary and colour, and the same with small regions much earlier."""
+
+BASINS = 1500
+"""Basins are merged down to this number once; the three trees start from there."""
+
+MAX_SHARE = 0.75
+"""Larger regions are the image, not a thing."""
+
+DUPLICATE_IOU = 0.8
+"""Of two regions that overlap more, the lower score goes."""
+
+AREA_POWER = 0.25
+"""The rank of a region grows with its area to this power."""
+
+CONTOUR_SOFTNESS = 2.0
+"""Boundary strength at which a contour counts 63 %."""
+
+
+@register_segmenter("superpixel")
+class SuperpixelSegmenter:
+    """Weight-free masks; see the module.
+
+    Args:
+        preset: coarse, default or detail: fewer and larger, or more and smaller masks.
+        max_side: larger images are segmented at this longest side (pixels) and the masks enlarged.
+    """
+
+    def __init__(self, preset: str = "default", max_side: int = 640):
+        if preset not in PRESETS:
+            raise UserError(f"superpixel has no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
+        self.max_masks, self.min_share = PRESETS[preset]["max_masks"], PRESETS[preset]["min_share"]
+        self.max_side = max_side
+        self.settings = {"version": 1, "preset": preset, "max_side": max_side}
+        self.options = {"preset": preset, "max_side": max_side}
+
+    def segment(self, image: np.ndarray, image_name: str = "") -> MaskSet:
+        """Masks of a uint8 image [H, W, 3], best first; deterministic."""
+        height, width = image.shape[:2]
+        scale = min(1.0, self.max_side / max(height, width))
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        label, members, score = region_masks(small, self.min_share, self.max_masks)
+        if scale < 1:
+            label = cv2.resize(label.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return label_masks(label, members, score)
+
+
+def region_masks(
+    image: np.ndarray, min_share: float, max_masks: int
+) -> tuple[np.ndarray, Bool[Array, "M R"], Float[Array, " M"]]:
+    """Segment one image.
+
+    Args:
+        image: uint8 [H, W, 3].
+        min_share: smallest mask, as a share of the image.
+        max_masks: at most that many.
+
+    Returns:
+        Labels [H, W] of R regions, which regions every mask holds (best mask first), and scores in 0..1.
+    """
+    channels = image_channels(image)
+    boundary = boundary_map(channels)
+    label = watershed(cv2.GaussianBlur(boundary, (0, 0), 1.0)) - 1
+    regions = measure_regions(label, channels, boundary)
+    if len(regions.area) > BASINS:
+        group = roots(merge_regions(regions, TREES[0], BASINS), len(regions.area))
+        label, regions = group[label], regions.merged(group)
+    members, tree = _candidates(regions, min_share)
+    if not len(members):
+        return label, members, np.zeros(0)
+    area, iou = _overlaps(members, regions.area)
+    consensus = _consensus(iou, tree)
+    contour = _contour(members, regions)
+    rank = contour * consensus * area**AREA_POWER
+    keep = _suppress(iou, rank, max_masks)
+    score = (1 - np.exp(-contour / CONTOUR_SOFTNESS)) * consensus
+    return label, members[keep], score[keep]
+
+
+def label_masks(label: np.ndarray, members: Bool[Array, "M R"], score: Float[Array, " M"]) -> MaskSet:
+    """Masks as unions of labelled regions, as (pixel, mask) pairs."""
+    flat = label.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    area = np.bincount(flat, minlength=members.shape[1])
+    start = np.cumsum(area) - area
+    pixels, counts = [np.zeros(0, np.int64)], []
+    for row in members:
+        inside = [order[start[r] : start[r] + area[r]] for r in np.flatnonzero(row)]
+        pixels.append(np.sort(np.concatenate(inside)))
+        counts.append(len(pixels[-1]))
+    mask = np.repeat(np.arange(len(members)), counts)
+    return MaskSet(
+        *label.shape, torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(mask),
+        torch.from_numpy(np.asarray(score, np.float32)),
+    )  # fmt: skip
+
+
+def _candidates(regions: Regions, min_share: float) -> tuple[Array, Array]:
+    """Nodes of all trees that have the size of a mask: the regions they hold, and their tree."""
+    count, image_area = len(regions.area), regions.area.sum()
+    members, tree = [], []
+    for index, weights in enumerate(TREES):
+        nodes = node_members(merge_regions(regions, weights), count)
+        area = nodes @ regions.area
+        nodes = nodes[(area >= min_share * image_area) & (area <= MAX_SHARE * image_area)]
+        members.append(nodes)
+        tree.append(np.full(len(nodes), index))
+    return np.concatenate(members), np.concatenate(tree)
+
+
+def _overlaps(members: Array, region_area: Array) -> tuple[Array, Array]:
+    """Area of every candidate, and IoU of every pair: one matrix product over regions."""
+    rows = torch.from_numpy(members.astype(np.float32))
+    inter = ((rows * torch.from_numpy(region_area).float()) @ rows.T).numpy()
+    area = inter.diagonal().astype(np.float64)
+    return area, inter / (area[:, None] + area[None] - inter)
+
+
+def _consensus(iou: Array, tree: Array) -> Array:
+    """How well the other trees agree with each candidate: mean over them of the best IoU."""
+    best = np.stack([iou[:, tree == t].max(1, initial=0.0) for t in range(len(TREES))])
+    best[tree, np.arange(len(tree))] = 0
+    return best.sum(0) / (len(TREES) - 1)
+
+
+def _contour(members: Array, regions: Regions) -> Array:
+    """Mean boundary strength along each candidate's outline, the image's frame excepted."""
+    crossing = torch.from_numpy((members[:, regions.border[:, 0]] != members[:, regions.border[:, 1]]).astype(np.float32))
+    sums = (crossing @ torch.from_numpy(np.stack([regions.length, regions.strength], 1)).float()).numpy()
+    return sums[:, 1] / np.maximum(sums[:, 0], 1)
+
+
+def _suppress(iou: Array, rank: Array, limit: int) -> Array:
+    """Indices of candidates in order of rank, near duplicates of better ones dropped."""
+    keep: list[int] = []
+    dropped = np.zeros(len(rank), bool)
+    for index in np.argsort(-rank, kind="stable"):
+        if len(keep) == limit:
+            break
+        if not dropped[index]:
+            keep.append(int(index))
+            dropped |= iou[index] > DUPLICATE_IOU
+    return np.array(keep, np.int64)

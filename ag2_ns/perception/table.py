@@ -1,0 +1,127 @@
+"""Vectors that somebody else computed: per-mask features from files, text embeddings from a JSON table.
+
+The files are AG2aussian's `clip_features/<image>.pt` (half M x D, row i for mask i) and OpenGaussian's
+`text_features.json` (text to D numbers).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ag2_ns.data.foreign import read_clip_features
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.errors import UserError
+from ag2_ns.perception.encoder import register_encoder
+
+
+@register_encoder("table")
+class TableEncoder:
+    """Looks vectors up.
+
+    Args:
+        features: folder with one `.pt` per image, or None when only texts are asked for.
+        texts: JSON file text to vector, or None when only images are encoded.
+    """
+
+    def __init__(self, features: Path | str | None = None, texts: Path | str | None = None):
+        self.features = None if features is None else Path(features)
+        self.texts = None if texts is None else Path(texts)
+        if self.features is None and self.texts is None:
+            raise UserError("the table encoder needs a folder of features (--clip-features-dir) or a text table")
+        if self.features is not None and not self.features.is_dir():
+            raise UserError(f"{self.features}: no such folder of features; give one with --clip-features-dir")
+        self.settings = {"features": None if self.features is None else self.features.name, "dim": self.dim}
+        self.options = {
+            "features": None if features is None else str(features),
+            "texts": None if texts is None else str(texts),
+        }
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of the vectors, from the text table or else from the first feature file."""
+        if self.texts is not None:
+            return self._table[1].shape[1]
+        files = sorted(self.features.rglob("*.pt"))
+        if not files:
+            raise UserError(f"{self.features}: holds no .pt files; put one per image there or use another --encoder")
+        return read_clip_features(files[0]).shape[1]
+
+    def encode_image(self, image: np.ndarray, masks: MaskSet, image_name: str) -> Float[Tensor, "M D"]:
+        """The features stored for an image's masks, normalised.
+
+        Raises:
+            UserError: no or an unreadable file, or another number of rows than masks.
+        """
+        if self.features is None:
+            raise UserError("the table encoder was made for texts only; give the features' folder")
+        path = self.features / f"{image_name}.pt"
+        rows = read_clip_features(path).float()
+        if rows.shape[0] != len(masks):
+            raise UserError(
+                f"{path}: {rows.shape[0]} rows of features for {len(masks)} masks; they must come from the same run "
+                "(the pair masks_sparse + clip_features)"
+            )
+        if len(rows) and rows.shape[1] != self.dim:
+            raise UserError(f"{path}: vectors of length {rows.shape[1]}, elsewhere {self.dim}; export them anew")
+        return normalize(rows.reshape(-1, self.dim), dim=1)
+
+    def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
+        """The vectors stored for these texts (upper and lower case alike).
+
+        Raises:
+            UserError: a text is not in the table; the message names the nearest that are.
+        """
+        names, vectors = self._table
+        rows = []
+        for text in texts:
+            key = _key(text)
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=5, cutoff=0.4)
+                near += [n for n in names if n not in near and set(n.split()) & set(key.split())]
+                hint = f"nearest: {', '.join(near[:5])}" if near else f"known: {', '.join(list(names)[:8])}, ..."
+                raise UserError(f"{self.texts}: does not know {text!r}; {hint}")
+            rows.append(vectors[names[key]])
+        return normalize(torch.stack(rows), dim=1) if rows else torch.zeros(0, self.dim)
+
+    def known_texts(self) -> list[str]:
+        """Every text in the table."""
+        return list(self._table[0])
+
+    @cached_property
+    def _table(self) -> tuple[dict[str, int], Float[Tensor, "T D"]]:
+        """Row of each text, and the vectors."""
+        if self.texts is None:
+            raise UserError(
+                "these features came without texts; put text_features.json beside the scene or give --text-features"
+            )
+        try:
+            content = json.loads(self.texts.read_text())
+            vectors = torch.tensor([list(map(float, row)) for row in content.values()])
+            names = {_key(text): index for index, text in enumerate(content)}
+        except FileNotFoundError:
+            raise UserError(f"{self.texts}: no such file; give a JSON of text to vector with --text-features") from None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.texts}: not a JSON of text to vector ({error})") from None
+        if vectors.dim() != 2 or not len(vectors):
+            raise UserError(f"{self.texts}: holds no vectors; expected a JSON of text to vector")
+        return names, vectors
+
+    @cached_property
+    def texts_hash(self) -> str:
+        """A hash of the text table."""
+        return hashlib.blake2b(self.texts.read_bytes(), digest_size=8).hexdigest() if self.texts else ""
+
+
+def _key(text: str) -> str:
+    """Texts compare without case and surplus blanks."""
+    return " ".join(text.lower().split())
