@@ -1,0 +1,253 @@
+"""Masks lifted onto Gaussians by their rendering weights: one colour-only forward and backward per view, no training.
+
+A mask m of view v, put through the transpose of compositing, gives for every Gaussian the sum over the mask's pixels
+of its rendering weight T * alpha: how many pixels of the mask it accounts for. Summed over the Gaussians of an anchor
+(or of a region) that is the anchor's (the region's) weight inside the mask; a map of ones gives its visible area.
+(Alpha-weight lifting; LUDVIG, Occam's LGS and the Splat Feature Solver use the same weights for features.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.errors import UserError
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+QUANTUM = 1.0 / 256.0
+"""Lifted weights are rounded to this many pixels: sums of them are then exact in float32 up to 65 000 pixels, so the
+order in which a GPU adds them does not matter, and what is below half of it is not stored."""
+
+CHANNELS = 32
+"""Masks lifted at a time: bounds memory to (N + H * W) * 32 floats whatever the number of masks."""
+
+
+@dataclass(frozen=True)
+class LiftedMasks:
+    """Weights of U units (Gaussians, anchors or regions) in M masks over V views, as two sparse matrices by unit.
+
+    Weights are in pixels. Masks are numbered over all views, view after view; each row lists its masks (its views) in
+    ascending order.
+    """
+
+    row: Int[Tensor, " U+1"]
+    """Entries of unit u in `mask` and `weight` are row[u] to row[u + 1]."""
+    mask: Int[Tensor, " P"]
+    weight: Float[Tensor, " P"]
+    """The unit's weight inside the mask."""
+    view_row: Int[Tensor, " U+1"]
+    """Entries of unit u in `view`, `total` and `covered` are view_row[u] to view_row[u + 1]."""
+    view: Int[Tensor, " Q"]
+    total: Float[Tensor, " Q"]
+    """The unit's visible area in the view."""
+    covered: Float[Tensor, " Q"]
+    """The part of `total` on pixels that some mask covers."""
+    mask_view: Int[Tensor, " M"]
+    """The view of each mask, non-decreasing."""
+    mask_area: Float[Tensor, " M"]
+    """Pixels in each mask."""
+    num_views: int
+
+    @property
+    def num_units(self) -> int:
+        """U."""
+        return self.row.shape[0] - 1
+
+    @property
+    def num_masks(self) -> int:
+        """M."""
+        return self.mask_view.shape[0]
+
+    @property
+    def unit(self) -> Int[Tensor, " P"]:
+        """The unit of each (mask, weight) entry."""
+        return _expand(self.row)
+
+    @property
+    def view_unit(self) -> Int[Tensor, " Q"]:
+        """The unit of each (view, total) entry."""
+        return _expand(self.view_row)
+
+    @property
+    def visible(self) -> Float[Tensor, " U"]:
+        """Visible area of each unit, summed over the views."""
+        return _scatter(self.total, self.view_unit, self.num_units)
+
+    def to(self, device: torch.device | str) -> LiftedMasks:
+        """The same weights on `device`."""
+        names = [f.name for f in fields(self) if f.name != "num_views"]
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def group(self, unit_group: Int[Tensor, " U"], num_groups: int) -> LiftedMasks:
+        """The weights of groups of units: of anchors from those of Gaussians, of regions from those of anchors.
+
+        Args:
+            unit_group: the group of each unit; units of group -1 are left out.
+            num_groups: how many groups there are.
+        """
+        unit_group = unit_group.long()
+        mask = _Entries(unit_group[self.unit], self.mask, (self.weight,))
+        view = _Entries(unit_group[self.view_unit], self.view, (self.total, self.covered))
+        return _assemble(mask, view, num_groups, self.mask_view, self.mask_area, self.num_views)
+
+
+def lift_masks(
+    rasterizer: Rasterizer,
+    gaussians: Gaussians,
+    views: Iterable[View],
+    masks: Iterable[MaskSet],
+    *,
+    unit: Int[Tensor, " N"] | None = None,
+    num_units: int | None = None,
+    channels: int = CHANNELS,
+    progress: Callable[[int], None] | None = None,
+) -> LiftedMasks:
+    """Lift the masks of every view onto Gaussians, or onto the units that they belong to.
+
+    Args:
+        rasterizer: the backend whose `lift` gives the weights.
+        gaussians: the N Gaussians, on the device where the work is done.
+        views: one camera per view.
+        masks: the masks of each view, in the same order, at the view's size; may be read lazily.
+        unit: the unit (anchor) of each Gaussian; by default every Gaussian is its own unit.
+        num_units: how many units there are; by default the largest one named, plus one.
+        channels: how many maps are lifted at a time.
+        progress: called with the number of views done.
+
+    Raises:
+        UserError: a view whose masks are of another size, or fewer mask sets than views.
+    """
+    device = gaussians.device
+    num_gaussians = len(gaussians)
+    if unit is None:
+        unit, num_units = torch.arange(num_gaussians, device=device), num_gaussians
+    elif num_units is None:
+        num_units = int(unit.max()) + 1 if unit.numel() else 0
+    mask_entries: list[_Entries] = []
+    view_entries: list[_Entries] = []
+    mask_view: list[int] = []
+    areas: list[Tensor] = []
+    masks = iter(masks)
+    count = 0
+    for index, view in enumerate(views):
+        view_masks = next(masks, None)
+        if view_masks is None:
+            raise UserError(f"view {index}: it has no masks; run `ag2 prepare` on the scene")
+        if (view_masks.width, view_masks.height) != (view.width, view.height):
+            raise UserError(
+                f"view {index}: its masks are {view_masks.width}x{view_masks.height} but its image is "
+                f"{view.width}x{view.height}; run `ag2 prepare` again at this image size"
+            )
+        weights = _lift_view(rasterizer, gaussians, view, view_masks.to(device), unit, num_units, channels)
+        inside, covered, total = weights[:, :-2], weights[:, -2], weights[:, -1]
+        seen = total.nonzero().squeeze(1)
+        view_entries.append(_Entries(seen, torch.full_like(seen, index), (total[seen], covered[seen])))
+        who, which = inside.nonzero(as_tuple=True)
+        mask_entries.append(_Entries(who, which + len(mask_view), (inside[who, which],)))
+        mask_view += [index] * len(view_masks)
+        areas.append(view_masks.areas.to(device, torch.float32))
+        count = index + 1
+        if progress is not None:
+            progress(count)
+    if count == 0:
+        raise UserError("there is no view to lift masks from; name a scene with at least one image")
+    return _assemble(
+        _Entries.cat(mask_entries),
+        _Entries.cat(view_entries),
+        num_units,
+        torch.tensor(mask_view, dtype=torch.long, device=device),
+        torch.cat(areas),
+        count,
+    )
+
+
+def _lift_view(
+    rasterizer: Rasterizer,
+    gaussians: Gaussians,
+    view: View,
+    masks: MaskSet,
+    unit: Int[Tensor, " N"],
+    num_units: int,
+    channels: int,
+) -> Float[Tensor, "U M+2"]:
+    """Weights of every unit in every mask, on covered pixels, and in total; rounded to QUANTUM."""
+    device, pixels, num_masks = gaussians.device, view.width * view.height, len(masks)
+    view = view.to(device)
+    columns = []
+    for start in range(0, num_masks + 2, channels):
+        stop = min(start + channels, num_masks + 2)
+        maps = torch.zeros(pixels, stop - start, device=device)
+        chosen = (masks.mask >= start) & (masks.mask < stop)
+        maps[masks.pixel[chosen], masks.mask[chosen] - start] = 1.0
+        if start <= num_masks < stop:
+            maps[masks.pixel, num_masks - start] = 1.0
+        if stop == num_masks + 2:
+            maps[:, -1] = 1.0
+        weight = rasterizer.lift(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            maps.reshape(view.height, view.width, -1),
+            view,
+        )
+        weight = torch.round(weight.float() / QUANTUM) * QUANTUM
+        if num_units != weight.shape[0] or not _is_arange(unit):
+            weight = torch.zeros(num_units, weight.shape[1], device=device).index_add_(0, unit, weight)
+        columns.append(weight)
+    return torch.cat(columns, dim=1)
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Coordinates and values of a sparse matrix, unordered."""
+
+    unit: Tensor
+    column: Tensor
+    values: tuple[Tensor, ...]
+
+    @staticmethod
+    def cat(parts: list[_Entries]) -> _Entries:
+        return _Entries(
+            torch.cat([p.unit for p in parts]),
+            torch.cat([p.column for p in parts]),
+            tuple(torch.cat(v) for v in zip(*(p.values for p in parts))),
+        )
+
+    def rows(self, num_units: int, num_columns: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Sorted by unit, then by column, entries of one cell added: (row offsets, columns, values)."""
+        keep = self.unit >= 0
+        key = self.unit[keep] * max(num_columns, 1) + self.column[keep]
+        key, inverse = torch.unique(key, return_inverse=True)
+        values = tuple(_scatter(v[keep], inverse, key.shape[0]) for v in self.values)
+        unit = torch.div(key, max(num_columns, 1), rounding_mode="floor")
+        row = torch.zeros(num_units + 1, dtype=torch.long, device=key.device)
+        row[1:] = torch.cumsum(torch.bincount(unit, minlength=num_units), 0)
+        return row, key - unit * max(num_columns, 1), values
+
+
+def _assemble(
+    mask: _Entries, view: _Entries, num_units: int, mask_view: Tensor, mask_area: Tensor, num_views: int
+) -> LiftedMasks:
+    row, column, (weight,) = mask.rows(num_units, mask_view.shape[0])
+    view_row, view_column, (total, covered) = view.rows(num_units, num_views)
+    return LiftedMasks(row, column, weight, view_row, view_column, total, covered, mask_view, mask_area, num_views)
+
+
+def _expand(row: Int[Tensor, " U+1"]) -> Int[Tensor, " P"]:
+    """The row of each entry, from the row offsets."""
+    return torch.repeat_interleave(torch.arange(row.shape[0] - 1, device=row.device), row[1:] - row[:-1])
+
+
+def _scatter(values: Float[Tensor, " P"], index: Int[Tensor, " P"], size: int) -> Float[Tensor, " size"]:
+    return torch.zeros(size, dtype=values.dtype, device=values.device).index_add_(0, index, values)
+
+
+def _is_arange(unit: Tensor) -> bool:
+    return bool((unit == torch.arange(unit.shape[0], device=unit.device)).all())

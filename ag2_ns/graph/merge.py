@@ -1,0 +1,274 @@
+"""Agglomeration of anchors into regions, most certain pairs first, every pair re-scored as its regions grow.
+
+In stages of falling affinity: score every edge between regions whose rows have changed, then walk the edges above the
+stage's threshold in falling order and merge a pair if its affinity, computed anew from the regions as they are at that
+moment, still holds. A stage repeats until nothing merges. That is average-link clustering to within one stage's width,
+at a cost of near-linear sorting and row additions. At the object threshold, fragments join the neighbour that they fit
+best: regions that fill no mask, so that whatever mask holds them is mostly about something else (rims of objects where
+anchors straddle an edge, pieces cut off by occlusion).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ag2_ns.graph.affinity import FEATURE_VIEWS, edge_affinities, feature_vote, row_affinity
+from ag2_ns.graph.jit import jit
+from ag2_ns.graph.rows import Rows
+from ag2_ns.rasterizer.cpu_threads import for_ranges
+
+OBJECT = 0.5
+"""Affinity above which two regions are one object: together in most of the views that say something."""
+
+STAGES = tuple(np.round(np.arange(0.95, 0.09, -0.05), 2))
+"""Thresholds of the stages."""
+
+ATTACH = 0.1
+"""Least affinity at which a fragment joins a neighbour: below it, it is left loose (a floater)."""
+
+FILLED = 0.5
+"""A region that fills less than this of the masks that hold it, on average over the views, is a fragment."""
+
+
+@dataclass(frozen=True)
+class Merges:
+    """The merges in the order they were made; regions are named by one of their anchors."""
+
+    kept: np.ndarray
+    """[K] the region that grew."""
+    gone: np.ndarray
+    """[K] the region it took in."""
+    affinity: np.ndarray
+    """[K] their affinity then."""
+    kept_fill: np.ndarray
+    """[K] how much of its masks the region that grew did fill before."""
+    gone_fill: np.ndarray
+    """[K] likewise of the region it took in."""
+    root: np.ndarray
+    """[A] the region that every anchor ends in."""
+    fill: np.ndarray
+    """[A] how much of its masks the region that ends under each name fills."""
+
+
+@jit
+def _find(parent, x):
+    while parent[x] != x:
+        parent[x] = parent[parent[x]]
+        x = parent[x]
+    return x
+
+
+@jit
+def _compact(slot, weight, start, length, parent):
+    """Move the live rows to the front of the pool; returns where they end."""
+    order = np.argsort(start)
+    end = 0
+    for r in order:
+        if parent[r] != r:
+            continue
+        s = start[r]
+        for k in range(length[r]):
+            slot[end + k] = slot[s + k]
+            weight[end + k] = weight[s + k]
+        start[r] = end
+        end += length[r]
+    return end
+
+
+@jit
+def _join_rows(slot, weight, start, length, a, b, end):
+    """Add row b to row a; in place when a has all of b's slots, else as a new row at `end`. Returns the new end."""
+    i, i_end, j, j_end = start[a], start[a] + length[a], start[b], start[b] + length[b]
+    inside = True
+    while j < j_end:
+        while i < i_end and slot[i] < slot[j]:
+            i += 1
+        if i == i_end or slot[i] != slot[j]:
+            inside = False
+            break
+        j += 1
+    i, j = start[a], start[b]
+    if inside:
+        while j < j_end:
+            while slot[i] < slot[j]:
+                i += 1
+            weight[i] += weight[j]
+            j += 1
+        return end
+    new = end
+    while i < i_end or j < j_end:
+        if j == j_end or (i < i_end and slot[i] < slot[j]):
+            slot[end], weight[end] = slot[i], weight[i]
+            i += 1
+        elif i == i_end or slot[j] < slot[i]:
+            slot[end], weight[end] = slot[j], weight[j]
+            j += 1
+        else:
+            slot[end], weight[end] = slot[i], weight[i] + weight[j]
+            i += 1
+            j += 1
+        end += 1
+    start[a] = new
+    length[a] = end - new
+    return end
+
+
+@jit
+def _measure(slot, weight, begin, end, slot_view, view_slot, area):
+    """(largest visible area, fill) of a row: the share of the best-filled mask, averaged over the views by coverage."""
+    peak = 0.0
+    filled = 0.0
+    seen = 0.0
+    k = begin
+    while k < end:
+        first = view_slot[slot_view[slot[k]]]
+        stop = view_slot[slot_view[slot[k]] + 1]
+        peak = max(peak, weight[k])
+        k += 1
+        covered = 0.0
+        best = 0.0
+        while k < end and slot[k] < stop:
+            if slot[k] == first + 1:
+                covered = weight[k]
+            else:
+                best = max(best, weight[k] / area[slot[k]])
+            k += 1
+        seen += covered
+        filled += covered * best
+    return peak, filled / seen if seen > 0.0 else 0.0
+
+
+@jit
+def _measure_all(slot, weight, start, length, slot_view, view_slot, area, peak, fill):
+    for r in range(start.shape[0]):
+        peak[r], fill[r] = _measure(slot, weight, start[r], start[r] + length[r], slot_view, view_slot, area)
+
+
+@jit
+def _pass(
+    order, left, right, score, threshold, fragments,
+    slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, tau, end,
+    out_kept, out_gone, out_affinity, out_kept_fill, out_gone_fill, made,
+):  # fmt: skip
+    """Walk the edges in `order` and merge those that still score `threshold`; returns (pool end, merges made).
+
+    With `fragments` only pairs with one side that is a fragment merge.
+    """
+    seen_version = version.copy()
+    for e in order:
+        a = _find(parent, left[e])
+        b = _find(parent, right[e])
+        if a == b:
+            continue
+        if fragments and min(fill[a], fill[b]) >= FILLED:
+            continue
+        s = score[e]
+        if version[a] != seen_version[left[e]] or version[b] != seen_version[right[e]] or a != left[e] or b != right[e]:
+            vote = 0.0
+            extra = 0.0
+            if feature.shape[1] > 0:
+                extra = FEATURE_VIEWS
+                vote = extra * feature_vote(feature, a, b, tau)
+            s = row_affinity(
+                slot, weight, start[a], start[a] + length[a], peak[a], start[b], start[b] + length[b], peak[b],
+                slot_view, view_slot, vote, extra,
+            )  # fmt: skip
+        if s < threshold:
+            continue
+        if length[a] < length[b] or (length[a] == length[b] and b < a):
+            a, b = b, a
+        if end + length[a] + length[b] > slot.shape[0]:
+            end = _compact(slot, weight, start, length, parent)
+        out_kept[made], out_gone[made], out_affinity[made] = a, b, s
+        out_kept_fill[made], out_gone_fill[made] = fill[a], fill[b]
+        made += 1
+        end = _join_rows(slot, weight, start, length, a, b, end)
+        parent[b] = a
+        version[a] += 1
+        peak[a], fill[a] = _measure(slot, weight, start[a], start[a] + length[a], slot_view, view_slot, area)
+        for k in range(feature.shape[1]):
+            feature[a, k] = (size[a] * feature[a, k] + size[b] * feature[b, k]) / (size[a] + size[b])
+        size[a] += size[b]
+    return end, made
+
+
+@jit
+def _roots(parent):
+    out = np.empty_like(parent)
+    for x in range(parent.shape[0]):
+        out[x] = _find(parent, x)
+    return out
+
+
+def merge_regions(
+    rows: Rows,
+    edges: np.ndarray,
+    feature: np.ndarray | None = None,
+    tau: float = 0.1,
+) -> Merges:
+    """Merge A rows along edges, down to the last stage.
+
+    Args:
+        rows: the weights of every anchor; those without entries never merge.
+        edges: [2, E] neighbouring rows.
+        feature: [A, F] trained instance features, unit length, as further evidence.
+        tau: bandwidth of the features.
+    """
+    slot, weight, row, slot_view, view_slot = rows.slot, rows.weight, rows.row, rows.slot_view, rows.view_slot
+    num, live = len(row) - 1, len(slot)
+    pool_slot = np.empty(2 * live + 1024, np.int32)
+    pool_weight = np.empty(2 * live + 1024, np.float32)
+    pool_slot[:live], pool_weight[:live] = slot, weight
+    start, length = row[:-1].astype(np.int64), np.diff(row).astype(np.int64)
+    parent, version = np.arange(num), np.zeros(num, np.int64)
+    size = np.ones(num)
+    feature = np.zeros((num, 0)) if feature is None else np.array(feature, np.float64)
+    area = np.bincount(slot, weight, minlength=len(slot_view))
+    peak, fill = np.empty(num), np.empty(num)
+    _measure_all(pool_slot, pool_weight, start, length, slot_view, view_slot, area, peak, fill)
+    out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(3))]
+    end, made = live, 0
+    left, right = np.minimum(edges[0], edges[1]).astype(np.int64), np.maximum(edges[0], edges[1]).astype(np.int64)
+    score = np.full(len(left), -1.0)
+    stale = np.ones(len(left), bool)
+    plan = [(t, False) for t in STAGES if t >= OBJECT] + [(ATTACH, True)] + [(t, False) for t in STAGES if t < OBJECT]
+    for threshold, fragments in plan:
+        while True:
+            left, right, score, stale = _refresh(parent, left, right, score, stale)
+            for_ranges(
+                edge_affinities, len(left), left, right, stale, score, pool_slot, pool_weight, start, length, peak,
+                slot_view, view_slot, feature, tau, minimum=256,
+            )  # fmt: skip
+            chosen = np.flatnonzero(score >= threshold)
+            order = chosen[np.lexsort((right[chosen], left[chosen], -score[chosen]))]
+            before, old_version = made, version.copy()
+            end, made = _pass(
+                order, left, right, score, threshold, fragments,
+                pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area,
+                feature, size, tau, end, *out, made,
+            )  # fmt: skip
+            roots = _roots(parent)
+            changed = version != old_version
+            stale = changed[roots[left]] | changed[roots[right]]
+            if made == before:
+                break
+    if made:
+        # What fragments were joined at says little: they count as part of the object.
+        small = np.minimum(out[3][:made], out[4][:made]) < FILLED
+        out[2][:made][small] = np.maximum(out[2][:made][small], OBJECT)
+    return Merges(*(o[:made] for o in out), _roots(parent), fill)
+
+
+def _refresh(parent, left, right, score, stale):
+    """Name edges by the regions they now join, drop inner and double ones."""
+    roots = _roots(parent)
+    a, b = roots[left], roots[right]
+    left, right = np.minimum(a, b), np.maximum(a, b)
+    keep = left != right
+    key = left[keep] * len(parent) + right[keep]
+    _, first = np.unique(key, return_index=True)
+    index = np.flatnonzero(keep)[first]
+    # Of several edges between two regions any score will do: those that did not change share one, the others are stale.
+    return left[index], right[index], score[index], stale[index]
