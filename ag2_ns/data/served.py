@@ -7,7 +7,8 @@ distortion is undone on the uint8 image: that is what the datamanager of this pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ag2_ns.data.view_store import data_folder, view_key
+from ag2_ns.data.view_store import view_key
 from ag2_ns.errors import UserError
-
-COLMAP_FOLDERS = ("colmap/sparse/0", "sparse/0", "sparse", "colmap/sparse", "colmap")
-"""Where a COLMAP model is looked for, in this order."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class ServedImages:
 
     views: tuple[ServedView, ...]
     downscale: float
-    """The downscale factor in force, which nerfstudio may have chosen itself."""
+    """The downscale factor in force, which the dataparser may have chosen itself (see `served_downscale`)."""
 
     def __len__(self) -> int:
         return len(self.views)
@@ -87,31 +85,13 @@ def served_image(dataset: Any, index: int) -> np.ndarray:
     return _undistort_image(camera, camera.distortion_params.numpy(), data, image.numpy(), intrinsics)[1]
 
 
-def find_dataparser(data: Path, downscale_factor: int | None = None) -> Any:
-    """The configuration of the nerfstudio dataparser that reads a scene: transforms.json, else a COLMAP model.
-
-    Raises:
-        UserError: neither is there, or downscaled images are missing.
-    """
-    from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
-    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-
-    if not data.exists():
-        raise UserError(f"{data}: no such folder; give the folder that holds transforms.json or a COLMAP model")
-    if data.suffix == ".json" or (data / "transforms.json").is_file():
-        return NerfstudioDataParserConfig(data=data, downscale_factor=downscale_factor, load_3D_points=False)
-    for folder in COLMAP_FOLDERS:
-        if any((data / folder / f"images.{kind}").is_file() for kind in ("bin", "txt")):
-            factor = _colmap_factor(data) if downscale_factor is None else downscale_factor
-            if factor > 1 and not (data / f"images_{factor}").is_dir():
-                raise UserError(
-                    f"{data / f'images_{factor}'}: no such folder, and nerfstudio trains on images downscaled by "
-                    f"{factor}; make it (ns-process-data does) or give another --downscale-factor"
-                )
-            return ColmapDataParserConfig(
-                data=data, colmap_path=Path(folder), downscale_factor=factor, load_3D_points=False
-            )
-    raise UserError(f"{data}: holds neither transforms.json nor a COLMAP model (sparse/0 or colmap/sparse/0)")
+def served_downscale(image_filenames: Sequence[Path]) -> float:
+    """The downscale factor of images, from the `images_4` in their paths; 1 without one."""
+    for part in Path(image_filenames[0]).parts[-2::-1] if len(image_filenames) else ():
+        match = re.fullmatch(r"images_(\d+)", part)
+        if match:
+            return float(match[1])
+    return 1.0
 
 
 def served_images(data: Path, dataparser: Any = None, downscale_factor: int | None = None) -> ServedImages:
@@ -119,22 +99,30 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
 
     Args:
         data: the scene's folder (or its transforms.json).
-        dataparser: a nerfstudio dataparser configuration to use instead of the detected one.
-        downscale_factor: as the dataparsers take it; None lets nerfstudio choose.
+        dataparser: a nerfstudio dataparser configuration to use instead of this package's own.
+        downscale_factor: as the dataparsers take it; None chooses as they do.
 
     Raises:
         UserError: the scene cannot be read, or two images would share a name.
     """
     from nerfstudio.data.datasets.base_dataset import InputDataset
 
-    config = find_dataparser(Path(data), downscale_factor) if dataparser is None else dataparser
-    parser = config.setup()
+    from ag2_ns.data.dataparser import AG2DataParserConfig
+
+    data = Path(data)
+    if dataparser is None:
+        dataparser = AG2DataParserConfig(data=data, downscale_factor=downscale_factor, load_points=False)
+    parser = dataparser.setup()
     views: dict[Path, ServedView] = {}
     names: dict[str, Path] = {}
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         try:
             outputs = parser.get_dataparser_outputs(split=split)
-        except (AssertionError, KeyError, ValueError, RuntimeError, OSError) as error:
+        except RuntimeError as error:
+            if "is missing" in str(error) and views:  # transforms.json lists no such split
+                continue
+            raise UserError(f"{data}: nerfstudio cannot read this scene ({error})") from error
+        except (AssertionError, KeyError, ValueError, OSError) as error:
             raise UserError(f"{data}: nerfstudio cannot read this scene ({str(error).splitlines()[0]})") from error
         dataset = InputDataset(outputs)
         for index, file in enumerate(outputs.image_filenames):
@@ -145,27 +133,9 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
                 raise UserError(f"{file}: would be stored under the same name as {names[name]}; rename one of them")
             names[name] = file
             views[file] = ServedView(name, file, dataset, index)
-    factor = getattr(parser, "downscale_factor", None) or getattr(parser, "_downscale_factor", None) or 1
-    return ServedImages(tuple(views.values()), float(factor))
-
-
-def _colmap_factor(data: Path) -> int:
-    """The downscale factor nerfstudio's COLMAP dataparser would choose: sides of 1600 pixels at most."""
-    from nerfstudio.data.dataparsers.colmap_dataparser import MAX_AUTO_RESOLUTION
-    from PIL import Image
-
-    folder = data_folder(data) / "images"
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else ():
-        try:
-            with Image.open(file) as image:
-                longest = max(image.size)
-        except OSError:
-            continue
-        factor = 1
-        while longest / factor > MAX_AUTO_RESOLUTION:
-            factor *= 2
-        return factor
-    raise UserError(f"{folder}: no images; put the scene's images there")
+    if not views:
+        raise UserError(f"{data}: this scene has no images")
+    return ServedImages(tuple(views.values()), served_downscale(list(views)))
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

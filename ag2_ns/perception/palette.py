@@ -80,9 +80,11 @@ MODIFIERS = {
 """Change of lightness, and factor on chroma, of a colour whose compound is not in the vocabularies."""
 
 NOT_COLOURS = frozenset(
-    "ice stone wood dirt earth cement water sand clay bruise shit poo poop puke vomit barf snot booger ugly baby bland "
-    "heather swamp sea sky sun night dusk twilight spruce fern leaf grass hospital toxic terra cool warm very "
-    "dust bile faded hot ocean algae ecru mud mushroom".split()
+    re.findall(
+        r"\w+",
+        """ice stone wood dirt earth cement water sand clay bruise baby bland heather swamp sea sky sun night dusk
+        twilight spruce fern leaf grass hospital toxic terra cool warm very dust bile faded hot ocean algae mud mushroom ugly""",
+    )
 )
 """Survey names of one word that name things or qualities rather than colours when they stand alone in a query."""
 
@@ -189,9 +191,7 @@ def _codes(rgb: np.ndarray) -> np.ndarray:
 
 def _join(basic: np.ndarray, shade: np.ndarray) -> np.ndarray:
     """Both blocks at their fixed lengths; the whole has length one where both are filled, and zero rows stay zero."""
-    joined = np.concatenate(
-        [BASIC_WEIGHT * _unit(basic), np.sqrt(1 - BASIC_WEIGHT**2) * _unit(shade)], axis=1
-    )
+    joined = np.concatenate([BASIC_WEIGHT * _unit(basic), np.sqrt(1 - BASIC_WEIGHT**2) * _unit(shade)], axis=1)
     return _unit(joined)
 
 

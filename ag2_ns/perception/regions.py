@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Array
+from scipy.sparse import csr_matrix
 
 HISTOGRAM_BINS = (8, 6, 6, 8)
 """Bins of L, a, b and texture: L alone, a and b jointly, texture alone."""
@@ -43,8 +44,7 @@ class Regions:
     def merged(self, group: Int[Array, " R"]) -> Regions:
         """The statistics after joining regions: `group` gives each region's new index."""
         count = int(group.max()) + 1
-        membership = np.zeros((count, len(group)))
-        membership[group, np.arange(len(group))] = 1
+        membership = csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(count, len(group)))
         pair = np.sort(group[self.border], axis=1)
         pair, length, strength = _sum_pairs(pair, self.length, self.strength, count)
         return Regions(

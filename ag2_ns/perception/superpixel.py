@@ -48,6 +48,9 @@ BASINS = 1500
 MAX_SHARE = 0.75
 """Larger regions are the image, not a thing."""
 
+CANDIDATES = 6
+"""Nodes of each tree that are looked at, per mask asked for."""
+
 DUPLICATE_IOU = 0.8
 """Of two regions that overlap more, the lower score goes."""
 
@@ -107,7 +110,7 @@ def region_masks(
     if len(regions.area) > BASINS:
         group = roots(merge_regions(regions, TREES[0], BASINS), len(regions.area))
         label, regions = group[label], regions.merged(group)
-    members, tree = _candidates(regions, min_share)
+    members, tree = _candidates(regions, min_share, max_masks)
     if not len(members):
         return label, members, np.zeros(0)
     area, iou = _overlaps(members, regions.area)
@@ -137,7 +140,7 @@ def label_masks(label: np.ndarray, members: Bool[Array, "M R"], score: Float[Arr
     )  # fmt: skip
 
 
-def _candidates(regions: Regions, min_share: float) -> tuple[Array, Array]:
+def _candidates(regions: Regions, min_share: float, max_masks: int) -> tuple[Array, Array]:
     """Nodes of all trees that have the size of a mask: the regions they hold, and their tree."""
     count, image_area = len(regions.area), regions.area.sum()
     members, tree = [], []
@@ -145,6 +148,8 @@ def _candidates(regions: Regions, min_share: float) -> tuple[Array, Array]:
         nodes = node_members(merge_regions(regions, weights), count)
         area = nodes @ regions.area
         nodes = nodes[(area >= min_share * image_area) & (area <= MAX_SHARE * image_area)]
+        promise = _contour(nodes, regions) * (nodes @ regions.area) ** AREA_POWER
+        nodes = nodes[np.argsort(-promise, kind="stable")[: CANDIDATES * max_masks]]
         members.append(nodes)
         tree.append(np.full(len(nodes), index))
     return np.concatenate(members), np.concatenate(tree)
@@ -167,8 +172,11 @@ def _consensus(iou: Array, tree: Array) -> Array:
 
 def _contour(members: Array, regions: Regions) -> Array:
     """Mean boundary strength along each candidate's outline, the image's frame excepted."""
-    crossing = torch.from_numpy((members[:, regions.border[:, 0]] != members[:, regions.border[:, 1]]).astype(np.float32))
-    sums = (crossing @ torch.from_numpy(np.stack([regions.length, regions.strength], 1)).float()).numpy()
+    crossing = members[:, regions.border[:, 0]] != members[:, regions.border[:, 1]]
+    sums = (
+        torch.from_numpy(crossing.astype(np.float32))
+        @ torch.from_numpy(np.stack([regions.length, regions.strength], 1)).float()
+    ).numpy()
     return sums[:, 1] / np.maximum(sums[:, 0], 1)
 
 

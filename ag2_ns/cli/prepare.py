@@ -1,0 +1,194 @@
+"""`ag2 prepare`: masks and language features for every view of a scene."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from ag2_ns.errors import UserError
+
+if TYPE_CHECKING:
+    from ag2_ns.perception.encoder import Encoder
+    from ag2_ns.perception.segmenter import Segmenter
+
+
+@dataclass
+class Prepare:
+    """Make masks and language features of exactly the images that training will serve.
+
+    They are stored beside the scene in ag2/. Valid views are skipped, so a run may be stopped and started again.
+    Without checkpoints everything works offline: superpixel masks, colour words.
+    """
+
+    data: tyro.conf.Positional[Path]
+    """The scene: a folder with transforms.json or a COLMAP model."""
+    segmenter: str = "auto"
+    """auto, superpixel, sam or files. auto: files where masks_sparse/ exists, sam with a checkpoint, else superpixel."""
+    encoder: str = "auto"
+    """auto, palette, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip with
+    --clip-checkpoint or --clip-model, else palette (colour words)."""
+    preset: Literal["coarse", "default", "detail"] = "default"
+    """Few large masks, or many small ones (superpixel, sam)."""
+    sam_checkpoint: Path | None = None
+    """A segment-anything checkpoint: vit_b, vit_l or vit_h, recognised by its content."""
+    masks_dir: Path | None = None
+    """Your own masks (.pt, id images or folders of binary images); default: DATA/masks_sparse."""
+    resize_masks: bool = False
+    """Accept masks of another size with the same aspect ratio."""
+    allow_missing_masks: bool = False
+    """Images without a mask file get no masks, instead of being an error."""
+    clip_model: str | None = None
+    """An open_clip model name (ViT-B-16, ViT-B-16-SigLIP, ...)."""
+    clip_checkpoint: str | None = None
+    """Its weights: a file, or the name of a pretrained tag that is in the local cache (see --download)."""
+    prompts: str = "photo"
+    """Prompt templates of text queries: plain, photo, ensemble, or your own with {} for the text."""
+    download: bool = False
+    """Let open_clip download weights that are not in the local cache."""
+    clip_features_dir: Path | None = None
+    """Features of your own masks, one .pt per image; default: DATA/clip_features."""
+    text_features: Path | None = None
+    """JSON of text to vector for these features; default: DATA/text_features.json."""
+    downscale_factor: int | None = None
+    """Work on images_2, images_4, ...; unset: as training chooses. Give the same to ns-train."""
+    output_dir: Path | None = None
+    """Where to store instead of DATA/ag2."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    overwrite: bool = False
+    """Renew everything, also what another segmenter or encoder made."""
+    shard: str = "1/1"
+    """i/n: do the i-th of n parts, for several GPUs or machines."""
+    preview_every: int = 24
+    """Write a preview sheet (image, masks) per so many views; 0: none."""
+
+    def main(self) -> None:
+        """Prepare the scene and say what was done."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from ag2_ns.data.prepare import prepare_views
+        from ag2_ns.data.served import served_images
+
+        shard = parse_shard(self.shard)
+        if self.preview_every < 0:
+            raise UserError(f"--preview-every {self.preview_every}: give the number of views per sheet, or 0 for none")
+        console = Console()
+        segmenter, encoder = self.make_segmenter(), self.make_encoder()
+        views = served_images(self.data, downscale_factor=self.downscale_factor)
+        parts = f"{segmenter.name} masks" + (f", {encoder.name} features" if encoder else "")
+        console.print(f"{self.data}: {len(views)} views at 1/{views.downscale:g} size, {parts}", highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        started = time.perf_counter()
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("preparing", total=None)
+
+            def progress(done: int, total: int, name: str) -> None:
+                bar.update(task, completed=done, total=total, description=name or "done")
+
+            summary = prepare_views(
+                list(views),
+                segmenter,
+                encoder,
+                self.data,
+                downscale=views.downscale,
+                root=self.output_dir,
+                overwrite=self.overwrite,
+                shard=shard,
+                preview_every=self.preview_every,
+                progress=progress,
+            )
+        seconds = time.perf_counter() - started
+        count = max(summary.segmented, summary.encoded) + summary.skipped
+        console.print(
+            f"{summary.segmented} segmented, {summary.encoded} encoded, {summary.skipped} valid already; "
+            f"{summary.masks / max(count, 1):.0f} masks per view; {seconds:.1f} s",
+            highlight=False,
+        )
+        if summary.empty:
+            console.print(f"no masks in {len(summary.empty)} views: {', '.join(summary.empty[:5])}", highlight=False)
+        console.print(f"masks: {summary.masks_folder}", highlight=False, soft_wrap=True)
+        if summary.sheets:
+            console.print(f"look at: {summary.sheets[0].parent}", highlight=False, soft_wrap=True)
+
+    def make_segmenter(self) -> Segmenter:
+        """The segmenter these options ask for."""
+        from ag2_ns.perception import segmenter as registry
+
+        name, folder = self._segmenter_name(), self._masks_folder()
+        options: dict = {}
+        if name == "files":
+            options = {"folder": folder, "resize": self.resize_masks, "allow_missing": self.allow_missing_masks}
+        elif name == "sam":
+            options = {"checkpoint": self.sam_checkpoint, "preset": self.preset, "device": self._device()}
+        elif name == "superpixel":
+            options = {"preset": self.preset}
+        return registry.make_segmenter(name, **options)
+
+    def make_encoder(self) -> Encoder | None:
+        """The encoder these options ask for, or None."""
+        from ag2_ns.perception import encoder as registry
+
+        features = self.clip_features_dir or self._folder() / "clip_features"
+        name = self.encoder
+        if name == "none":
+            return None
+        if name == "auto":
+            if self._segmenter_name() == "files" and (self.clip_features_dir or features.is_dir()):
+                name = "table"
+            else:
+                name = "openclip" if self.clip_checkpoint or self.clip_model else "palette"
+        options: dict = {}
+        if name == "table":
+            texts = self.text_features or self._folder() / "text_features.json"
+            options = {"features": features, "texts": texts if self.text_features or texts.is_file() else None}
+        elif name == "openclip":
+            options = {
+                "model": self.clip_model or "ViT-B-16",
+                "checkpoint": self.clip_checkpoint,
+                "prompts": self.prompts,
+                "download": self.download,
+                "device": self._device(),
+            }
+        return registry.make_encoder(name, **options)
+
+    def _segmenter_name(self) -> str:
+        if self.segmenter != "auto":
+            return self.segmenter
+        if self.masks_dir is not None or self._masks_folder().is_dir():
+            return "files"
+        return "sam" if self.sam_checkpoint is not None else "superpixel"
+
+    def _masks_folder(self) -> Path:
+        return self.masks_dir or self._folder() / "masks_sparse"
+
+    def _folder(self) -> Path:
+        from ag2_ns.data.view_store import data_folder
+
+        return data_folder(self.data)
+
+    def _device(self) -> str:
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"--device {self.device}: torch finds no CUDA device; use --device cpu")
+        return self.device
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`i/n` as two numbers, 1 <= i <= n.
+
+    Raises:
+        UserError: not of that form.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard {text}: give i/n with i from 1 to n, for instance 1/4")
+    return int(match[1]), int(match[2])
