@@ -84,17 +84,20 @@ class LiftedMasks:
         names = [f.name for f in fields(self) if f.name != "num_views"]
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def group(self, unit_group: Int[Tensor, " U"], num_groups: int) -> LiftedMasks:
+    def group(self, unit_group: Int[Tensor, " U"] | Int[Tensor, "U K"], num_groups: int) -> LiftedMasks:
         """The weights of groups of units: of anchors from those of Gaussians, of regions from those of anchors.
 
         Args:
-            unit_group: the group of each unit; units of group -1 are left out.
+            unit_group: the group of each unit, or its groups; -1 for none.
             num_groups: how many groups there are.
         """
-        unit_group = unit_group.long()
-        mask = _Entries(unit_group[self.unit], self.mask, (self.weight,))
-        view = _Entries(unit_group[self.view_unit], self.view, (self.total, self.covered))
-        return _assemble(mask, view, num_groups, self.mask_view, self.mask_area, self.num_views)
+        mask, view = [], []
+        for column in unit_group.long().reshape(self.num_units, -1).unbind(1):
+            mask.append(_Entries(column[self.unit], self.mask, (self.weight,)))
+            view.append(_Entries(column[self.view_unit], self.view, (self.total, self.covered)))
+        return _assemble(
+            _Entries.cat(mask), _Entries.cat(view), num_groups, self.mask_view, self.mask_area, self.num_views
+        )
 
 
 def lift_masks(

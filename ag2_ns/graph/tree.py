@@ -59,15 +59,6 @@ class InstanceTree:
         """A."""
         return self.anchor_node.shape[0]
 
-    @property
-    def depth(self) -> Int[Tensor, " R"]:
-        """Nodes above each node."""
-        depth, up = torch.zeros_like(self.parent), self.parent.clone()
-        while bool((up >= 0).any()):
-            depth += up >= 0
-            up = torch.where(up >= 0, self.parent[up.clamp_min(0)], up)
-        return depth
-
     def to(self, device: torch.device | str) -> InstanceTree:
         """The same tree on `device`."""
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
@@ -113,6 +104,18 @@ class InstanceTree:
             out.append(int(node))
             node = int(self.parent[node])
         return out
+
+    @property
+    def lineage(self) -> Int[Tensor, "R D"]:
+        """Each node and the nodes above it, upwards, filled up with -1."""
+        columns = [torch.arange(self.num_nodes, device=self.parent.device)]
+        while bool((columns[-1] >= 0).any()):
+            columns.append(torch.where(columns[-1] >= 0, self.parent[columns[-1].clamp_min(0)], -1))
+        return torch.stack(columns[:-1] or columns, 1)
+
+    def lift(self, lifted: LiftedMasks) -> LiftedMasks:
+        """The weights of the nodes, those below included, from those of the anchors."""
+        return lifted.group(self.anchor_node, self.num_nodes).group(self.lineage, self.num_nodes)
 
     def children(self, node: int) -> Int[Tensor, " K"]:
         """The nodes directly below a node; the roots for -1."""
@@ -238,15 +241,9 @@ def condense(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> I
     )
     held = tree.anchor_node >= 0
     size = tree.subtree_sum(torch.bincount(tree.anchor_node[held], minlength=len(order)).float()).round().long()
-    return replace(tree, size=size, support=node_totals(tree, lifted).amax(1))
-
-
-def node_totals(tree: InstanceTree, lifted: LiftedMasks) -> Float[Tensor, "R V"]:
-    """The visible area of every node in every view, pixels; `lifted` by anchor."""
-    regions = lifted.group(tree.anchor_node, tree.num_nodes)
-    totals = torch.zeros(tree.num_nodes, lifted.num_views, device=lifted.row.device)
-    totals[regions.view_unit, regions.view] = regions.total
-    return tree.subtree_sum(totals)
+    nodes = tree.lift(lifted)
+    support = torch.zeros(len(order), **to).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
+    return replace(tree, size=size, support=support)
 
 
 def _preorder(above: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,1 @@
-"""Click and text queries; every one returns a Selection."""
+"""Selections and the queries that make them: click, ray, box, text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,6 +31,8 @@ class Selection:
     """Instance-tree nodes whose union this is; empty where the selection did not come from the tree."""
     level: float | None = None
     """Granularity from 0 (parts) to 1 (groups) at which it was made, where that applies."""
+    reason: str = ""
+    """Why nothing is selected, for an empty selection."""
 
     @property
     def empty(self) -> bool:
@@ -38,7 +40,9 @@ class Selection:
         return not bool(self.anchor_mask.any())
 
     @staticmethod
-    def nothing(num_anchors: int, num_gaussians: int, label: str, device: torch.device | str = "cpu") -> Selection:
+    def nothing(
+        num_anchors: int, num_gaussians: int, label: str, device: torch.device | str = "cpu", reason: str = ""
+    ) -> Selection:
         """The empty selection."""
         return Selection(
             torch.zeros(num_anchors, device=device),
@@ -46,4 +50,36 @@ class Selection:
             torch.zeros(num_gaussians, dtype=torch.bool, device=device),
             label,
             0.0,
+            reason=reason,
+        )
+
+    def union(self, other: Selection) -> Selection:
+        """What either selects: adds a further click."""
+        if other.empty:
+            return self
+        if self.empty:
+            return other
+        return replace(
+            self,
+            anchor_score=torch.maximum(self.anchor_score, other.anchor_score),
+            anchor_mask=self.anchor_mask | other.anchor_mask,
+            gaussian_mask=self.gaussian_mask | other.gaussian_mask,
+            score=min(self.score, other.score),
+            nodes=self.nodes + tuple(n for n in other.nodes if n not in self.nodes),
+            reason="",
+        )
+
+    def without(self, other: Selection) -> Selection:
+        """What this selects and the other does not: a click that removes."""
+        anchor_mask = self.anchor_mask & ~other.anchor_mask
+        gaussian_mask = self.gaussian_mask & ~other.gaussian_mask
+        gone = not bool(anchor_mask.any())
+        return replace(
+            self,
+            anchor_score=torch.where(other.anchor_mask, torch.zeros_like(self.anchor_score), self.anchor_score),
+            anchor_mask=anchor_mask,
+            gaussian_mask=gaussian_mask,
+            score=0.0 if gone else self.score,
+            nodes=tuple(n for n in self.nodes if n not in other.nodes),
+            reason="everything selected was removed again" if gone and not self.empty else self.reason,
         )

@@ -1,0 +1,1 @@
+"""Measures of selections against ground truth."""

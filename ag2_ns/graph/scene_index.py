@@ -1,0 +1,170 @@
+"""Everything that queries need, as plain tensors: anchors, graph, instance tree and language of one scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.errors import UserError
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.language import NodeLanguage, node_language
+from ag2_ns.graph.lifting import LiftedMasks, lift_masks
+from ag2_ns.graph.refine import refine_anchors
+from ag2_ns.graph.tree import InstanceTree, build_tree
+from ag2_ns.query.selection import Selection
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+GAUSSIAN_ENTRIES = 4e8
+"""Most (Gaussian, view) pairs for which weights are kept by Gaussian (some 12 bytes each and again per mask)."""
+
+
+@dataclass(frozen=True)
+class SceneIndex:
+    """Anchors, graph, tree and language; the queries of `ag2_ns.query` are functions of it."""
+
+    gaussian_anchor: Int[Tensor, " N"]
+    """The anchor of each Gaussian. May differ from the model's child map where a Gaussian fits a neighbour better."""
+    anchor_xyz: Float[Tensor, "A 3"]
+    edges: Int[Tensor, "2 E"]
+    tree: InstanceTree
+    language: NodeLanguage
+
+    @property
+    def num_anchors(self) -> int:
+        """A."""
+        return self.anchor_xyz.shape[0]
+
+    @property
+    def num_gaussians(self) -> int:
+        """N."""
+        return self.gaussian_anchor.shape[0]
+
+    @property
+    def has_language(self) -> bool:
+        """Whether any node carries an image-text feature."""
+        return self.language.feature.numel() > 0 and bool((self.language.feature != 0).any())
+
+    def to(self, device: torch.device | str) -> SceneIndex:
+        """The same on `device`."""
+        return SceneIndex(
+            self.gaussian_anchor.to(device),
+            self.anchor_xyz.to(device),
+            self.edges.to(device),
+            self.tree.to(device),
+            self.language.to(device),
+        )
+
+    def gaussian_node(self, level: float = 0.5) -> Int[Tensor, " N"]:
+        """The instance of each Gaussian at a level, -1 for none."""
+        return self.tree.cut(level)[self.gaussian_anchor]
+
+    def selection(
+        self,
+        nodes: Sequence[int],
+        label: str,
+        score: float,
+        level: float | None = None,
+        anchor_score: Float[Tensor, " A"] | None = None,
+    ) -> Selection:
+        """The union of some nodes as a selection; `anchor_score` defaults to `score` inside and 0 outside."""
+        inside: Bool[Tensor, " A"] = torch.zeros(self.num_anchors, dtype=torch.bool, device=self.anchor_xyz.device)
+        for node in nodes:
+            inside |= self.tree.anchors_of(node)
+        if anchor_score is None:
+            anchor_score = inside * float(score)
+        return Selection(
+            anchor_score, inside, inside[self.gaussian_anchor], label, float(score), tuple(int(n) for n in nodes), level
+        )
+
+    def nothing(self, label: str, reason: str) -> Selection:
+        """The empty selection, with the reason."""
+        return Selection.nothing(self.num_anchors, self.num_gaussians, label, self.anchor_xyz.device, reason)
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Flat names to contiguous tensors: for checkpoint buffers and safetensors."""
+        out = {name: getattr(self, name) for name in ("gaussian_anchor", "anchor_xyz", "edges")}
+        for part in ("tree", "language"):
+            value = getattr(self, part)
+            out |= {f"{part}.{f.name}": getattr(value, f.name) for f in fields(value)}
+        return {name: tensor.contiguous() for name, tensor in out.items()}
+
+    @staticmethod
+    def from_dict(tensors: Mapping[str, Tensor]) -> SceneIndex:
+        """The inverse of `to_dict`; other names in the mapping are ignored.
+
+        Raises:
+            UserError: a tensor is missing.
+        """
+        try:
+            tree = InstanceTree(**{f.name: tensors[f"tree.{f.name}"] for f in fields(InstanceTree)})
+            language = NodeLanguage(**{f.name: tensors[f"language.{f.name}"] for f in fields(NodeLanguage)})
+            return SceneIndex(tensors["gaussian_anchor"], tensors["anchor_xyz"], tensors["edges"], tree, language)
+        except KeyError as missing:
+            raise UserError(f"the scene index lacks {missing}; make it again with `ag2 lift`") from None
+
+
+def build_index(
+    rasterizer: Rasterizer,
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    edges: Int[Tensor, "2 E"],
+    views: Sequence[View],
+    masks: Sequence[MaskSet],
+    features: Sequence[Float[Tensor, "M D"]] | None = None,
+    *,
+    anchor_feature: Float[Tensor, "A F"] | None = None,
+    tau: float = 0.1,
+    refine: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> SceneIndex:
+    """Lift masks, merge anchors, attach language: a queryable scene from any splat.
+
+    Args:
+        rasterizer: the backend that rendered or would render the Gaussians.
+        gaussians: N Gaussians on the device where the work is done.
+        gaussian_anchor: the anchor of each Gaussian.
+        anchor_xyz: the anchors' centres.
+        edges: the anchor graph.
+        views: the views that have masks.
+        masks: the masks of each view.
+        features: one row per mask, per view; without them the index answers clicks and boxes only.
+        anchor_feature: instance features of a trained run, as further evidence for merging.
+        tau: their bandwidth.
+        refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
+        progress: called with the number of views lifted.
+    """
+    num_anchors = len(anchor_xyz)
+    if refine and len(gaussians) * float(len(views)) <= GAUSSIAN_ENTRIES:
+        by_gaussian = lift_masks(rasterizer, gaussians, views, masks, progress=progress)
+        lifted = by_gaussian.group(gaussian_anchor, num_anchors)
+        tree = build_tree(lifted, edges, anchor_feature, tau)
+        gaussian_anchor = refine_anchors(
+            by_gaussian, gaussians.means, gaussian_anchor, anchor_xyz, edges, tree.cut(0.5)
+        )
+        lifted = by_gaussian.group(gaussian_anchor, num_anchors)
+    else:
+        lifted = lift_masks(
+            rasterizer, gaussians, views, masks, unit=gaussian_anchor, num_units=num_anchors, progress=progress
+        )
+    tree = build_tree(lifted, edges, anchor_feature, tau)
+    return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
+
+
+def language_of(
+    tree: InstanceTree, lifted: LiftedMasks, features: Sequence[Float[Tensor, "M D"]] | None
+) -> NodeLanguage:
+    """`node_language` from the features of each view; featureless (D = 0) when there are none."""
+    if features is None:
+        features = [torch.zeros(lifted.num_masks, 0)]
+    parts = [f.to(lifted.row.device, torch.float32) for f in features]
+    if len({p.shape[1] for p in parts if len(p)}) > 1:
+        raise UserError("the views' features differ in width; run `ag2 prepare --overwrite` with one encoder")
+    width = max((p.shape[1] for p in parts), default=0)
+    parts = [p if len(p) else p.new_zeros(0, width) for p in parts]
+    return node_language(tree, lifted, torch.cat(parts))

@@ -1,0 +1,119 @@
+"""Text queries: the best node anywhere in the tree, or every instance that answers when several are asked for."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ag2_ns.errors import UserError
+from ag2_ns.graph.scene_index import SceneIndex
+from ag2_ns.graph.tree import InstanceTree
+from ag2_ns.query.relevancy import trusted_relevancy
+from ag2_ns.query.selection import Selection
+
+SHARE = 0.5
+"""With several instances asked for, those are taken that rise above the typical relevancy by this share of what the
+best one does."""
+
+_SINGULAR = (
+    "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
+    "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news"
+)
+"""Words that end in s and name one thing."""
+
+_PLURAL = (
+    "people men women children feet teeth mice geese knives leaves shelves loaves wolves all every both several many "
+    "some"
+)
+"""Words that ask for several without ending in s, or that do."""
+
+SINGULAR, PLURAL = frozenset(_SINGULAR.split()), frozenset(_PLURAL.split())
+
+
+def asks_for_several(text: str) -> bool:
+    """Whether the words are plural ("all mugs", "red books").
+
+    The head noun is taken to be the word before "of", "on", "in", "with" and the like, or else the last one.
+    """
+    words = [w.strip(".,;:!?\"'()").lower() for w in text.split()]
+    words = [w for w in words if w]
+    if not words:
+        return False
+    if words[0] in PLURAL:
+        return True
+    head = next(
+        (k for k, w in enumerate(words) if k and w in ("of", "on", "in", "with", "at", "under", "near")), len(words)
+    )
+    noun = words[head - 1]
+    if noun in PLURAL:
+        return True
+    return len(noun) > 3 and noun.endswith("s") and not noun.endswith(("ss", "us", "is", "'s")) and noun not in SINGULAR
+
+
+def select_text(
+    index: SceneIndex,
+    text: str,
+    embedding: Float[Tensor, " D"],
+    negatives: Float[Tensor, "K D"] | None = None,
+    *,
+    several: bool | None = None,
+    level: float | None = None,
+) -> Selection:
+    """The instance (or instances) that a text names.
+
+    Args:
+        index: the scene.
+        text: the words, for the label and to see whether they are plural.
+        embedding: the words embedded by the encoder of the scene's features.
+        negatives: `relevancy.NEGATIVES` embedded likewise; None where the encoder does not know them.
+        several: take all instances that answer; by default when the words are plural.
+        level: look only at the instances of this level (0 parts, 0.5 objects, 1 groups); by default at all nodes.
+
+    Returns:
+        The selection; empty, with a reason, for a text that the encoder knows nothing of or a scene without language.
+
+    Raises:
+        UserError: the embedding has another width than the scene's features, or the level is out of range.
+    """
+    if not index.has_language:
+        return index.nothing(text, "the scene has no language; run `ag2 prepare` with an encoder, then `ag2 lift`")
+    width = index.language.feature.shape[1]
+    if embedding.shape != (width,):
+        raise UserError(
+            f"text {text!r}: its embedding has {embedding.numel()} numbers but the scene's features have {width}; "
+            "query with the encoder that prepared the scene"
+        )
+    if not bool((embedding != 0).any()):
+        return index.nothing(text, f"no word of {text!r} is known to the encoder")
+    tree = index.tree
+    score, typical = trusted_relevancy(index.language, embedding, negatives)
+    allowed = index.language.trust > 0
+    if level is not None:
+        top = tree.top(level)
+        allowed &= top == torch.arange(tree.num_nodes, device=top.device)
+    if not bool(allowed.any()):
+        return index.nothing(text, "no instance of the scene matches any described mask")
+    ranked = torch.where(allowed, score, score.new_full((), -1.0))
+    best = int(ranked.argmax())
+    nodes = [best]
+    if asks_for_several(text) if several is None else several:
+        nodes = _antichain(tree, ranked, typical + SHARE * (float(ranked[best]) - typical))
+    map_level = 0.5 if level is None else level
+    node_map = tree.cut(map_level)
+    anchor_score = torch.where(node_map >= 0, score[node_map.clamp_min(0)], score.new_zeros(()))
+    for node in nodes:
+        inside = tree.anchors_of(node)
+        anchor_score = torch.where(inside, score[node], anchor_score)
+    return index.selection(nodes, text, float(ranked[best]), level, anchor_score)
+
+
+def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:
+    """Nodes of at least `least`, best first, none above or below another one taken."""
+    chosen: list[int] = []
+    last = tree.last.tolist()
+    candidates = (ranked >= least).nonzero().squeeze(1)
+    for node in candidates[torch.argsort(ranked[candidates], descending=True, stable=True)].tolist():
+        if all(last[node] < other or last[other] < node for other in chosen):
+            chosen.append(node)
+    return sorted(chosen)

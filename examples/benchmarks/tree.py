@@ -1,0 +1,235 @@
+"""Lifting, instance tree, language and text queries on the table-top scene, without training.
+
+A stand-in for a trained splat is sampled from the exact geometry: one small Gaussian per cell of a fine grid, jittered,
+with some that straddle two surfaces and some floaters. Reports the time of each step and text-query mIoU, boundary
+IoU and accuracies (selected in 3D, rendered with occlusion, a missing prediction counts 0), per scene.
+
+    python examples/benchmarks/tree.py --objects 14 20 --noise 1 2 --seeds 0 1 --device cpu
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.data.tabletop.generate import FOCAL, _points, generate
+from ag2_ns.data.tabletop.layout import lay, orbit
+from ag2_ns.data.tabletop.render import light_up, render
+from ag2_ns.eval.metrics import boundary_iou, iou, summary
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.lifting import lift_masks
+from ag2_ns.graph.neighbours import radius_edges
+from ag2_ns.graph.refine import refine_anchors
+from ag2_ns.graph.scene_index import SceneIndex, language_of
+from ag2_ns.graph.tree import build_tree
+from ag2_ns.query.relevancy import NEGATIVES
+from ag2_ns.query.text import select_text
+from ag2_ns.rasterizer.base import View
+
+
+def parse() -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--objects", type=int, nargs="+", default=[14])
+    p.add_argument("--noise", type=float, nargs="+", default=[1.0])
+    p.add_argument("--seeds", type=int, nargs="+", default=[0])
+    p.add_argument("--views", type=int, default=40)
+    p.add_argument("--width", type=int, default=320)
+    p.add_argument("--spacing", type=float, default=0.014, help="cells of the stand-in splat, scene units")
+    p.add_argument("--voxel", type=float, default=0.015, help="size of an anchor, share of the scene's extent")
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--each", action="store_true", help="print every prompt")
+    p.add_argument("--folder", type=Path, help="keep the scenes here")
+    return p.parse_args()
+
+
+def stand_in(seed: int, objects: int, views: int, width: int, height: int, spacing: float) -> tuple[Gaussians, list]:
+    """A splat of the scene and its cameras."""
+    rng = np.random.default_rng(seed)
+    layout = lay(objects, seed)
+    lit = light_up(layout.pack(), layout.light, layout.table_half, layout.rug_half, 64)
+    points, cameras = [], []
+    for pose in orbit(views, layout.table_half, seed):
+        frame = render(lit, pose, FOCAL * width, width, height)
+        points.append(_points(frame, pose, FOCAL * width).reshape(-1, 3)[frame.distance.reshape(-1) < 1e6])
+        pose4 = np.eye(4)
+        pose4[:3] = pose
+        viewmat = np.linalg.inv(pose4 @ np.diag([1.0, -1, -1, 1]))
+        K = np.array([[FOCAL * width, 0, width / 2], [0, FOCAL * width, height / 2], [0, 0, 1]])
+        cameras.append(View(torch.tensor(viewmat).float(), torch.tensor(K).float(), width, height))
+    points = np.concatenate(points)
+    # Far surfaces need fewer Gaussians: cells grow with the distance from the table.
+    cell = spacing * np.maximum(1.0, 2.0 * np.linalg.norm(points, axis=1) / layout.table_half - 2.0)
+    cell = spacing * 2.0 ** np.ceil(np.log2(cell / spacing))
+    key = np.concatenate([np.floor(points / cell[:, None]), cell[:, None]], axis=1)
+    order = rng.permutation(len(points))
+    _, first = np.unique(key[order], axis=0, return_index=True)
+    points, cell = points[order][first], cell[order][first]
+    points = points + 0.15 * cell[:, None] * rng.standard_normal(points.shape)
+    n, loose = len(points), len(points) // 200
+    sigma = 0.5 * cell * np.exp(0.25 * rng.standard_normal(n))
+    sigma[rng.random(n) < 0.03] *= 2.0  # straddle
+    opacity = np.clip(rng.normal(0.85, 0.15, n), 0.1, 0.99)
+    stray = np.stack([*rng.uniform(-1, 1, (2, loose)) * layout.table_half, rng.uniform(0.4, 1.2, loose)], 1)
+    means = torch.tensor(np.concatenate([points, stray])).float()
+    sigma = torch.tensor(np.concatenate([sigma, np.full(loose, spacing)])).float()
+    opacities = torch.tensor(np.concatenate([opacity, rng.uniform(0.05, 0.3, loose)])).float()
+    quats = torch.tensor([1.0, 0, 0, 0]).repeat(n + loose, 1)
+    return Gaussians(means, quats, sigma[:, None].repeat(1, 3), opacities, torch.zeros(n + loose, 1, 3)), cameras
+
+
+def read_masks(folder: Path) -> tuple[list[MaskSet], list[torch.Tensor]]:
+    masks, features = [], []
+    for path in sorted((folder / "masks_sparse").glob("*.pt")):
+        dense = torch.load(path, weights_only=True).to_dense().bool()
+        masks.append(MaskSet.from_dense(dense))
+        features.append(torch.load(folder / "clip_features" / path.name, weights_only=True).float())
+    return masks, features
+
+
+class Clock:
+    def __init__(self, device: str):
+        self.device, self.times = device, {}
+
+    def __call__(self, name, function, *args, **options):
+        start = time.perf_counter()
+        out = function(*args, **options)
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - start
+        return out
+
+
+def index_of(rasterizer, gaussians, views, masks, features, voxel: float, clock: Clock) -> SceneIndex:
+    centres = torch.stack([-(v.viewmat[:3, :3].T @ v.viewmat[:3, 3]) for v in views])
+    size = voxel * 1.1 * float((centres - centres.mean(0)).norm(dim=1).max())
+    _, anchor = torch.unique(torch.floor(gaussians.means / size).long(), dim=0, return_inverse=True)
+    count = torch.bincount(anchor)
+    xyz = torch.zeros(len(count), 3, device=anchor.device).index_add_(0, anchor, gaussians.means) / count[:, None]
+    edges = clock("graph", radius_edges, xyz, 2 * size, 64)
+    by_gaussian = clock("lift", lift_masks, rasterizer, gaussians, views, masks)
+    lifted = clock("lift", by_gaussian.group, anchor, len(xyz))
+    tree = clock("tree", build_tree, lifted, edges)
+    anchor = clock("refine", refine_anchors, by_gaussian, gaussians.means, anchor, xyz, edges, tree.cut())
+    lifted = clock("refine", by_gaussian.group, anchor, len(xyz))
+    tree = clock("tree", build_tree, lifted, edges)
+    language = clock("language", language_of, tree, lifted, features)
+    return SceneIndex(anchor, xyz, edges, tree, language)
+
+
+def oracle(rasterizer, gaussians, views, folder: Path, numbers: list[int]) -> torch.Tensor:
+    """[N, K] whether each Gaussian accounts for more pixels of an id than of any other: what a selection can reach."""
+    total = torch.zeros(len(gaussians), 256, device=gaussians.device)
+    for view, path in zip(views, sorted((folder / "ground_truth" / "ids").glob("*.png"))):
+        ids = torch.from_numpy(np.array(Image.open(path)).astype(np.int64))
+        number, place = torch.unique(ids, return_inverse=True)
+        maps = torch.nn.functional.one_hot(place, len(number)).float().to(gaussians.device)
+        total[:, number] += rasterizer.lift(
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view.to(gaussians.device)
+        )
+    return total.argmax(1)[:, None] == torch.tensor(numbers, device=gaussians.device)
+
+
+def score(index, gaussians, rasterizer, views, folder: Path, clock: Clock, best: bool = False) -> dict:
+    labels = json.loads((folder / "ground_truth" / "labels.json").read_text())
+    table = json.loads((folder / "text_features.json").read_text())
+    device = gaussians.device
+    negatives = torch.tensor([table[n] for n in NEGATIVES], device=device)
+    texts = list(labels.values())
+    picked = [
+        clock("text", select_text, index, t, torch.tensor(table[t], device=device), negatives, several=False)
+        for t in texts
+    ]
+    if best:
+        owner = oracle(rasterizer, gaussians, views, folder, [int(i) for i in labels])
+        picked = [replace(s, gaussian_mask=owner[:, k]) for k, s in enumerate(picked)]
+    values = torch.stack([s.gaussian_mask for s in picked], 1).float()
+    ids = [np.array(Image.open(p)) for p in sorted((folder / "ground_truth" / "ids").glob("*.png"))]
+    out = {t: ([], [], s.nodes[0] if s.nodes else -1) for t, s in zip(texts, picked)}
+    for view, truth in zip(views, ids):
+        drawn = rasterizer.rasterize(
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, values, view.to(device)
+        ).values
+        drawn = (drawn > 0.5).cpu().numpy()
+        for k, (number, text) in enumerate(labels.items()):
+            wanted = truth == int(number)
+            if wanted.sum() >= 200 * truth.size / (640 * 480):
+                prediction = None if picked[k].empty else drawn[..., k]
+                out[text][0].append(iou(prediction, wanted))
+                out[text][1].append(boundary_iou(prediction, wanted))
+    return out
+
+
+def main() -> None:
+    options = parse()
+    console = Console()
+    if options.device == "cpu":
+        from ag2_ns.rasterizer.cpu import CpuRasterizer as Backend
+    else:
+        from ag2_ns.rasterizer.gsplat import GsplatRasterizer as Backend
+    rasterizer = Backend()
+    table = Table(title="Text queries without training")
+    steps = ("lift", "graph", "tree", "refine", "language", "text")
+    heads = (
+        "scene",
+        "Gaussians",
+        "anchors",
+        "nodes",
+        "instances",
+        "oracle",
+        "mIoU",
+        "mBIoU",
+        "Acc@.25",
+        "Acc@.5",
+        *steps,
+    )
+    for name in heads:
+        table.add_column(name, justify="right")
+    height = options.width * 3 // 4
+    with tempfile.TemporaryDirectory() as scratch:
+        base = options.folder or Path(scratch)
+        for objects in options.objects:
+            for seed in options.seeds:
+                cpu_splat, views = stand_in(seed, objects, options.views, options.width, height, options.spacing)
+                gaussians = cpu_splat.to(options.device)
+                for noise in options.noise:
+                    folder = base / f"o{objects}n{noise:g}s{seed}v{options.views}w{options.width}"
+                    if not folder.exists():
+                        generate(
+                            folder, objects=objects, noise=noise, seed=seed, views=options.views, width=options.width,
+                            height=height, progress=False,
+                        )  # fmt: skip
+                    masks, features = read_masks(folder)
+                    clock = Clock(options.device)
+                    index = index_of(rasterizer, gaussians, views, masks, features, options.voxel, clock)
+                    found = score(index, gaussians, rasterizer, views, folder, clock)
+                    bound = score(index, gaussians, rasterizer, views, folder, Clock(options.device), best=True)
+                    ceiling = float(np.mean([np.mean(a) for a, _, _ in bound.values() if a]))
+                    means = [float(np.mean(a)) for a, _, _ in found.values() if a]
+                    total = summary(means, [float(np.mean(b)) for _, b, _ in found.values() if b])
+                    clock.times["text"] /= len(found)
+                    table.add_row(
+                        folder.name, str(len(gaussians)), str(index.num_anchors), str(index.tree.num_nodes),
+                        str(len(index.tree.instances())), f"{ceiling:.3f}", *(f"{v:.3f}" for v in total.values()),
+                        *(f"{clock.times[s]:.3f}" for s in steps),
+                    )  # fmt: skip
+                    if options.each:
+                        for text, (a, _, node) in sorted(found.items(), key=lambda kv: np.mean(kv[1][0])):
+                            console.print(
+                                f"  {np.mean(a):.3f} of {np.mean(bound[text][0]):.3f} {text} (node {node}, {len(a)} views)"
+                            )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
