@@ -28,7 +28,7 @@ class Prepare:
     data: tyro.conf.Positional[Path]
     """The scene: a folder with transforms.json or a COLMAP model."""
     segmenter: str = "auto"
-    """auto, superpixel, sam or files. auto: files where masks_sparse/ exists, sam with a checkpoint, else superpixel."""
+    """auto, superpixel, sam or files. auto: files if masks_sparse/ exists, sam with a checkpoint, else superpixel."""
     encoder: str = "auto"
     """auto, palette, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip with
     --clip-checkpoint or --clip-model, else palette (colour words)."""

@@ -6,6 +6,7 @@ Adding one is one class: give it the members of `Encoder` and decorate it with `
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
+from ag2_ns.data.view_store import Manifest
 from ag2_ns.perception.segmenter import _registrar, resolve
 
 T = TypeVar("T", bound=type)
@@ -65,3 +67,16 @@ def make_encoder(name: str, **options: Any) -> Encoder:
         UserError: no such encoder, or its own complaints (missing checkpoint, ...).
     """
     return resolve(ENCODERS, name, "encoder")(**options)
+
+
+def encoder_of(manifest: Manifest, device: str = "cpu") -> Encoder:
+    """The encoder that made a feature store (`FeatureStore.open(...).manifest`), to ask it for texts.
+
+    Raises:
+        UserError: what it needs (a checkpoint, a table) is no longer where it was.
+    """
+    cls = resolve(ENCODERS, manifest.maker, "encoder")
+    options = dict(manifest.options)
+    if "device" in inspect.signature(cls).parameters:
+        options["device"] = device
+    return cls(**options)

@@ -10,6 +10,7 @@ as it is served for training, so undistorted and downscaled. Their order is kept
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np

@@ -83,7 +83,8 @@ NOT_COLOURS = frozenset(
     re.findall(
         r"\w+",
         """ice stone wood dirt earth cement water sand clay bruise baby bland heather swamp sea sky sun night dusk
-        twilight spruce fern leaf grass hospital toxic terra cool warm very dust bile faded hot ocean algae mud mushroom ugly""",
+        twilight spruce fern leaf grass hospital toxic terra cool warm very dust bile faded hot ocean
+        algae mud mushroom ugly""",
     )
 )
 """Survey names of one word that name things or qualities rather than colours when they stand alone in a query."""

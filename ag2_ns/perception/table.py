@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from functools import cached_property
 from pathlib import Path
 
@@ -42,8 +43,8 @@ class TableEncoder:
             raise UserError(f"{self.features}: no such folder of features; give one with --clip-features-dir")
         self.settings = {"features": None if self.features is None else self.features.name, "dim": self.dim}
         self.options = {
-            "features": None if features is None else str(features),
-            "texts": None if texts is None else str(texts),
+            "features": None if features is None else os.path.abspath(features),
+            "texts": None if texts is None else os.path.abspath(texts),
         }
 
     @cached_property
