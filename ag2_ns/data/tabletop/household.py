@@ -187,7 +187,7 @@ def candle(colour: Vector) -> Body:
     """A burning candle on a brass dish with a finger ring."""
     wax = Material(colour, accent(colour), RINGS, 9.0, 0.1, 0.25, 30, glow=0.06)
     body = Body().lathe([(0.07, 0.0), (0.085, 0.012)], metal(BRASS)).torus((0, 0, 0.014), 0.083, 0.006, metal(BRASS))
-    body.torus((0.108, 0, 0.022), 0.024, 0.006, metal(BRASS), rotation("x", 90))
+    body.torus((0.108, 0, 0.0305), 0.024, 0.006, metal(BRASS), rotation("x", 90))
     body.rod((0, 0, 0.012), (0, 0, 0.035), 0.05, 0.047, metal(BRASS)).rod((0, 0, 0.03), (0, 0, 0.2), 0.04, 0.038, wax)
     body.rod((0, 0, 0.2), (0, 0, 0.216), 0.003, 0.002, Material(DARK))
     flame = Material((1.0, 0.72, 0.22), grain=0.0, specular=0.0, glow=1.0)

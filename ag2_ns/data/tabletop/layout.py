@@ -2,7 +2,8 @@
 
 The table's top is z = 0, z points up, and the room is centred on the table. Objects are drawn as groups (a book that
 carries a mug, a book with a plate with an apple, a gift box with a book leaning on it, or one object) and each group
-gets a disc of the table of its own, so nothing interpenetrates. The table grows with what must fit.
+gets a disc of the table of its own, so nothing interpenetrates. The table grows with what must fit, the room and the
+cameras' distance with the table.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MAX_OBJECTS = 120
 TABLE_LABEL = "table"
 
 _GAP = 0.03
-_FILL = 0.40
+_FILL = 0.46
 """Share of the table top covered by the groups' discs."""
 _THICK = 0.06
 _REST = 1e-4
@@ -109,9 +110,7 @@ def _stack(names: _Names, carriers: list[str]) -> list[_Part]:
         parts.append(part)
         height += part.scale * top + _REST
         room = radius * part.scale
-    taken = {names.used.get(k, 0) for k in SMALL}
-    small = names.kind(SMALL) if taken else SMALL[0]
-    parts.append(_stand(names, small, (0.0, 0.0, height), room))
+    parts.append(_stand(names, names.kind(SMALL), (0.0, 0.0, height), room))
     return parts
 
 
@@ -121,7 +120,7 @@ def _lean(names: _Names) -> list[_Part]:
     names.used["book"] = names.used.get("book", 0) + 1
     depth, height = KINDS["gift box"].wall
     box = _Part("gift box", names.colour("gift box"), (0.0, 0.0, 0.0), np.eye(3), 1.0)
-    thick, length = household.BOOK_HEIGHT, 2 * household.BOOK_HALF[1]
+    length = 2 * household.BOOK_HALF[1]
     angle = np.radians(float(names.rng.uniform(16, 24)))
     # The book stands on its lower edge; its y axis leans towards the box by `angle` from the vertical, its cover
     # faces away. In the plane across the box's side: `up` along the book, `out` away from its back.
@@ -141,17 +140,24 @@ def _lean(names: _Names) -> list[_Part]:
 
 
 def _groups(names: _Names, count: int) -> list[list[_Part]]:
-    """Groups that hold `count` objects: one stack from 3 objects, a leaning book from 6, a triple stack from 11."""
+    """Groups that hold `count` objects: one stack from 3 objects, a leaning book from 6, a triple stack from 11.
+
+    Every fourth object that stands alone repeats the kind of one before it in another colour.
+    """
     groups: list[list[_Part]] = []
-    stacks, leans, triples = (count + 9) // 12, (count + 8) // 14, (count + 3) // 14
+    stacks, leans, triples = min(4, 1 + count // 16), min(3, 1 + count // 24), min(3, 1 + count // 28)
     for _ in range(stacks if count >= 3 else 0):
         groups.append(_stack(names, [["book"], ["plate"]][len(groups) % 2]))
     for _ in range(leans if count >= 6 else 0):
         groups.append(_lean(names))
     for _ in range(triples if count >= 11 else 0):
         groups.append(_stack(names, ["book", "plate"]))
+    alone: list[str] = []
     while sum(map(len, groups)) < count:
-        groups.append([_stand(names, names.kind(list(KINDS)), (0.0, 0.0, 0.0))])
+        again = len(alone) % 4 == 3
+        kind = names.kind(alone[-3:] if again else list(KINDS))
+        alone.append(kind)
+        groups.append([_stand(names, kind, (0.0, 0.0, 0.0))])
     return groups
 
 
@@ -289,10 +295,7 @@ def orbit(views: int, table_half: float, seed: int) -> Float[np.ndarray, "V 3 4"
     poses = []
     for i in range(views):
         share = i / max(1, views - 1)
-        if turns > 1:
-            elevation = 20 + 40 * share
-        else:
-            elevation = 37 + 15 * np.sin(2.4 * i + 0.4)
+        elevation = 20 + 40 * share if turns > 1 else 37 + 15 * np.sin(2.4 * i + 0.4)
         azimuth = np.radians(360 * turns * i / views + rng.uniform(-3, 3) + 20)
         elevation = np.radians(elevation + rng.uniform(-2, 2))
         radius = table_half * rng.uniform(2.35, 2.75)

@@ -167,41 +167,49 @@ def _hit_primitive(scene, i, ox, oy, oz, dx, dy, dz, near, far):
     return _hit_round(ax, ay, az, bx, by, bz, p, near, far)
 
 
+@njit(cache=True, inline="always")
+def _inverse(d):
+    return 1.0 / d if abs(d) > 1e-12 else math.copysign(1e12, d)
+
+
+@njit(cache=True, inline="always")
+def _enters(box, i, ox, oy, oz, ix, iy, iz, near, far):
+    """Whether the ray with inverse direction i meets world box i within [near, far]."""
+    a, b = (box[i, 0] - ox) * ix, (box[i, 3] - ox) * ix
+    low, high = max(near, min(a, b)), min(far, max(a, b))
+    a, b = (box[i, 1] - oy) * iy, (box[i, 4] - oy) * iy
+    low, high = max(low, min(a, b)), min(high, max(a, b))
+    a, b = (box[i, 2] - oz) * iz, (box[i, 5] - oz) * iz
+    return max(low, min(a, b)) <= min(high, max(a, b))
+
+
 @njit(cache=True)
 def nearest(scene, ox, oy, oz, dx, dy, dz, near, far):
     """Distance, body and primitive of the first hit within (near, far); (far, -1, -1) when there is none."""
     best, body, primitive = far, -1, -1
-    for b in range(scene.ball.shape[0]):
-        cx, cy, cz = scene.ball[b, 0] - ox, scene.ball[b, 1] - oy, scene.ball[b, 2] - oz
-        along = cx * dx + cy * dy + cz * dz
-        slack = scene.ball[b, 3] - (cx * cx + cy * cy + cz * cz) + along * along
-        if slack <= 0.0:
-            continue
-        half = math.sqrt(slack)
-        if along + half < near or along - half > best:
-            continue
-        for i in range(scene.first[b], scene.first[b + 1]):
-            t = _hit_primitive(scene, i, ox, oy, oz, dx, dy, dz, near, best)
-            if t < best:
-                best, body, primitive = t, b, i
+    ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
+    for b in range(scene.box.shape[0]):
+        if _enters(scene.box, b, ox, oy, oz, ix, iy, iz, near, best):
+            for i in range(scene.first[b], scene.first[b + 1]):
+                if _enters(scene.primitive_box, i, ox, oy, oz, ix, iy, iz, near, best):
+                    t = _hit_primitive(scene, i, ox, oy, oz, dx, dy, dz, near, best)
+                    if t < best:
+                        best, body, primitive = t, b, i
     return best, body, primitive
 
 
 @njit(cache=True)
 def blocked(scene, ox, oy, oz, dx, dy, dz, near, far):
     """Whether any body lies within (near, far) along the ray."""
-    for b in range(scene.ball.shape[0]):
-        cx, cy, cz = scene.ball[b, 0] - ox, scene.ball[b, 1] - oy, scene.ball[b, 2] - oz
-        along = cx * dx + cy * dy + cz * dz
-        slack = scene.ball[b, 3] - (cx * cx + cy * cy + cz * cz) + along * along
-        if slack <= 0.0:
-            continue
-        half = math.sqrt(slack)
-        if along + half < near or along - half > far:
-            continue
-        for i in range(scene.first[b], scene.first[b + 1]):
-            if _hit_primitive(scene, i, ox, oy, oz, dx, dy, dz, near, far) < far:
-                return True
+    ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
+    for b in range(scene.box.shape[0]):
+        if _enters(scene.box, b, ox, oy, oz, ix, iy, iz, near, far):
+            for i in range(scene.first[b], scene.first[b + 1]):
+                if (
+                    _enters(scene.primitive_box, i, ox, oy, oz, ix, iy, iz, near, far)
+                    and _hit_primitive(scene, i, ox, oy, oz, dx, dy, dz, near, far) < far
+                ):
+                    return True
     return False
 
 

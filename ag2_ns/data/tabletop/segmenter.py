@@ -66,6 +66,8 @@ def _rough(mask: np.ndarray, level: float, scale: float, rng: np.random.Generato
     margin = int(np.ceil(3 * (abs(shift) + 2 * wave))) + 2
     where = _crop(mask, margin)
     part = mask[where]
+    if part.all():
+        return mask
     inside = ndimage.distance_transform_edt(np.pad(part, 1, mode="edge"))[1:-1, 1:-1]
     outside = ndimage.distance_transform_edt(np.pad(~part, 1, mode="edge"))[1:-1, 1:-1]
     signed = np.where(part, inside - 0.5, 0.5 - outside)

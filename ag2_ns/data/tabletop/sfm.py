@@ -2,8 +2,8 @@
 
 Candidates are pixels drawn with a probability that grows with the picture's gradient; each is lifted to its surface,
 and every view that really sees the point (checked with a ray) observes it with probability 0.6, at most 20 views, with
-0.4 px of noise. Points need three observations (two when there are fewer than six views). Positions carry noise of 0.4 px seen
-from the first view; 1.5 % are outliers at a wrong depth on the first view's ray, seen by two views.
+0.4 px of noise. Points need three observations (two when there are fewer than six views). Positions carry noise of
+0.4 px seen from the first view; 1.5 % are outliers at a wrong depth on the first view's ray, seen by two views.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ affine map, so an ellipsoid is a sphere and an elliptic cylinder a cylinder:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -78,11 +79,10 @@ def _outline(kind: int, p: tuple[float, float, float, float]) -> np.ndarray:
     ring = np.stack([np.cos(turn), np.sin(turn), np.zeros(24)], axis=1) / np.cos(np.pi / 24)
     up = np.array([0.0, 0.0, 1.0])
     if kind == SPHERE:
-        top = min(p[0], 1.0)
-        widest = 1.0 if top >= 0 else np.sqrt(1 - top * top)
-        heights = np.linspace(-1, top, 13)
-        rings = [ring * min(widest, 1.02 * np.sqrt(max(1 - z * z, 0.0)) + 0.02) + z * up for z in heights]
-        return np.concatenate(rings)
+        heights = np.linspace(-1, min(p[0], 1.0), 25)
+        radii = np.sqrt(np.maximum(1 - heights**2, 0.0))
+        widest = np.maximum(radii[:-1], radii[1:])
+        return np.concatenate([ring * r + z * up for r, pair in zip(widest, pairwise(heights)) for z in pair])
     if kind == FRUSTUM:
         return np.concatenate([ring * p[0], ring * p[1] + up])
     if kind == TORUS:
@@ -160,7 +160,7 @@ class Body:
     def lathe(self, profile: list[tuple[float, float]], material: Material, centre=(0.0, 0.0)) -> Body:
         """A solid of revolution from (radius, height) pairs, bottom to top."""
         x, y = centre
-        for (r0, z0), (r1, z1) in zip(profile[:-1], profile[1:]):
+        for (r0, z0), (r1, z1) in pairwise(profile):
             if z1 > z0:
                 self.rod((x, y, z0), (x, y, z1), r0, r1, material)
         return self
@@ -211,8 +211,10 @@ class Packed(NamedTuple):
     material: Float[np.ndarray, "P 12"]
     first: Int[np.ndarray, " B+1"]
     """First primitive of each body."""
-    ball: Float[np.ndarray, "B 4"]
-    """Bounding sphere of each body: centre and squared radius."""
+    box: Float[np.ndarray, "B 6"]
+    """World box around each body: low corner, high corner."""
+    primitive_box: Float[np.ndarray, "P 6"]
+    """The same around each primitive."""
     body_inverse: Float[np.ndarray, "B 3 4"]
     """World to body frame, for textures."""
     ids: Int[np.ndarray, " B"]
@@ -225,14 +227,13 @@ def _invert(m: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, -(linear @ m[:, 3])[:, None]], axis=1)
 
 
-def _ball(points: np.ndarray) -> np.ndarray:
-    centre = (points.min(0) + points.max(0)) / 2
-    return np.append(centre, (np.linalg.norm(points - centre, axis=1).max() * 1.0001) ** 2)
+def _box(points: np.ndarray) -> np.ndarray:
+    return np.concatenate([points.min(0) - 1e-6, points.max(0) + 1e-6])
 
 
 def pack(placed: list[Placed], room: tuple[float, float, float]) -> Packed:
     """Arrays for the ray tracer from bodies in the world and the room's half width, floor and ceiling."""
-    kind, inverse, parameters, material, first = [], [], [], [], [0]
+    kind, inverse, parameters, material, boxes, first = [], [], [], [], [], [0]
     for item in placed:
         world = item.matrix
         for p in item.body.primitives:
@@ -242,6 +243,7 @@ def pack(placed: list[Placed], room: tuple[float, float, float]) -> Packed:
             inverse.append(_invert(m))
             parameters.append(p.parameters)
             material.append(p.material.row())
+            boxes.append(_box(_outline(p.kind, p.parameters) @ m[:, :3].T + m[:, 3]))
         first.append(len(kind))
     return Packed(
         np.array(kind, np.int64),
@@ -249,7 +251,8 @@ def pack(placed: list[Placed], room: tuple[float, float, float]) -> Packed:
         np.array(parameters, np.float64),
         np.array(material, np.float64),
         np.array(first, np.int64),
-        np.array([_ball(p.outline()) for p in placed], np.float64),
+        np.array([_box(p.outline()) for p in placed], np.float64),
+        np.array(boxes, np.float64),
         np.ascontiguousarray([_invert(p.matrix) for p in placed], np.float64),
         np.array([p.id for p in placed], np.int64),
         np.array(room, np.float64),

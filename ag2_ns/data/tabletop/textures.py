@@ -48,7 +48,7 @@ def fractal(x, y, z, footprint):
 
 @njit(cache=True)
 def _cell(x):
-    return int(math.floor(x))
+    return math.floor(x)
 
 
 @njit(cache=True)
@@ -64,7 +64,7 @@ def share(texture, scale, x, y, z, foot):
     if texture == DOTS:
         i, j, k = _cell(x * scale), _cell(y * scale), _cell(z * scale)
         u, v, w = x * scale - i - 0.5, y * scale - j - 0.5, z * scale - k - 0.5
-        return 1.0 if u * u + v * v + w * w < 0.11 and hash3(i, j, k) > 0.2 else 0.0
+        return 1.0 if u * u + v * v + w * w < 0.13 and hash3(i, j, k) > 0.12 else 0.0
     if texture == WOOD:
         bend = noise(x * 5.0, y * 5.0, z * 5.0) * 1.6
         ring = (x * 0.9 + y * 0.5) * scale * 1.5 + bend
@@ -209,9 +209,7 @@ def picture(u, v, which):
 @njit(cache=True)
 def wall(face, u, v, height, half, foot):
     """Colour of wall `face` (2..5) at u along it (-half..half) and v above the floor (0..height)."""
-    plaster = (
-        1.0 + 0.30 * fractal(u * 14.0, v * 14.0, face, foot * 14.0) + 0.35 * fractal(u * 1.7, v * 1.7, face + 9.0, 0.0)
-    )
+    plaster = 0.9 + 0.30 * fractal(u * 14.0, v * 14.0, face, foot * 14.0) + 0.2 * noise(u * 1.7, v * 1.7, face + 9.0)
     if v < 0.035 * height:
         return 0.55 * plaster, 0.52 * plaster, 0.47 * plaster
     width = 2.0 * half / 4.0

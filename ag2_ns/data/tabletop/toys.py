@@ -27,8 +27,8 @@ def chair(colour: Vector) -> Body:
     wood = board(colour)
     body = Body()
     for x in (-0.085, 0.085):
-        body.rod((x, -0.085, 0), (x, -0.08, 0.19), 0.011, 0.014, wood)
-        body.rod((x, 0.085, 0), (x, 0.08, 0.19), 0.011, 0.014, wood)
+        body.rod((x, -0.085, 0.0004), (x, -0.08, 0.19), 0.011, 0.014, wood)
+        body.rod((x, 0.085, 0.0004), (x, 0.08, 0.19), 0.011, 0.014, wood)
         body.round((x, 0.092, 0.315), (0.013, 0.011, 0.135), 0.006, wood, rotation("x", -5))
         body.rod((x, -0.082, 0.08), (x, 0.082, 0.08), 0.007, 0.007, wood)
     body.round((0, 0, 0.197), (0.105, 0.105, 0.0125), 0.008, wood)
@@ -45,7 +45,7 @@ def snowman(colour: Vector) -> Body:
     snow = Material(colour, grain=0.3, specular=0.1)
     coal = Material(DARK, specular=0.3)
     scarf = Material(accent(colour), (0.5, 0.05, 0.05), STAVES, 14.0, 0.3, 0.0)
-    body = Body().sphere((0, 0, 0.095), (0.112, 0.112, 0.097), snow).sphere((0, 0, 0.235), 0.078, snow)
+    body = Body().sphere((0, 0, 0.095), (0.112, 0.112, 0.095), snow).sphere((0, 0, 0.235), 0.078, snow)
     body.sphere((0, 0, 0.345), 0.057, snow).torus((0, 0, 0.298), 0.046, 0.0155, scarf)
     body.round((0.03, -0.065, 0.262), (0.014, 0.007, 0.04), 0.006, scarf, rotation("x", -14))
     body.rod((0, -0.05, 0.342), (0, -0.112, 0.336), 0.0125, 0.002, Material((0.85, 0.25, 0.02), grain=0.2))
@@ -104,7 +104,7 @@ def toy_car(colour: Vector) -> Body:
 def mushroom(colour: Vector) -> Body:
     """A toadstool: pale stem, dotted cap."""
     stem = Material((0.72, 0.66, 0.52), (0.5, 0.42, 0.3), STAVES, 12.0, 0.3, 0.05)
-    cap = Material(colour, accent(colour), DOTS, 13.0, 0.15, 0.35, 50)
+    cap = Material(colour, accent(colour), DOTS, 17.0, 0.15, 0.35, 50)
     gills = Material((0.62, 0.5, 0.36), (0.4, 0.3, 0.2), STAVES, 36.0, 0.2, 0.0)
     body = Body().lathe([(0.052, 0.0), (0.048, 0.02), (0.036, 0.07), (0.033, 0.15)], stem)
     body.torus((0, 0, 0.105), 0.037, 0.008, stem).rod((0, 0, 0.138), (0, 0, 0.148), 0.09, 0.11, gills)
@@ -203,7 +203,7 @@ def gift_box(colour: Vector) -> Body:
     ribbon = Material(accent(colour), grain=0.12, specular=0.5, gloss=50)
     body = Body().box((0, 0, z / 2), (h, h, z / 2), paper)
     body.box((0, 0, z / 2 + 0.001), (h + 0.0015, 0.018, z / 2 + 0.0005), ribbon)
-    body.box((0, 0, z / 2 + 0.001), (0.018, h - 0.001, z / 2 + 0.0005), ribbon)
+    body.box((0, 0, z / 2 + 0.001), (0.018, h + 0.0015, z / 2 + 0.0005), ribbon)
     for degrees in (25, 115, 205, 295):
         a = np.radians(degrees)
         turn = rotation("z", degrees) @ rotation("x", 90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -44,9 +45,17 @@ def write_masks(
     indices = torch.from_numpy(np.ascontiguousarray(indices, np.int64))
     values = torch.ones(indices.shape[1], dtype=torch.bool)
     size = (len(proposals), height, width)
-    masks = torch.sparse_coo_tensor(indices, values, size, is_coalesced=True, check_invariants=True)
-    torch.save(masks, out / "masks_sparse" / f"{stem(index)}.pt")
-    torch.save(torch.from_numpy(features).half(), out / "clip_features" / f"{stem(index)}.pt")
+    with torch.sparse.check_sparse_tensor_invariants(enable=True):
+        masks = torch.sparse_coo_tensor(indices, values, size, is_coalesced=True)
+        _save(masks, out / "masks_sparse" / f"{stem(index)}.pt")
+    _save(torch.from_numpy(features).half(), out / "clip_features" / f"{stem(index)}.pt")
+
+
+def _save(tensor: torch.Tensor, path: Path) -> None:
+    """Save through memory, so that a full disk raises OSError."""
+    buffer = io.BytesIO()
+    torch.save(tensor, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_transforms(out: Path, poses: Float[np.ndarray, "V 3 4"], focal: float, width: int, height: int) -> None:
