@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -28,6 +28,9 @@ RANK_WEIGHTS = (0.1, 1.0)
 
 PROTOTYPE_SAMPLES = 4096
 """Pixel-mask pairs per view in the prototype loss."""
+
+SLOTS = 64
+"""Partial sums per mask on a GPU."""
 
 TEMPERATURE_SCALE, TEMPERATURE_OFFSET, TEMPERATURE_MIN, TEMPERATURE_MAX = 10.0, 10.0, 0.5, 1.0
 NORM_WEIGHT = 100.0
@@ -121,32 +124,34 @@ def mask_contrastive_terms(feature: Float[Tensor, "H W F"], masks: MaskSet) -> C
     """
     _check(feature, masks)
     flat = feature.reshape(-1, feature.shape[-1])
-    area = masks.areas
     if len(masks.pixel) == 0:
         return ContrastiveTerms(flat.sum() * 0, flat.sum() * 0)
-    if not area.all():
-        area, mask = area[area > 0], torch.unique_consecutive(masks.mask, return_inverse=True)[1]
-    else:
-        mask = masks.mask
-    spread, mean = _Spread.apply(flat, masks.pixel, mask, area)
-    smooth = spread / (len(area) * len(flat))
-    return ContrastiveTerms(smooth, _closeness(mean))
+    # Nothing here waits for the device: sizes come from the host, empty masks are weighted away.
+    index = torch.arange(len(masks) + 1, device=masks.mask.device)
+    area = torch.searchsorted(masks.mask, index).diff()
+    filled = area > 0
+    spread, mean = _Spread.apply(flat, masks.pixel, masks.mask, area)
+    smooth = spread / (filled.sum() * len(flat))
+    return ContrastiveTerms(smooth, _closeness(mean, filled))
 
 
-def _closeness(mean: Float[Tensor, "M F"]) -> Float[Tensor, ""]:
-    """Mean over pairs of 1 / (distance + 1), weighted by rank."""
+def _closeness(mean: Float[Tensor, "M F"], filled: Bool[Tensor, " M"]) -> Float[Tensor, ""]:
+    """Mean over pairs of filled masks of 1 / (distance + 1), weighted by rank."""
     count = len(mean)
     if count < 2:
         return mean.sum() * 0
     a, b = torch.triu_indices(count, count, 1, device=mean.device)
     value = 1 / (_norm(mean.index_select(0, a) - mean.index_select(0, b)) + 1)
-    low, high = RANK_WEIGHTS
-    rank = torch.empty_like(value)
-    order = torch.argsort(value.detach(), stable=True)
-    rank[order] = torch.linspace(low, high, len(value), dtype=value.dtype, device=value.device)
-    if len(value) == 1:
-        rank.fill_(high)
-    return (rank * value).mean()
+    with torch.no_grad():
+        valid = filled.index_select(0, a) & filled.index_select(0, b)
+        # Ranks count down from the closest pair; pairs of empty masks come last.
+        order = torch.argsort(value.masked_fill(~valid, -1), descending=True, stable=True)
+        place = torch.arange(len(value), dtype=value.dtype, device=value.device)
+        rank = torch.empty_like(value).index_copy_(0, order, place)
+        pairs = valid.sum()
+        low, high = RANK_WEIGHTS
+        weight = (high - (high - low) * rank / (pairs - 1).clamp_min(1)) * valid / pairs.clamp_min(1)
+    return (weight * value).sum()
 
 
 def _norm(x: Float[Tensor, "P F"]) -> Float[Tensor, " P"]:
@@ -163,8 +168,8 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx, flat: Tensor, pixel: Tensor, mask: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
         value = flat.index_select(0, pixel)
-        # Double precision: a running float sum over a large mask drifts by more than the tolerance of the loss.
-        mean = _segment_sum(value.double(), mask, area).div_(area[:, None]).to(flat.dtype)
+        size = area.clamp_min(1)[:, None]
+        mean = _segment_sum(value, mask, area).div_(size)
         value -= mean.index_select(0, mask)
         distance = _norm(value)
         value /= distance.clamp_min(torch.finfo(value.dtype).tiny)[:, None]  # unit vectors, or exactly 0
@@ -176,16 +181,20 @@ class _Spread(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_spread: Tensor, grad_mean: Tensor) -> tuple[Tensor, None, None, None]:
         unit, pixel, mask, area = ctx.saved_tensors
-        through_mean = grad_mean - grad_spread * _segment_sum(unit, mask, area)
-        grad = (through_mean / area[:, None]).index_select(0, mask).addcmul_(unit, grad_spread)
+        through_mean = (grad_mean - grad_spread * _segment_sum(unit, mask, area)) / area.clamp_min(1)[:, None]
+        grad = through_mean.index_select(0, mask).addcmul_(unit, grad_spread)
         return grad.new_zeros(ctx.pixels, grad.shape[1]).index_add_(0, pixel, grad), None, None, None
 
 
 def _segment_sum(value: Float[Tensor, "P F"], mask: Int[Tensor, " P"], area: Int[Tensor, " M"]) -> Float[Tensor, "M F"]:
     """Sum of the pairs of each mask; pairs are sorted by mask."""
-    if value.is_cuda:  # segment_reduce runs one thread per mask there
-        return value.new_zeros(len(area), value.shape[1]).index_add_(0, mask, value)
-    return torch.segment_reduce(value, "sum", lengths=area, unsafe=True)
+    if value.is_cuda:
+        # Consecutive pairs go to different slots: no queue at one address, and short sums that stay exact enough.
+        slot = torch.arange(len(mask), device=mask.device).remainder_(SLOTS).add_(mask, alpha=SLOTS)
+        parts = value.new_zeros(len(area) * SLOTS, value.shape[1]).index_add_(0, slot, value)
+        return parts.view(len(area), SLOTS, -1).sum(1)
+    # Double precision: a running float sum over a large mask drifts by more than the tolerance of the loss.
+    return torch.segment_reduce(value.double(), "sum", lengths=area, unsafe=True).to(value.dtype)
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,7 @@ def prototype_loss(
     Args:
         feature: rendered instance features.
         masks: masks at the size of `feature`, on its device; they may overlap.
-        samples: (pixel, mask) pairs drawn without replacement; all of them where there are fewer.
+        samples: (pixel, mask) pairs drawn with replacement; each once where there are fewer.
         generator: draws the pairs, on any device; the global one when missing.
 
     Raises:
@@ -238,8 +247,8 @@ def prototype_terms(
         return PrototypeTerms(flat.sum() * 0, flat.sum() * 0)
     pixel, mask = masks.pixel, masks.mask
     if samples < pairs:
-        drawn = torch.randperm(pairs, generator=generator, device=generator.device if generator else None)[:samples]
-        drawn = drawn.sort().values.to(pixel.device)
+        device = pixel.device if generator is None else generator.device
+        drawn = torch.randint(pairs, (samples,), generator=generator, device=device).to(pixel.device).sort().values
         pixel, mask = pixel[drawn], mask[drawn]
     present, own, count = torch.unique_consecutive(mask, return_inverse=True, return_counts=True)
 

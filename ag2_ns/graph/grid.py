@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PIECE = {"cpu": 1 << 20, "cuda": 1 << 24}
+PIECE = {"cpu": 1 << 20, "cuda": 1 << 22}
 """Candidate pairs handled at a time (some 100 bytes each)."""
 
 

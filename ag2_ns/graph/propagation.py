@@ -37,17 +37,15 @@ def propagation_loss(
     if len(graph) == 0:
         return feature.sum() * 0
     unit = normalize(feature, dim=1)
-    seen = None
+    i, j = graph.edges
     with torch.no_grad():
         weight = torch.cat([_squared(unit, part).mul_(-0.5 / tau**2).exp_() for part in graph.edges.split(PIECE, 1)])
         # An anchor whose weights all vanish in floating point has no say: its edges stay at 0 instead of 0 / 0.
         scale = weighted_degree(weight, graph).clamp_min_(torch.finfo(weight.dtype).tiny).rsqrt_()
+        weight = weight.mul_(scale.index_select(0, i)).mul_(scale.index_select(0, j))
         if visible is not None:
-            seen = (visible[graph.edges[0]] | visible[graph.edges[1]]).nonzero().squeeze(1)
-        edges = graph.edges if seen is None else graph.edges.index_select(1, seen)
-        weight = weight if seen is None else weight.index_select(0, seen)
-        weight = weight.mul_(scale.index_select(0, edges[0])).mul_(scale.index_select(0, edges[1]))
-    return _Smoothness.apply(unit, edges, weight)
+            weight *= visible.index_select(0, i) | visible.index_select(0, j)
+    return _Smoothness.apply(unit, graph.edges, weight)
 
 
 def anchor_visibility(

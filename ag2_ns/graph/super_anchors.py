@@ -24,8 +24,8 @@ MIN_SIZE = 10
 FRAGMENT_REACH = 8.0
 """Published constants; the last in units of the graph's reach."""
 
-PIECE = {"cpu": 1 << 16, "cuda": 1 << 24}
-"""Anchor-neighbour entries shifted at a time: one cache's worth, or some 0.5 GB at F = 3."""
+PIECE = {"cpu": 1 << 16, "cuda": 1 << 22}
+"""Anchor-neighbour entries shifted at a time: one cache's worth, or some 0.2 GB at F = 3."""
 
 
 @torch.no_grad()

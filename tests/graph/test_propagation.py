@@ -141,7 +141,7 @@ def test_gpu_equals_cpu():
     visible = torch.arange(40) % 3 == 0
     out = []
     for device in ("cpu", "cuda"):
-        leaf = feature.to(device).requires_grad_()
+        leaf = feature.to(device).detach().requires_grad_()
         loss = propagation_loss(leaf, graph.to(device), 0.3, visible.to(device))
         loss.backward()
         out.append((loss.detach().cpu(), leaf.grad.cpu()))
