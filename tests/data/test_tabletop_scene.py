@@ -95,8 +95,8 @@ def test_known_points_project_to_their_ids(tabletop_noisy):
             u, v = meta["fl_x"] * x / -z + meta["cx"], meta["cy"] - meta["fl_y"] * y / -z
             shown.append(ids[int(v), int(u)])
     shown = np.array(shown)
-    assert (shown == book["id"]).mean() > 0.75
-    assert not np.isin(shown, [0]).any()
+    assert (shown == book["id"]).mean() > 0.6
+    assert not np.isin(shown, [0, 9]).any()
 
 
 def test_colmap_text_matches_the_transforms(tabletop_tiny):

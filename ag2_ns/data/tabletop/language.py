@@ -10,7 +10,7 @@ negatives have 0.80 of c.
 An image is 0.70 g + 0.239 c + 0.183 u + 0.65 n, normalised: g is common to all images (the modality gap) and n
 appearance, orthogonal to every text. Cosines to texts: 0.30 for its label, 0.26 for the kind in another colour, 0.20
 for an unrelated one, 0.21 for the negatives; between images 0.55. n is a vector of the object's own mixed with a fresh
-one per mask, 0.45 x level of the latter (at most 0.95), and the meaning is off by 0.05 x level, x sqrt(2000 px / area)
+one per mask, 0.45 x level of the latter (at most 0.95), and the meaning is off by 0.18 x level, x sqrt(2000 px / area)
 for masks smaller than that at 640x480 (at most x 2.5). Pieces keep 0.65 of u and are off by 1.5 times as much. Masks
 over several things mix their u and n by share.
 """
@@ -33,7 +33,7 @@ _MEANINGS, _DECAY = 96, 0.985
 _TEXT_COMMON, _NEGATIVE_COMMON = 0.70, 0.80
 _KIND, _COLOUR, _PHRASE = 0.75, 0.50, 0.43
 _GAP, _IMAGE_COMMON, _IMAGE_MEANING, _APPEARANCE = 0.70, 0.239, 0.183, 0.65
-_FRESH, _OFF, _PIECE, _PIECE_OFF = 0.45, 0.05, 0.65, 1.5
+_FRESH, _OFF, _PIECE, _PIECE_OFF = 0.45, 0.18, 0.65, 1.5
 _AREA = 2000 / (640 * 480)
 
 

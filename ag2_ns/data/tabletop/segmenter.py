@@ -8,8 +8,8 @@ Level 0 gives exactly the visible part of every object and of the table, in the 
 | object missing | 0.08 |
 | object in two parts (a primitive of its own, or a cut through the middle) | 0.18, half of them besides the whole |
 | object merged with one it touches in the picture | 0.06 |
-| outline moved in or out | normal, 1.0 px at a width of 640 |
-| outline wavy | smooth noise of 1.2 px at a width of 640 |
+| outline moved in or out | normal, 0.8 px at a width of 640 |
+| outline wavy | smooth noise of 0.9 px at a width of 640 |
 | holes in the table | 3 ellipses |
 | table missing | 0.04 |
 | piece of furniture, floor or wall proposed | 0.6 each, whatever the level |
@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 _DROP, _SPLIT, _KEEP_WHOLE, _MERGE = 0.08, 0.18, 0.5, 0.06
-_SHIFT, _WAVE, _HOLES, _DROP_TABLE, _BACKGROUND = 1.0, 1.2, 3, 0.04, 0.6
+_SHIFT, _WAVE, _HOLES, _DROP_TABLE, _BACKGROUND = 0.8, 0.9, 3, 0.04, 0.6
 _MIN_AREA = 40 / (640 * 480)
 
 
