@@ -37,7 +37,9 @@ def _optimizers(**overrides: float) -> dict:
     }
     groups["camera_opt"] = {
         "optimizer": AdamOptimizerConfig(lr=1e-4, eps=1e-15),
-        "scheduler": ExponentialDecaySchedulerConfig(lr_final=5e-7, max_steps=30000, warmup_steps=1000, lr_pre_warmup=0),
+        "scheduler": ExponentialDecaySchedulerConfig(
+            lr_final=5e-7, max_steps=30000, warmup_steps=1000, lr_pre_warmup=0
+        ),
     }
     return groups
 
@@ -75,6 +77,8 @@ _small = replace(
     grow_until=600,
     grow_every=50,
     opacity_cover_from=200,
+    mask_loss_from=600,
+    propagation_from=900,
     resolution_schedule=150,
     sh_degree_interval=300,
     opacity_reset_every=10_000,

@@ -138,10 +138,17 @@ class Demo:
 
 
 @contextmanager
-def training_progress(trainer: Trainer):  # noqa: ANN201
+def training_progress(trainer: Trainer):
     """A progress bar over the steps of `trainer`, with PSNR of the training views and the number of Gaussians."""
     from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("training"),

@@ -13,6 +13,7 @@ from ag2_ns.errors import UserError
 COMMANDS = {
     "demo": "ag2_ns.cli.demo:Demo",
     "example": "ag2_ns.cli.example:Example",
+    "prepare": "ag2_ns.cli.prepare:Prepare",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

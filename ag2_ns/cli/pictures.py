@@ -56,10 +56,7 @@ def evaluate_and_draw(pipeline: Pipeline, sheet: Path, rows: int = 5) -> dict[st
         if i in shown:
             truth = images["img"][:, : outputs["rgb"].shape[1]]
             pictures.append(
-                [
-                    to_uint8(p)
-                    for p in (outputs["rgb"], truth, outputs["feature"], depth_colors(outputs["depth"]))
-                ]
+                [to_uint8(p) for p in (outputs["rgb"], truth, outputs["feature"], depth_colors(outputs["depth"]))]
             )
             name = pipeline.datamanager.eval_dataset.image_filenames[i].name
             labels.append(f"{name}   PSNR {metrics['psnr']:.2f} dB")

@@ -10,8 +10,13 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
+from torch import Tensor
 
+from ag2_ns.data.served import served_downscale
+from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
+from ag2_ns.data.view_store import view_key
 from ag2_ns.errors import UserError
 
 
@@ -20,10 +25,19 @@ class AG2DataManagerConfig(FullImageDatamanagerConfig):
     """Full images, with masks and features of the current view when the scene was prepared."""
 
     _target: type = field(default_factory=lambda: AG2DataManager)
+    prepare: bool = False
+    """Run `ag2 prepare` with its defaults before training when the scene has no masks yet."""
+    use_masks: bool = True
+    """Add prepared masks and features to the batch; off trains colours only."""
+    mask_cache_gb: float = 2.0
+    """Memory for prepared masks, on the training device."""
 
 
 class AG2DataManager(FullImageDatamanager[InputDataset]):
-    """Serves a camera and its image per step."""
+    """Serves a camera, its image and (where the scene was prepared) its masks per step.
+
+    Nothing but file names is read at construction, which ns-viewer and ns-render go through as well.
+    """
 
     config: AG2DataManagerConfig
 
@@ -33,6 +47,8 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
         super().__init__(config=config, device=device, **kwargs)
         # The model learns the scene's extent from here, whichever dataparser is in use.
         self.train_dataset.metadata["camera_centres"] = self.train_dataset.cameras.camera_to_worlds[:, :3, 3].clone()
+        self._view_masks: ViewMasks | None = None
+        self._masks_asked = False
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         # Without CUDA there is no pinned memory; "gpu" means "this device" to nerfstudio.
@@ -43,11 +59,74 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
         try:
             return super()._load_images(split, where)
         except (OSError, AssertionError, ValueError) as error:
-            raise first_bad_image(dataset) or UserError(f"{self.config.data}: images cannot be loaded: {error}") from error
+            raise first_bad_image(dataset) or UserError(
+                f"{self.config.data}: images cannot be loaded: {error}"
+            ) from error
+
+    # Masks.
+
+    def view_masks(self) -> ViewMasks | None:
+        """The scene's prepared masks, opened on first use; None where there are none or they are not wanted."""
+        if not self._masks_asked:
+            self._masks_asked = True
+            if self.config.use_masks:
+                self._view_masks = self._open_masks()
+        return self._view_masks
+
+    def _open_masks(self) -> ViewMasks | None:
+        data, downscale = Path(self.config.data), served_downscale(self.train_dataset.image_filenames)
+        budget = int(self.config.mask_cache_gb * 2**30)
+        found = ViewMasks.open(data, downscale, self.device, budget)
+        if found is None and self.config.prepare:
+            from ag2_ns.cli.prepare import Prepare
+
+            factor = int(downscale) if downscale > 1 else None
+            Prepare(data, downscale_factor=factor).main()
+            found = ViewMasks.open(data, downscale, self.device, budget)
+        if found is None:
+            CONSOLE.print(
+                f"[yellow]{data} has no masks: training colours only. For instances to click and name, run[/yellow] "
+                f"ag2 prepare {data} [yellow]first, or add[/yellow] --pipeline.datamanager.prepare True"
+            )
+        return found
+
+    def view_name(self, split: Literal["train", "eval"], index: int) -> str:
+        """The name under which a view's masks are stored."""
+        dataset = self.train_dataset if split == "train" else self.eval_dataset
+        return view_key(dataset.image_filenames[index], Path(self.config.data))
+
+    def _served(self, split: Literal["train", "eval"], index: int) -> Tensor:
+        image = (self.cached_train if split == "train" else self.cached_eval)[index]["image"]
+        return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+
+    def prepared(self, split: Literal["train", "eval"], index: int) -> PreparedMasks | None:
+        """Masks and features of one view, checked against its image the first time."""
+        masks = self.view_masks()
+        if masks is None:
+            return None
+        return masks.get(self.view_name(split, index), lambda: self._served(split, index))
+
+    def _with_masks(self, batch: dict[str, Any], split: Literal["train", "eval"], index: int) -> dict[str, Any]:
+        prepared = self.prepared(split, index)
+        if prepared is not None:
+            batch["masks"] = prepared.masks
+            if prepared.features is not None:
+                batch["mask_features"] = prepared.features
+        return batch
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """The next training camera and its batch."""
-        return super().next_train(step)
+        camera, batch = super().next_train(step)
+        batch = self._with_masks(batch, "train", int(camera.metadata["cam_idx"]))
+        coming = self.train_unseen_cameras[0]
+        if self._view_masks is not None:
+            self._view_masks.prefetch(self.view_name("train", coming), lambda: self._served("train", coming))
+        return camera, batch
+
+    def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
+        """A random evaluation camera and its batch."""
+        camera, batch = super().next_eval_image(step)
+        return camera, self._with_masks(batch, "eval", int(batch["image_idx"]))
 
 
 def first_bad_image(dataset: InputDataset) -> UserError | None:

@@ -158,7 +158,10 @@ class AG2DataParser(DataParser):
                 f"{data / f'images_{factor}'}: no such folder; make it (ns-process-data does) or choose another "
                 "--downscale-factor"
             )
-        options = self._shared_options() | {"downscale_factor": factor, "downscale_rounding_mode": rounding(data, factor)}
+        options = self._shared_options() | {
+            "downscale_factor": factor,
+            "downscale_rounding_mode": rounding(data, factor),
+        }
         config = ColmapDataParserConfig(
             data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
         )

@@ -122,10 +122,7 @@ def initialise(
     if max_anchors is not None and len(keep) > max_anchors:
         keep = keep[torch.randperm(len(keep), generator=generator)[:max_anchors].sort().values.to(device)]
     xyz, rgb = points[keep], rgb[keep]
-    if len(xyz) > 1:
-        gap = nearest(xyz, xyz, 2)[0][:, 1:2]
-    else:
-        gap = torch.full((len(xyz), 1), 16 * voxel, device=device)
+    gap = nearest(xyz, xyz, 2)[0][:, 1:2] if len(xyz) > 1 else torch.full((len(xyz), 1), 16 * voxel, device=device)
     # Subsampled or sparse clouds leave gaps that voxel-sized children could never cover.
     cap = 16 * voxel if max_anchors is None else max(16 * voxel, float(gap.median()) if len(gap) else 0.0)
     radius = (torch.floor(gap.clamp(max=cap) / voxel) * voxel).clamp(min=voxel)

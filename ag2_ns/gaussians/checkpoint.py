@@ -30,7 +30,7 @@ class TensorStore(nn.Module):
     def __len__(self) -> int:
         return len(self._buffers)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # noqa: ANN001
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         mine = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         device = next((b.device for b in self._buffers.values() if b is not None), None)
         self.set({k: (v if device is None else v.to(device)).clone() for k, v in mine.items()})

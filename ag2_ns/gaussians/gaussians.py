@@ -27,6 +27,7 @@ class Gaussians:
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors live."""
         return self.means.device
 
     def __getitem__(self, index: Bool[Tensor, " N"] | Int[Tensor, " K"]) -> Gaussians:

@@ -79,9 +79,7 @@ def growth_signal(
     return torch.where(seen > rule.min_seen, signal, torch.zeros_like(signal)).nan_to_num(0.0)
 
 
-def sample_in_gaussians(
-    gaussians: Gaussians, noise: Float[Tensor, "N 3"]
-) -> Float[Tensor, "N 3"]:
+def sample_in_gaussians(gaussians: Gaussians, noise: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
     """One point per Gaussian at `noise` standard deviations along its own axes."""
     w, x, y, z = torch.nn.functional.normalize(gaussians.quats, dim=-1).unbind(-1)
     p = noise * gaussians.scales

@@ -22,9 +22,7 @@ def photometric_loss(
     return (1 - ssim_weight) * l1 + ssim_weight * (1 - similarity)
 
 
-def near_anchor_loss(
-    offset: Float[Tensor, "N 3"], scale: Float[Tensor, "N 3"], radius: Float[Tensor, "N 1"]
-) -> Tensor:
+def near_anchor_loss(offset: Float[Tensor, "N 3"], scale: Float[Tensor, "N 3"], radius: Float[Tensor, "N 1"]) -> Tensor:
     """Keep children within reach of their anchor: mean(exp(relu(|offset| - 1)) - 1) + mean(relu(max scale - radius)).
 
     Args:
@@ -34,7 +32,7 @@ def near_anchor_loss(
     """
     if offset.shape[0] == 0:
         return offset.sum()
-    # sqrt of a clamped square keeps the gradient of |offset| finite at 0; the clamp of the exponent keeps it finite far out.
+    # A clamped square keeps the gradient of |offset| finite at 0, a clamped exponent keeps it finite far out.
     distance = offset.square().sum(-1).clamp(min=1e-12).sqrt()
     stray = torch.expm1((distance - 1).relu().clamp(max=10.0)).mean()
     oversize = (scale.amax(-1) - radius.squeeze(-1)).relu().mean()

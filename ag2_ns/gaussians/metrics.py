@@ -48,5 +48,7 @@ class ImageMetrics:
 
                 self._lpips = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
             else:
-                CONSOLE.print(f"LPIPS is left out: {weights} is not there (run any LPIPS metric online once to get it).")
+                CONSOLE.print(
+                    f"LPIPS is left out: {weights} is not there (run any LPIPS metric online once to get it)."
+                )
         return self._lpips

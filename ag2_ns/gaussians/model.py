@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer
@@ -12,9 +12,9 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.utils.colors import get_color
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
+from ag2_ns.data.masks import MaskSet
 from ag2_ns.gaussians.anchors import (
     SH_C0,
     Anchors,
@@ -31,10 +31,18 @@ from ag2_ns.gaussians.feature_colors import feature_colors
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.gaussians.growth import GrowthRule, PruneRule
 from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
+from ag2_ns.gaussians.mask_losses import mask_loss
 from ag2_ns.gaussians.metrics import ImageMetrics
 from ag2_ns.gaussians.optim import rebind, replace_parameter, resized, zero_moments
 from ag2_ns.gaussians.views import view_of
+from ag2_ns.graph.anchor_graph import AnchorGraph, build_graph
+from ag2_ns.graph.propagation import anchor_visibility, propagation_loss
+from ag2_ns.graph.scene_index import SceneIndex
+from ag2_ns.indexing import index_scene, merging_graph
 from ag2_ns.rasterizer import RenderOutput, choose_rasterizer, render
+
+if TYPE_CHECKING:
+    from ag2_ns.data.datamanager import AG2DataManager
 
 CHILD_TENSORS = ("offset", "sh_dc", "sh_rest", "log_scale", "quat", "opacity_logit")
 """Trainable tensors with one row per child; also the names of their optimizer groups."""
@@ -98,6 +106,24 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Weight of depth distortion (20 published)."""
     distortion_from: int = 5000
     """First step of depth distortion."""
+    mask_loss: Literal["contrastive", "prototype", "none"] = "contrastive"
+    """Loss that trains instance features on the masks of the view."""
+    mask_loss_weight: float = 0.1
+    """Its weight."""
+    mask_loss_from: int = 6000
+    """First step of that loss."""
+    smooth_weight: float = 3.0
+    """Within-mask share of the contrastive loss."""
+    contrast_weight: float = 0.5
+    """Between-mask share of the contrastive loss."""
+    propagation_weight: float = 0.01
+    """Weight of feature smoothness along the anchor graph."""
+    propagation_from: int = 9000
+    """First step of that loss."""
+    propagation_tau: float = 0.1
+    """Bandwidth of the graph's weights: 0.1 for instances, 0.05 for finer parts."""
+    instances: Literal["lifting", "both", "none"] = "lifting"
+    """Evidence for the instance tree that the end of training builds: lifted masks, or those and trained features."""
     remove_invisible_at: tuple[int, ...] = (6000,)
     """Steps after which Gaussians that no training view shows are dropped."""
     invisible_below: float = 1.0
@@ -142,9 +168,7 @@ class AG2Model(SplatfactoModel):
         self.anchor_params = nn.ParameterDict({"feature": nn.Parameter(feature)})
         self.child_params = nn.ParameterDict({k: nn.Parameter(getattr(children, k)) for k in CHILD_TENSORS})
         self.index = TensorStore()
-        self.camera_optimizer: CameraOptimizer = c.camera_optimizer.setup(
-            num_cameras=self.num_train_data, device="cpu"
-        )
+        self.camera_optimizer: CameraOptimizer = c.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         self.metrics = ImageMetrics()
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -154,7 +178,11 @@ class AG2Model(SplatfactoModel):
         self._backend = None
         self._statistics: ScreenStatistics | None = None
         self._raster: RenderOutput | None = None
+        self._last_step = -1
         self._growth_generator: torch.Generator | None = None
+        self._graph: AnchorGraph | None = None
+        self._scene_index: SceneIndex | None = None
+        self._mask_generator: torch.Generator | None = None
 
     # What the rest of nerfstudio (export, viewer, crop) reads from a splatfacto model.
 
@@ -258,11 +286,29 @@ class AG2Model(SplatfactoModel):
             replace_parameter(optimizers.get(group), old, new, keep)
             params[name] = new
         self.index.set({})
-        self.child_weight_changed()
+        self._statistics = self._graph = self._scene_index = None
 
-    def child_weight_changed(self) -> None:
-        """Forget what was derived from the structure that just changed."""
-        self._statistics = None
+    def scene_index(self) -> SceneIndex | None:
+        """Graph, tree and language of this run, or None before they were built."""
+        if self._scene_index is None and len(self.index):
+            self._scene_index = SceneIndex.from_dict(self.index.get())
+        return self._scene_index
+
+    def set_scene_index(self, index: SceneIndex | None) -> None:
+        """Keep an index with the checkpoint."""
+        self.index.set({} if index is None else index.to_dict())
+        self._scene_index = index
+
+    def build_instances(self, datamanager: AG2DataManager) -> None:
+        """Lift the scene's masks onto the anchors and keep the resulting tree and language with the checkpoint."""
+        if self.config.instances == "none" or not hasattr(datamanager, "view_masks"):
+            return
+        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent))
+        feature = self.anchor_features().detach() if self.config.instances == "both" else None
+        index = index_scene(
+            self.gaussians(), self.child_anchor, self.anchor_xyz, graph, datamanager, self.backend(), feature
+        )
+        self.set_scene_index(index)
 
     # Training.
 
@@ -284,10 +330,12 @@ class AG2Model(SplatfactoModel):
         rebind(self.optimizers, groups)
         optimizers.parameters.update({k: v for k, v in groups.items() if k in optimizers.parameters})
         trainer = training_callback_attributes.trainer
+        if trainer is not None:
+            self._last_step = trainer._start_step + trainer.config.max_num_iterations - 1
         if int(self.schedule_length) == 0:
             length = trainer.config.max_num_iterations if trainer is not None else self.config.schedule_steps
             self.schedule_length.fill_(length)
-        self._train_views = training_callback_attributes.pipeline.datamanager
+        self._datamanager = training_callback_attributes.pipeline.datamanager
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [TrainingCallback([before], self.before_step), TrainingCallback([after], self.after_step)]
 
@@ -340,6 +388,8 @@ class AG2Model(SplatfactoModel):
             self.reset_opacity()
         if step > 0 and any(step == self.at(s) for s in c.remove_invisible_at):
             self.remove_invisible()
+        if step == self._last_step:
+            self.build_instances(self._datamanager)
 
     def reset_opacity(self) -> None:
         """Lower every opacity to at most `opacity_reset_to`."""
@@ -350,7 +400,7 @@ class AG2Model(SplatfactoModel):
 
     def remove_invisible(self) -> None:
         """Drop children that no training view shows, and the anchors this leaves empty."""
-        cameras = self._train_views.train_dataset.cameras
+        cameras = self._datamanager.train_dataset.cameras
         views = [view_of(cameras[i : i + 1].to(self.device)) for i in range(len(cameras))]
         seen = visibility(self.gaussians().detach(), views, self.backend())
         drop_children(self, seen >= self.config.invisible_below, self.optimizers)
@@ -362,12 +412,12 @@ class AG2Model(SplatfactoModel):
             UserError: the checkpoint is truncated or of another configuration.
         """
         fit_to(self, state, self.device)
-        self._statistics = None
+        self._statistics = self._graph = self._scene_index = None
         return nn.Module.load_state_dict(self, state, **kwargs)
 
     # Rendering.
 
-    def backend(self):  # noqa: ANN201
+    def backend(self):
         """The rasteriser, chosen on first use."""
         if self._backend is None:
             self._backend = choose_rasterizer(self.config.rasterizer, self.device)
@@ -387,6 +437,11 @@ class AG2Model(SplatfactoModel):
         doublings = self.step // max(1, self.at(self.config.resolution_schedule))
         return 2 ** max(self.config.num_downscales - doublings, 0)
 
+    def _needs_feature(self) -> bool:
+        if not self.training:
+            return True
+        return self.config.mask_loss != "none" and self.step >= self.at(self.config.mask_loss_from)
+
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """Render one camera.
 
@@ -396,7 +451,7 @@ class AG2Model(SplatfactoModel):
         if not isinstance(camera, Cameras):
             return {}
         gaussians = self.gaussians()
-        feature = self.anchor_features()[self.child_anchor]
+        feature = self.anchor_features()[self.child_anchor] if self._needs_feature() else None
         pose = self.camera_optimizer.apply_to_camera(camera) if self.training else camera.camera_to_worlds
         view = view_of(camera, pose, 1 / self._get_downscale_factor())
         background = self._get_background_color()
@@ -404,7 +459,8 @@ class AG2Model(SplatfactoModel):
             inside = self.crop_box.within(gaussians.means).squeeze(-1)
             if not inside.any():
                 return self.get_empty_outputs(view.width, view.height, background)
-            gaussians, feature = gaussians[inside], feature[inside]
+            gaussians = gaussians[inside]
+            feature = None if feature is None else feature[inside]
         c = self.config
         distort = self.training and c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         out = render(
@@ -423,7 +479,8 @@ class AG2Model(SplatfactoModel):
         if out.depth is not None:
             outputs["depth"] = out.depth
         if self.training:
-            outputs["feature"] = out.feature
+            if out.feature is not None:
+                outputs["feature"] = out.feature
             if out.distortion is not None:
                 outputs["distortion"] = out.distortion
             return outputs
@@ -458,7 +515,34 @@ class AG2Model(SplatfactoModel):
             losses["opacity_cover"] = c.opacity_cover_weight * opacity_cover_loss(outputs["accumulation"])
         if "distortion" in outputs:
             losses["distortion"] = c.distortion_weight * outputs["distortion"].mean() / self.extent**2
+        if "masks" in batch and outputs.get("feature") is not None:
+            losses.update(self._feature_losses(outputs["feature"], batch["masks"]))
         self.camera_optimizer.get_loss_dict(losses)
+        return losses
+
+    def _feature_losses(self, feature: Tensor, masks: MaskSet) -> dict[str, Tensor]:
+        """The losses that train instance features, once they have started."""
+        c, losses = self.config, {}
+        if c.mask_loss != "none" and self.step >= self.at(c.mask_loss_from) and self._get_downscale_factor() == 1:
+            if self._mask_generator is None:
+                self._mask_generator = torch.Generator(self.device).manual_seed(0)
+            loss = mask_loss(
+                c.mask_loss,
+                feature,
+                masks,
+                smooth_weight=c.smooth_weight,
+                contrast_weight=c.contrast_weight,
+                generator=self._mask_generator,
+            )
+            losses["mask"] = c.mask_loss_weight * loss.total
+        if c.propagation_weight > 0 and self.step >= self.at(c.propagation_from):
+            if self._graph is None:
+                self._graph = build_graph(
+                    self.anchor_xyz, self.anchor_radius.squeeze(-1), voxel_size(float(self.extent))
+                )
+            visible = anchor_visibility(self._raster.radii > 0, self.child_anchor, self.anchor_xyz.shape[0])
+            smooth = propagation_loss(self.anchor_params["feature"], self._graph, c.propagation_tau, visible)
+            losses["propagation"] = c.propagation_weight * smooth
         return losses
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
@@ -489,8 +573,3 @@ class AG2Model(SplatfactoModel):
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the accumulated opacity as alpha, H x W x 4."""
         return torch.cat((outputs[output_name], outputs["accumulation"]), dim=-1)
-
-
-def announce_random_start() -> None:
-    """Tell that a scene has no points."""
-    CONSOLE.print("[yellow]The scene has no point cloud: starting from random points.")

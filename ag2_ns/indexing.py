@@ -1,0 +1,100 @@
+"""From Gaussians and a prepared scene to a `SceneIndex`: glue between nerfstudio and `graph.scene_index`."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ag2_ns.gaussians.anchors import voxel_size
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.gaussians.views import view_of
+from ag2_ns.graph.anchor_graph import MERGE_REACH, AnchorGraph, build_graph
+from ag2_ns.graph.neighbours import nearest
+from ag2_ns.graph.scene_index import SceneIndex, build_index
+from ag2_ns.rasterizer.base import Rasterizer
+
+if TYPE_CHECKING:
+    from ag2_ns.data.datamanager import AG2DataManager
+
+SPARSE_REACH = 4.0
+"""The graph reaches at least this many times the typical distance between neighbouring anchors."""
+
+
+def merging_graph(xyz: Float[Tensor, "A 3"], radius: Float[Tensor, "A 1"], extent: float) -> AnchorGraph:
+    """The anchor graph that instances are merged on (s = 4), widened where anchors are sparse.
+
+    The published reach of 4 * 16 voxels is a length that only dense clouds fill; a scene of few anchors would fall
+    apart, so the reach is at least `SPARSE_REACH` times the median distance to the nearest neighbour.
+    """
+    voxel = voxel_size(extent)
+    reach = MERGE_REACH * 16 * voxel
+    if len(xyz) > 1:
+        gap = float(nearest(xyz, xyz, 2)[0][:, 1].median())
+        reach = max(reach, SPARSE_REACH * gap)
+    return build_graph(xyz, radius.squeeze(-1), voxel, reach_factor=reach / (16 * voxel), max_neighbours=32)
+
+
+@contextmanager
+def view_progress(total: int, what: str):
+    """A progress bar over views; yields the function to call with the number done."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@torch.no_grad()
+def index_scene(
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    graph: AnchorGraph,
+    datamanager: AG2DataManager,
+    rasterizer: Rasterizer,
+    anchor_feature: Float[Tensor, "A F"] | None = None,
+) -> SceneIndex | None:
+    """Lift the prepared masks of all training views, merge anchors into a tree, attach language.
+
+    Args:
+        gaussians: on the device where the work is done.
+        gaussian_anchor: the anchor of each Gaussian.
+        anchor_xyz: anchor centres.
+        graph: see `merging_graph`.
+        datamanager: serves views and their masks.
+        rasterizer: a backend for that device.
+        anchor_feature: trained instance features as further evidence, or None.
+
+    Returns:
+        The index, or None where the scene has no masks.
+
+    Raises:
+        UserError: masks or features are damaged or of another image.
+    """
+    if datamanager.view_masks() is None:
+        return None
+    _ = datamanager.cached_train  # undistorts, which is what the cameras must know before they become views
+    cameras = datamanager.train_dataset.cameras.to(gaussians.device)
+    views, masks, features = [], [], []
+    for i in range(len(cameras)):
+        prepared = datamanager.prepared("train", i)
+        views.append(view_of(cameras[i : i + 1]))
+        masks.append(prepared.masks.to(gaussians.device))
+        features.append(prepared.features)
+    with view_progress(len(views), "lifting masks") as progress:
+        return build_index(
+            rasterizer,
+            gaussians.detach(),
+            gaussian_anchor,
+            anchor_xyz,
+            graph.edges,
+            views,
+            masks,
+            None if any(f is None for f in features) else features,
+            anchor_feature=anchor_feature,
+            progress=progress,
+        )
