@@ -9,7 +9,7 @@ AG2aussian's per-region renders, section 3.4; outlier rejection after ReLaGS, CV
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -41,14 +41,12 @@ class NodeLanguage:
     quality: Float[Tensor, " R"]
     """Mean soft IoU with the best mask of each view, over that evidence, 0 to 1."""
 
-    @property
-    def trust(self) -> Float[Tensor, " R"]:
-        """Quality, less where it rests on little: one view's worth of evidence without a match is added."""
-        return (self.feature != 0).any(1) * self.quality * self.support / (self.support + 1.0)
+    trust: Float[Tensor, " R"]
+    """How far to believe the feature, 0 to 1; 0 where there is none (see `trust_of`)."""
 
     def to(self, device: torch.device | str) -> NodeLanguage:
         """The same on `device`."""
-        return NodeLanguage(self.feature.to(device), self.support.to(device), self.quality.to(device))
+        return NodeLanguage(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,8 @@ def node_language(tree: InstanceTree, lifted: LiftedMasks, features: Float[Tenso
     matches, support, quality = match_masks(tree, lifted)
     num, dim = tree.num_nodes, features.shape[1]
     if num == 0 or dim == 0:
-        return NodeLanguage(torch.zeros(num, dim, dtype=torch.half, device=support.device), support, quality)
+        empty = torch.zeros(num, dim, dtype=torch.half, device=support.device)
+        return NodeLanguage(empty, support, quality, torch.zeros_like(support))
     unit = torch.nan_to_num(features.to(support.device, torch.float32))
     unit = unit / unit.norm(dim=1, keepdim=True).clamp_min(1e-12)
     valued = unit.abs().amax(1)[matches.mask] > 0
@@ -128,7 +127,26 @@ def node_language(tree: InstanceTree, lifted: LiftedMasks, features: Float[Tenso
         middle = _median(cosine, node, num)
         spread = 1.4826 * _median((cosine - middle[node]).abs(), node, num)
         kept = (cosine >= (middle - OUTLIER * spread.clamp_min(LEAST_SPREAD))[node]).float()
-    return NodeLanguage(mean.half(), support, quality)
+    described = torch.zeros(num, device=weight.device).index_add_(0, node, weight) > 0
+    return NodeLanguage(mean.half(), support, quality, described * trust_of(tree, support, quality))
+
+
+def trust_of(tree: InstanceTree, support: Float[Tensor, " R"], quality: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+    """How far to believe the nodes' features.
+
+    Two things count: how many views matched, with one more view's worth that did not; and, against the nodes below and
+    above, which of them the masks are really about (an object, not its half and not the pair it stands in). Quality is
+    not compared across objects: something thin or half hidden matches worse than something large, and is no less there.
+    """
+    if tree.num_nodes == 0:
+        return support
+    matched = quality * support
+    lineage = tree.lineage
+    above = torch.where(lineage >= 0, quality[lineage.clamp_min(0)], 0.0).amax(1)
+    best = above.clone()
+    held = lineage >= 0
+    best.scatter_reduce_(0, lineage[held], quality[:, None].expand_as(lineage)[held], "amax")
+    return quality / best.clamp_min(1e-12) * matched / (matched + 1.0)
 
 
 def _weighted_mean(unit: Tensor, mask: Tensor, weight: Tensor, node: Tensor, num: int) -> Float[Tensor, "R D"]:

@@ -3,9 +3,12 @@
 In stages of falling affinity: score every edge between regions whose rows have changed, then walk the edges above the
 stage's threshold in falling order and merge a pair if its affinity, computed anew from the regions as they are at that
 moment, still holds. A stage repeats until nothing merges. That is average-link clustering to within one stage's width,
-at a cost of near-linear sorting and row additions. At the object threshold, fragments join the neighbour that they fit
-best: regions that fill no mask, so that whatever mask holds them is mostly about something else (rims of objects where
-anchors straddle an edge, pieces cut off by occlusion).
+at a cost of near-linear sorting and row additions.
+
+At the object threshold, regions that share masks are compared even if no edge joins them (what stands in front or on
+top may cut an object in pieces). Then fragments join the region that they fit best, again in stages: regions that fill
+no mask, so that whatever mask holds them is mostly about something else (rims where anchors straddle an edge, pieces
+seen in few views). Only then do objects join groups.
 """
 
 from __future__ import annotations
@@ -23,13 +26,14 @@ OBJECT = 0.5
 """Affinity above which two regions are one object: together in most of the views that say something."""
 
 STAGES = tuple(np.round(np.arange(0.95, 0.09, -0.05), 2))
-"""Thresholds of the stages."""
-
-ATTACH = 0.1
-"""Least affinity at which a fragment joins a neighbour: below it, it is left loose (a floater)."""
+"""Thresholds of the stages. What fits nothing at the last one stays by itself (floaters)."""
 
 FILLED = 0.5
 """A region that fills less than this of the masks that hold it, on average over the views, is a fragment."""
+
+
+SHARES = 0.1
+"""Regions that each fill this much of one mask are compared, neighbours or not."""
 
 
 @dataclass(frozen=True)
@@ -233,8 +237,16 @@ def merge_regions(
     left, right = np.minimum(edges[0], edges[1]).astype(np.int64), np.maximum(edges[0], edges[1]).astype(np.int64)
     score = np.full(len(left), -1.0)
     stale = np.ones(len(left), bool)
-    plan = [(t, False) for t in STAGES if t >= OBJECT] + [(ATTACH, True)] + [(t, False) for t in STAGES if t < OBJECT]
-    for threshold, fragments in plan:
+    objects, groups = [t for t in STAGES if t >= OBJECT], [t for t in STAGES if t < OBJECT]
+    plan = [(t, False, False) for t in objects]
+    plan += [(t, False, k == 0) for k, t in enumerate(objects)]
+    plan += [(t, True, False) for t in groups] + [(t, False, False) for t in groups]
+    for threshold, fragments, bridge in plan:
+        if bridge:
+            more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area)
+            left, right = np.concatenate([left, more[0]]), np.concatenate([right, more[1]])
+            score = np.concatenate([score, np.full(len(more[0]), -1.0)])
+            stale = np.concatenate([stale, np.ones(len(more[0]), bool)])
         while True:
             left, right, score, stale = _refresh(parent, left, right, score, stale)
             for_ranges(
@@ -272,3 +284,33 @@ def _refresh(parent, left, right, score, stale):
     index = np.flatnonzero(keep)[first]
     # Of several edges between two regions any score will do: those that did not change share one, the others are stale.
     return left[index], right[index], score[index], stale[index]
+
+
+@jit
+def _mask_entries(regions, slot, weight, start, length, slot_view, view_slot, area, out_slot, out_region):
+    """Entries of regions that fill at least SHARES of a mask; returns how many."""
+    count = 0
+    for r in regions:
+        for k in range(start[r], start[r] + length[r]):
+            s = slot[k]
+            if s > view_slot[slot_view[s]] + 1 and weight[k] >= SHARES * area[s]:
+                out_slot[count] = s
+                out_region[count] = r
+                count += 1
+    return count
+
+
+def _sharing(parent, slot, weight, start, length, slot_view, view_slot, area) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of regions that fill parts of one mask."""
+    regions = np.flatnonzero(parent == np.arange(len(parent)))
+    bound = int(length[regions].sum())
+    of_slot, of_region = np.empty(bound, np.int64), np.empty(bound, np.int64)
+    count = _mask_entries(regions, slot, weight, start, length, slot_view, view_slot, area, of_slot, of_region)
+    order = np.lexsort((of_region[:count], of_slot[:count]))
+    of_slot, of_region = of_slot[order], of_region[order]
+    pairs = [np.empty((2, 0), np.int64)]
+    for apart in range(1, int(1 / SHARES)):
+        same = of_slot[apart:] == of_slot[: max(count - apart, 0)]
+        pairs.append(np.stack([of_region[: max(count - apart, 0)][same], of_region[apart:][same]]))
+    left, right = np.unique(np.sort(np.concatenate(pairs, 1), axis=0), axis=1)
+    return left, right

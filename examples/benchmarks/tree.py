@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--seeds", type=int, nargs="+", default=[0])
     p.add_argument("--views", type=int, default=40)
     p.add_argument("--width", type=int, default=320)
-    p.add_argument("--spacing", type=float, default=0.014, help="cells of the stand-in splat, scene units")
+    p.add_argument("--spacing", type=float, default=0.009, help="cells of the stand-in splat, scene units")
     p.add_argument("--voxel", type=float, default=0.015, help="size of an anchor, share of the scene's extent")
     p.add_argument("--device", default="cpu")
     p.add_argument("--each", action="store_true", help="print every prompt")
@@ -75,9 +75,9 @@ def stand_in(seed: int, objects: int, views: int, width: int, height: int, spaci
     order = rng.permutation(len(points))
     _, first = np.unique(key[order], axis=0, return_index=True)
     points, cell = points[order][first], cell[order][first]
-    points = points + 0.15 * cell[:, None] * rng.standard_normal(points.shape)
+    points = points + 0.05 * cell[:, None] * rng.standard_normal(points.shape)
     n, loose = len(points), len(points) // 200
-    sigma = 0.5 * cell * np.exp(0.25 * rng.standard_normal(n))
+    sigma = 0.45 * cell * np.exp(0.25 * rng.standard_normal(n))
     sigma[rng.random(n) < 0.03] *= 2.0  # straddle
     opacity = np.clip(rng.normal(0.85, 0.15, n), 0.1, 0.99)
     stray = np.stack([*rng.uniform(-1, 1, (2, loose)) * layout.table_half, rng.uniform(0.4, 1.2, loose)], 1)
@@ -225,9 +225,8 @@ def main() -> None:
                     )  # fmt: skip
                     if options.each:
                         for text, (a, _, node) in sorted(found.items(), key=lambda kv: np.mean(kv[1][0])):
-                            console.print(
-                                f"  {np.mean(a):.3f} of {np.mean(bound[text][0]):.3f} {text} (node {node}, {len(a)} views)"
-                            )
+                            ceiling = np.mean(bound[text][0])
+                            console.print(f"  {np.mean(a):.3f} of {ceiling:.3f} {text} (node {node}, {len(a)} views)")
     console.print(table)
 
 
