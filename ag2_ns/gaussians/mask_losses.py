@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -126,64 +126,87 @@ def mask_contrastive_terms(feature: Float[Tensor, "H W F"], masks: MaskSet) -> C
     flat = feature.reshape(-1, feature.shape[-1])
     if len(masks.pixel) == 0:
         return ContrastiveTerms(flat.sum() * 0, flat.sum() * 0)
-    # Nothing here waits for the device: sizes come from the host, empty masks are weighted away.
-    index = torch.arange(len(masks) + 1, device=masks.mask.device)
-    area = torch.searchsorted(masks.mask, index).diff()
-    filled = area > 0
-    spread, mean = _Spread.apply(flat, masks.pixel, masks.mask, area)
-    smooth = spread / (filled.sum() * len(flat))
-    return ContrastiveTerms(smooth, _closeness(mean, filled))
+    return ContrastiveTerms(*_Contrastive.apply(flat, masks.pixel, masks.mask, _plan(masks, flat.dtype)))
 
 
-def _closeness(mean: Float[Tensor, "M F"], filled: Bool[Tensor, " M"]) -> Float[Tensor, ""]:
-    """Mean over pairs of filled masks of 1 / (distance + 1), weighted by rank."""
-    count = len(mean)
-    if count < 2:
-        return mean.sum() * 0
-    a, b = torch.triu_indices(count, count, 1, device=mean.device)
-    value = 1 / (_norm(mean.index_select(0, a) - mean.index_select(0, b)) + 1)
-    with torch.no_grad():
-        valid = filled.index_select(0, a) & filled.index_select(0, b)
-        # Ranks count down from the closest pair; pairs of empty masks come last.
-        order = torch.argsort(value.masked_fill(~valid, -1), descending=True, stable=True)
-        place = torch.arange(len(value), dtype=value.dtype, device=value.device)
-        rank = torch.empty_like(value).index_copy_(0, order, place)
-        pairs = valid.sum()
+@dataclass(frozen=True)
+class _Plan:
+    """What the loss needs to know of a view's masks beside the pairs themselves."""
+
+    area: Int[Tensor, " M"]
+    inverse_area: Float[Tensor, "M 1"]
+    """1 for masks without pixels."""
+    share: float
+    """One pixel's share of the smooth term: 1 / (filled masks x height x width)."""
+    first: Int[Tensor, " Q"]
+    second: Int[Tensor, " Q"]
+    """Pairs of filled masks."""
+    weight: Float[Tensor, " Q"]
+    """Weight over number of pairs, by rising value of the pair."""
+
+
+def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
+    """Made once for each `MaskSet` and kept with it: views return every epoch, and making it waits for the device."""
+    plan = masks.__dict__.get("_contrastive_plan")
+    if plan is None or plan.weight.dtype != dtype:
+        area = masks.areas
+        filled = (area > 0).nonzero().squeeze(1)
+        first, second = filled[torch.triu_indices(len(filled), len(filled), 1, device=area.device)]
         low, high = RANK_WEIGHTS
-        weight = (high - (high - low) * rank / (pairs - 1).clamp_min(1)) * valid / pairs.clamp_min(1)
-    return (weight * value).sum()
+        weight = torch.linspace(low, high, len(first), dtype=dtype, device=area.device) / max(len(first), 1)
+        if len(first) == 1:
+            weight.fill_(high)
+        inverse = area.clamp_min(1).to(dtype).reciprocal()[:, None]
+        share = 1 / (max(len(filled), 1) * masks.height * masks.width)
+        plan = masks.__dict__["_contrastive_plan"] = _Plan(area, inverse, share, first, second, weight)
+    return plan
+
+
+class _Contrastive(torch.autograd.Function):
+    """Both terms, with the gradient by hand.
+
+    One gather and one scatter over the pairs then serve both terms, and half as many kernels are launched as autograd
+    would: the sizes are small, so launching is what costs time on a GPU.
+    """
+
+    @staticmethod
+    def forward(ctx, flat: Tensor, pixel: Tensor, mask: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
+        unit = flat.index_select(0, pixel)
+        mean = _segment_sum(unit, mask, plan.area).mul_(plan.inverse_area)
+        unit -= mean.index_select(0, mask)
+        distance = _norm(unit)
+        smooth = distance.sum() * plan.share
+        tiny = torch.finfo(unit.dtype).tiny
+        unit /= distance.clamp_min_(tiny)[:, None]  # unit vectors, or exactly 0
+
+        apart = mean.index_select(0, plan.first) - mean.index_select(0, plan.second)
+        gap = _norm(apart)
+        value = (gap + 1).reciprocal_()
+        rising, order = value.sort(stable=True)
+        contrast = torch.dot(rising, plan.weight)
+
+        ctx.save_for_backward(unit, pixel, mask, apart, gap.clamp_min_(tiny), value, order)
+        ctx.plan, ctx.pixels = plan, len(flat)
+        return smooth, contrast
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_smooth: Tensor, grad_contrast: Tensor) -> tuple[Tensor, None, None, None]:
+        unit, pixel, mask, apart, gap, value, order = ctx.saved_tensors
+        plan = ctx.plan
+        # d value / d mean_first = -value^2 apart / gap, and 0 where the means coincide
+        slope = torch.empty_like(value).scatter_(0, order, plan.weight)
+        pull = apart * slope.mul_(value).mul_(value).div_(gap).mul_(grad_contrast)[:, None]
+        scale = grad_smooth * plan.share
+        through_mean = _segment_sum(unit, mask, plan.area).mul_(-scale)
+        through_mean.index_add_(0, plan.first, pull, alpha=-1).index_add_(0, plan.second, pull)
+        grad = through_mean.mul_(plan.inverse_area).index_select(0, mask).addcmul_(unit, scale)
+        return grad.new_zeros(ctx.pixels, grad.shape[1]).index_add_(0, pixel, grad), None, None, None
 
 
 def _norm(x: Float[Tensor, "P F"]) -> Float[Tensor, " P"]:
     """Euclidean norm whose gradient at 0 is 0."""
     return torch.linalg.vector_norm(x, dim=-1)
-
-
-class _Spread(torch.autograd.Function):
-    """Sum over (pixel, mask) pairs of the distance to the mask's mean, and the means.
-
-    By hand because one gather and one scatter over the pairs then do for both outputs and both passes.
-    """
-
-    @staticmethod
-    def forward(ctx, flat: Tensor, pixel: Tensor, mask: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
-        value = flat.index_select(0, pixel)
-        size = area.clamp_min(1)[:, None]
-        mean = _segment_sum(value, mask, area).div_(size)
-        value -= mean.index_select(0, mask)
-        distance = _norm(value)
-        value /= distance.clamp_min(torch.finfo(value.dtype).tiny)[:, None]  # unit vectors, or exactly 0
-        ctx.save_for_backward(value, pixel, mask, area)
-        ctx.pixels = len(flat)
-        return distance.sum(), mean
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_spread: Tensor, grad_mean: Tensor) -> tuple[Tensor, None, None, None]:
-        unit, pixel, mask, area = ctx.saved_tensors
-        through_mean = (grad_mean - grad_spread * _segment_sum(unit, mask, area)) / area.clamp_min(1)[:, None]
-        grad = through_mean.index_select(0, mask).addcmul_(unit, grad_spread)
-        return grad.new_zeros(ctx.pixels, grad.shape[1]).index_add_(0, pixel, grad), None, None, None
 
 
 def _segment_sum(value: Float[Tensor, "P F"], mask: Int[Tensor, " P"], area: Int[Tensor, " M"]) -> Float[Tensor, "M F"]:

@@ -113,9 +113,8 @@ def affinity(feature: Float[Tensor, "A F"], edges: Int[Tensor, "2 E"], tau: floa
 
 def weighted_degree(weight: Float[Tensor, " E"], graph: AnchorGraph) -> Float[Tensor, " A"]:
     """Sum of the weights of the edges at each anchor."""
-    from torch_geometric.utils import scatter
-
-    return scatter(weight.repeat(2), graph.edges.reshape(-1), dim_size=graph.num_anchors, reduce="sum")
+    i, j = graph.edges
+    return weight.new_zeros(graph.num_anchors).index_add_(0, i, weight).index_add_(0, j, weight)
 
 
 def boundary_anchors(graph: AnchorGraph, selection: Bool[Tensor, " A"]) -> Bool[Tensor, " A"]:

@@ -9,12 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import normalize
 
-from ag2_ns.graph.anchor_graph import AnchorGraph, weighted_degree
+from ag2_ns.graph.anchor_graph import AnchorGraph
 
-PIECE = 1 << 20
-"""Edges handled at a time: bounds memory at about PIECE x F x 3 floats."""
+LENGTH_MIN = 1e-12
+"""Features shorter than this are not stretched to length 1."""
 
 
 def propagation_loss(
@@ -36,49 +35,44 @@ def propagation_loss(
     """
     if len(graph) == 0:
         return feature.sum() * 0
-    unit = normalize(feature, dim=1)
-    i, j = graph.edges
-    with torch.no_grad():
-        weight = torch.cat([_squared(unit, part).mul_(-0.5 / tau**2).exp_() for part in graph.edges.split(PIECE, 1)])
-        # An anchor whose weights all vanish in floating point has no say: its edges stay at 0 instead of 0 / 0.
-        scale = weighted_degree(weight, graph).clamp_min_(torch.finfo(weight.dtype).tiny).rsqrt_()
-        weight = weight.mul_(scale.index_select(0, i)).mul_(scale.index_select(0, j))
-        if visible is not None:
-            weight *= visible.index_select(0, i) | visible.index_select(0, j)
-    return _Smoothness.apply(unit, graph.edges, weight)
+    return _Smoothness.apply(feature, graph.edges, tau, visible)
 
 
 def anchor_visibility(
     child_visible: Bool[Tensor, " N"], child_anchor: Int[Tensor, " N"], num_anchors: int
 ) -> Bool[Tensor, " A"]:
     """Whether any child of each anchor is visible."""
-    out = torch.zeros(num_anchors, dtype=torch.bool, device=child_visible.device)
-    out[child_anchor[child_visible]] = True
-    return out
-
-
-def _squared(unit: Tensor, edges: Tensor) -> Tensor:
-    return (unit.index_select(0, edges[0]) - unit.index_select(0, edges[1])).square_().sum(1)
+    seen = torch.zeros(num_anchors, dtype=torch.int32, device=child_visible.device)
+    return seen.index_add_(0, child_anchor, child_visible.int()) > 0
 
 
 class _Smoothness(torch.autograd.Function):
-    """Sum of weight * |f_i - f_j|^2 in pieces; keeps no per-edge features for the backward pass."""
+    """The loss with its gradient by hand: edge differences are formed once, and few kernels are launched."""
 
     @staticmethod
-    def forward(ctx, unit: Tensor, edges: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(unit, edges, weight)
-        total = unit.new_zeros(())
-        for part, w in zip(edges.split(PIECE, 1), weight.split(PIECE)):
-            total += torch.dot(_squared(unit, part), w)
-        return total
+    def forward(ctx, feature: Tensor, edges: Tensor, tau: float, visible: Tensor | None) -> Tensor:
+        i, j = edges
+        length = torch.linalg.vector_norm(feature, dim=1, keepdim=True).clamp_min_(LENGTH_MIN)
+        unit = feature / length
+        apart = unit.index_select(0, i)
+        apart -= unit.index_select(0, j)
+        squared = apart.square().sum(1)
+        weight = (squared * (-0.5 / tau**2)).exp_()
+        degree = weight.new_zeros(len(feature)).index_add_(0, i, weight).index_add_(0, j, weight)
+        # An anchor whose weights all vanish in floating point has no say: its edges stay at 0 instead of 0 / 0.
+        scale = degree.clamp_min_(torch.finfo(weight.dtype).tiny).rsqrt_()
+        weight *= scale.index_select(0, i)
+        weight *= scale.index_select(0, j)
+        if visible is not None:
+            weight *= visible.index_select(0, i).logical_or_(visible.index_select(0, j))
+        ctx.save_for_backward(unit, length, edges, apart, weight)
+        return torch.dot(squared, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        unit, edges, weight = ctx.saved_tensors
-        out = torch.zeros_like(unit)
-        for part, w in zip(edges.split(PIECE, 1), weight.split(PIECE)):
-            pull = unit.index_select(0, part[0]) - unit.index_select(0, part[1])
-            pull *= (2 * grad * w)[:, None]
-            out.index_add_(0, part[0], pull).index_add_(0, part[1], pull, alpha=-1)
-        return out, None, None
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        unit, length, (i, j), apart, weight = ctx.saved_tensors
+        pull = apart * (weight * (2 * grad))[:, None]
+        out = torch.zeros_like(unit).index_add_(0, i, pull).index_add_(0, j, pull, alpha=-1)
+        out -= unit * (unit * out).sum(1, keepdim=True)  # through the normalisation
+        return out / length, None, None, None

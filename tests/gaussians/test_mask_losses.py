@@ -87,6 +87,16 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda x: mask_contrastive_loss(x, masks), feature.requires_grad_())
 
 
+def test_masks_serve_both_precisions_and_every_step():
+    feature, dense = scene(5)
+    masks = MaskSet.from_dense(dense)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        x = feature.to(dtype)
+        for value in (x, 2 * x):
+            expected = dense_contrastive(value.double(), dense)
+            torch.testing.assert_close(mask_contrastive_loss(value, masks).double(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_equal_features_have_no_nan_gradient():
     feature = torch.ones(6, 8, 3, requires_grad=True)
     masks = MaskSet.from_dense(torch.rand(3, 6, 8, generator=torch.Generator().manual_seed(0)) < 0.5)
