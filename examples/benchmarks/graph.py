@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     devices = options.device or ["cpu"] + ["cuda"] * torch.cuda.is_available()
-    console = Console(width=150)
+    console = Console(width=180)
     console.print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {', '.join(devices)}")
     graph_table(options.anchors, options.neighbours, devices, options.repeats, console)
     loss_table(devices, options.repeats, console)
