@@ -66,7 +66,7 @@ def write_masks_sparse(path: Path, masks: MaskSet) -> None:
     indices = torch.stack([masks.mask, masks.pixel // masks.width, masks.pixel % masks.width]).cpu()
     values = torch.ones(indices.shape[1], dtype=torch.bool)
     shape = (len(masks), masks.height, masks.width)
-    _save(path, torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True))
+    _save(path, torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True, check_invariants=True))
 
 
 def read_clip_features(path: Path) -> Float16[Tensor, "M D"]:

@@ -59,9 +59,9 @@ def decode_runs(arrays: dict[str, np.ndarray], height: int, width: int) -> MaskS
     return MaskSet(height, width, torch.from_numpy(pixel), mask, torch.from_numpy(arrays["score"].copy()))
 
 
-def masks_hash(arrays: dict[str, np.ndarray]) -> str:
-    """A hash of encoded masks: features remember which masks they belong to by it."""
-    digest = hashlib.blake2b(digest_size=16)
+def masks_hash(arrays: dict[str, np.ndarray], image_hash: str) -> str:
+    """A hash of encoded masks and their image: features remember what they were made from by it."""
+    digest = hashlib.blake2b(image_hash.encode(), digest_size=16)
     for name in ("runs", "count"):
         digest.update(np.ascontiguousarray(arrays[name]))
     return digest.hexdigest()
@@ -105,7 +105,7 @@ class MaskStore(ViewStore):
             raise UserError(f"{self.path(stem)}: damaged ({error}); renew it with: {self.command}") from None
 
     def identity(self, stem: str) -> str:
-        """The hash of one view's masks, which its features carry."""
+        """The hash of one view's masks and image, which its features carry."""
         return self._load(stem)[0]["masks"]
 
     def size(self, stem: str) -> tuple[int, int]:
@@ -116,7 +116,7 @@ class MaskStore(ViewStore):
     def write(self, stem: str, masks: MaskSet, image_hash: str) -> str:
         """Store the masks of one view atomically, replacing older ones. Returns their `identity`."""
         arrays = encode_runs(masks)
-        identity = masks_hash(arrays)
+        identity = masks_hash(arrays, image_hash)
         meta = {"height": masks.height, "width": masks.width, "image": image_hash, "masks": identity}
         self._write(stem, arrays, meta)
         return identity

@@ -41,8 +41,8 @@ class FilesSegmenter:
         self.resize, self.allow_missing = resize, allow_missing
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: no such folder of masks; give one with --masks-dir")
-        self.settings = {"folder": self.folder.name, "resize": resize}
-        self.options = {"folder": str(self.folder), "resize": resize, "allow_missing": allow_missing}
+        self.settings = {"folder": self.folder.name}
+        self.options = {"folder": os.path.abspath(folder), "resize": resize, "allow_missing": allow_missing}
 
     def segment(self, image: np.ndarray, image_name: str) -> MaskSet:
         """Read the masks of one image.

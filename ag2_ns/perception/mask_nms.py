@@ -102,8 +102,8 @@ def suppress_masks(
     """Which masks to keep.
 
     A mask goes when one with a higher score (or the same score and a lower index) overlaps it with IoU > `iou`, kept or
-    not; when its score is at most `min_score`; when it is a part of another to more than 1 - `contained`; or when it has
-    at most `min_area` pixels. Where no mask passes one of the first three tests, the `FALLBACK` best scores pass it.
+    not; when its score is at most `min_score`; when it is a part of another to more than 1 - `contained`; or when it
+    has at most `min_area` pixels. Where no mask passes the test on scores or on containment, the `FALLBACK` best do.
 
     Args:
         masks: M masks.

@@ -39,8 +39,8 @@ class OpenClipEncoder:
     """An open_clip model.
 
     Args:
-        model: its name, as open_clip lists them (ViT-B-16, ViT-L-14-336, ViT-B-16-SigLIP, ...). For a file of OpenAI's own
-            weights take the -quickgelu variant; for a tag that is seen to.
+        model: its name, as open_clip lists them (ViT-B-16, ViT-L-14-336, ViT-B-16-SigLIP, ...). For a file of OpenAI's
+            own weights take the -quickgelu variant; for a tag that is seen to.
         checkpoint: a weights file, or the name of a pretrained tag whose weights are in the local cache.
         prompts: prompt templates for texts, see `ag2_ns.perception.prompts`.
         download: let open_clip fetch weights that are not in the cache.
@@ -147,15 +147,23 @@ class OpenClipEncoder:
                     pretrained_hf=False,
                     force_quick_gelu=self.quick_gelu,
                 )
-        except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        except (
+            RuntimeError,
+            AssertionError,
+            OSError,
+            EOFError,
+            LookupError,
+            ValueError,
+            pickle.UnpicklingError,
+        ) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
             if "timm" in reason:
                 raise UserError(
                     f"{self.model_name} needs the package timm (pip install timm), or use a ViT-* CLIP"
                 ) from None
             raise UserError(
-                f"{self.weights}: cannot be loaded as {self.model_name} ({reason}); give the checkpoint of that model, or "
-                "its model name with --clip-model"
+                f"{self.weights}: cannot be loaded as {self.model_name} ({reason}); give the checkpoint of that model, "
+                "or its model name with --clip-model"
             ) from None
         return model.eval().requires_grad_(False)
 
@@ -169,8 +177,8 @@ class OpenClipEncoder:
         except Exception as error:  # tokenizers of other libraries fail in many ways
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise UserError(
-                f"the tokenizer of {self.model_name} is not on this machine ({reason}); install transformers and run once "
-                "with --download, or use a ViT-* CLIP model, whose tokenizer comes with open_clip"
+                f"the tokenizer of {self.model_name} is not on this machine ({reason}); install transformers and run "
+                "once with --download, or use a ViT-* CLIP model, whose tokenizer comes with open_clip"
             ) from None
 
 

@@ -8,7 +8,7 @@ A vector has two blocks, each of its own fixed length, side by side:
 1. *Basic terms* (weight `BASIC_WEIGHT`): how much of the mask an English speaker would call red, orange, yellow,
    green, blue, purple, pink, brown, black, white, grey. A pixel's share in a term follows from its distance to the
    nearest survey colour whose name ends in that term (softmax over terms).
-2. *Shade*: a soft histogram over a coarse CIELAB lattice, which tells teal from green and dark red from red.
+2. *Shade* (the rest): a soft histogram over a coarse CIELAB lattice, which tells teal from green and dark red from red.
 
 A text that names basic terms only ("red and white") fills block 1 and leaves block 2 empty; a shade ("teal",
 "dark red", "bright green") goes through the same map as a pixel of that colour; "dark", "light" and "bright" without a
@@ -38,13 +38,16 @@ BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", 
 BASIC_WEIGHT = 0.85
 """Length of the basic block in a vector of length one."""
 
+SHADE_NAME_BASIC_WEIGHT = 0.4
+"""Length of the basic block for a text that names a shade: there the lightness counts for more."""
+
 TERM_SOFTNESS = 4.0
 """CIELAB distance over which a pixel is shared between neighbouring terms."""
 
 LATTICE_STEP = 20.0
 """Spacing of the shade lattice, in CIELAB units."""
 
-LATTICE_SIGMA = 12.0
+LATTICE_SIGMA = 16.0
 """Width of a pixel's footprint on the shade lattice, in CIELAB units."""
 
 BITS = 5
@@ -68,6 +71,18 @@ SYNONYMS = {
 }
 """Words that stand for another name."""
 
+FAMILIES = {
+    "red": ("maroon", "burgundy", "crimson", "wine", "scarlet", "ruby", "claret", "wine red", "dried blood"),
+    "blue": ("navy", "azure", "cobalt", "indigo", "denim", "cerulean", "sapphire"),
+    "green": ("olive", "lime", "emerald", "jade", "moss", "forest", "hunter green", "avocado"),
+    "purple": ("violet", "lilac", "lavender", "plum", "eggplant", "aubergine", "mauve"),
+    "brown": ("chocolate", "chestnut", "coffee", "sepia", "umber", "tan", "caramel"),
+    "grey": ("charcoal", "slate", "silver"),
+    "yellow": ("gold", "lemon", "banana", "canary"),
+    "white": ("off white",),
+}
+"""Survey names without a basic term that plainly belong to one."""
+
 MODIFIERS = {
     "dark": (-22.0, 0.9),
     "deep": (-15.0, 1.1),
@@ -78,6 +93,9 @@ MODIFIERS = {
     "dull": (0.0, 0.55),
 }
 """Change of lightness, and factor on chroma, of a colour whose compound is not in the vocabularies."""
+
+FURTHER = {"dark": (0.0, -8.0, -16.0), "deep": (0.0, -8.0), "light": (0.0, 6.0, 12.0), "pale": (0.0, 6.0, 12.0)}
+"""Steps of lightness beyond the named colour that still answer: what is darker than dark red is dark red, too."""
 
 NOT_COLOURS = frozenset(
     re.findall(
@@ -131,9 +149,10 @@ class _Space:
         lab = _rgb_to_lab(np.array(list(names.values())))
         self.names = {_spell(name): value for name, value in zip(names, lab)}
         self.css = frozenset(_spell(name) for name in CSS4_COLORS)
+        family = {name: term for term, names_of in FAMILIES.items() for name in names_of}
         terms, prototypes = [], []
         for name in survey:
-            last = _spell(name).split()[-1]
+            last = family.get(_spell(name), _spell(name).split()[-1])
             if last in BASIC:
                 terms.append(BASIC.index(last))
                 prototypes.append(self.names[_spell(name)])
@@ -190,10 +209,9 @@ def _codes(rgb: np.ndarray) -> np.ndarray:
     return (high[:, 0] << 2 * BITS) | (high[:, 1] << BITS) | high[:, 2]
 
 
-def _join(basic: np.ndarray, shade: np.ndarray) -> np.ndarray:
-    """Both blocks at their fixed lengths; the whole has length one where both are filled, and zero rows stay zero."""
-    joined = np.concatenate([BASIC_WEIGHT * _unit(basic), np.sqrt(1 - BASIC_WEIGHT**2) * _unit(shade)], axis=1)
-    return _unit(joined)
+def _join(basic: np.ndarray, shade: np.ndarray, weight: float = BASIC_WEIGHT) -> np.ndarray:
+    """Both blocks side by side, the first of length `weight`; rows have length one, and zero rows stay zero."""
+    return _unit(np.concatenate([weight * _unit(basic), np.sqrt(1 - weight**2) * _unit(shade)], axis=1))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -214,8 +232,9 @@ def _text_vector(text: str) -> np.ndarray:
             shade += inside[name] / inside[name].sum()
         else:
             basic += _unit(space.basic(lab[None]))[0]
-            shade += _unit(space.shade(lab[None]))[0]
-    return _join(basic[None], shade[None])[0]
+            further = lab + np.outer(FURTHER.get(name.split()[0], (0.0,)), (1, 0, 0))
+            shade += _unit(space.shade(further)).mean(0)
+    return _join(basic[None], shade[None], SHADE_NAME_BASIC_WEIGHT)[0]
 
 
 def _parse(text: str) -> list[tuple[str, np.ndarray | None]]:

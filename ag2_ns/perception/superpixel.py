@@ -105,7 +105,7 @@ def region_masks(
     """
     channels = image_channels(image)
     boundary = boundary_map(channels)
-    label = watershed(cv2.GaussianBlur(boundary, (0, 0), 1.0)) - 1
+    label = np.maximum(watershed(cv2.GaussianBlur(boundary, (0, 0), 1.0)) - 1, 0)
     regions = measure_regions(label, channels, boundary)
     if len(regions.area) > BASINS:
         group = roots(merge_regions(regions, TREES[0], BASINS), len(regions.area))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,8 @@ def cached_texts(
             rows[text] = row
             buffer = io.BytesIO()
             np.save(buffer, row.numpy())
-            try:
+            with suppress(UserError, OSError):  # a cache that cannot be written costs time, nothing else
                 write_atomic(files[texts.index(text)], buffer.getvalue())
-            except (UserError, OSError):
-                pass  # a cache that cannot be written costs time, nothing else
     return torch.stack([rows[text] for text in texts])
 
 

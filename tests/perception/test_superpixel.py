@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ag2_ns.errors import UserError
+from ag2_ns.perception.boundaries import boundary_map, image_channels
+from ag2_ns.perception.regions import MergeWeights, measure_regions, merge_regions, node_members, roots
+from ag2_ns.perception.segmenter import Segmenter, make_segmenter
+from ag2_ns.perception.superpixel import SuperpixelSegmenter
+
+
+def best_iou(masks, target) -> float:
+    dense = masks.dense().numpy()
+    return float(((dense & target).sum((1, 2)) / (dense | target).sum((1, 2))).max())
+
+
+def test_finds_things_and_their_parts(scene):
+    masks = make_segmenter("superpixel").segment(scene, "view")
+    y, x = np.mgrid[:96, :128]
+    disc = (y - 40) ** 2 + (x - 35) ** 2 < 24**2
+    square, bar = np.zeros((2, 96, 128), bool)
+    square[25:75, 75:115] = True
+    bar[45:55, 80:110] = True
+    assert best_iou(masks, disc) > 0.9
+    assert best_iou(masks, square) > 0.9
+    assert best_iou(masks, bar) > 0.7
+    assert ((masks.score > 0) & (masks.score <= 1)).all()
+    assert len(masks) <= 64
+    assert (masks.mask.diff() >= 0).all()
+
+
+def test_is_deterministic_and_masks_differ(scene):
+    segmenter = SuperpixelSegmenter()
+    assert isinstance(segmenter, Segmenter)
+    one, two = segmenter.segment(scene), segmenter.segment(scene)
+    assert torch.equal(one.pixel, two.pixel)
+    assert torch.equal(one.score, two.score)
+    flat = one.dense().reshape(len(one), -1).double()
+    inter = flat @ flat.T
+    iou = inter / (one.areas[:, None] + one.areas[None] - inter)
+    assert (iou - torch.eye(len(one))).max() <= 0.8
+
+
+def test_large_images_are_segmented_small(scene):
+    big = np.kron(scene, np.ones((2, 2, 1), np.uint8))
+    masks = SuperpixelSegmenter(max_side=128).segment(big)
+    assert (masks.height, masks.width) == (192, 256)
+    y, x = np.mgrid[:192, :256]
+    assert best_iou(masks, (y - 80) ** 2 + (x - 70) ** 2 < 48**2) > 0.88
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (8, 8), (40, 5)])
+def test_odd_sizes_and_blank_images(shape):
+    masks = SuperpixelSegmenter().segment(np.full((*shape, 3), 128, np.uint8))
+    assert (masks.height, masks.width) == shape
+
+
+def test_presets(scene):
+    counts = [len(SuperpixelSegmenter(preset).segment(scene)) for preset in ("coarse", "default", "detail")]
+    assert counts == sorted(counts)
+    with pytest.raises(UserError, match="coarse, default, detail"):
+        SuperpixelSegmenter("fine")
+
+
+def test_granite_and_leaves_do_not_hide_a_step():
+    rng = np.random.default_rng(0)
+    image = np.full((64, 64, 3), 110.0)
+    image[:, 32:] = 140
+    image = np.clip(image + rng.normal(0, 14, (64, 64, 1)), 0, 255).astype(np.uint8)
+    strength = boundary_map(image_channels(image))
+    assert strength[8:56, 30:34].max(1).mean() > 2.0 * np.median(strength[8:56, :24])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(0, 2**31))
+def test_merging_adds_statistics_up(count, seed):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, count, (9, 11))
+    label.reshape(-1)[:count] = np.arange(count)
+    channels = rng.normal(10, 5, (9, 11, 4)).astype(np.float32)
+    boundary = rng.random((9, 11)).astype(np.float32)
+    regions = measure_regions(label, channels, boundary)
+    tree = merge_regions(regions, MergeWeights(mean=0.5))
+    members = node_members(tree, count)
+    assert len(tree.children) == count - 1
+    assert members[-1].all()
+    group = roots(merge_regions(regions, MergeWeights(), until=2), count)
+    assert group.max() == 1
+    again, merged = measure_regions(group[label], channels, boundary), regions.merged(group)
+    for name in ("area", "total", "square", "histogram", "border", "length", "strength"):
+        assert np.allclose(getattr(again, name), getattr(merged, name), rtol=1e-5), name
