@@ -188,7 +188,7 @@ def _oriented(points: Float[np.ndarray, "N 3"]) -> Box:
 
     try:
         to_origin, size = trimesh.bounds.oriented_bounds(points)
-    except (QhullError, ValueError):
+    except (QhullError, ValueError, IndexError):  # flat, or fewer than four points
         return _upright(points, np.array([0.0, 0, 1]))
     rotation, shift = np.asarray(to_origin)[:3, :3], np.asarray(to_origin)[:3, 3]
     axes = rotation.copy()

@@ -1,0 +1,103 @@
+"""Anchors out: the point cloud, its instances and its graph, edits included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from ag2_ns.data.ply import write_anchors
+from ag2_ns.edit.apply import apply_edits
+from ag2_ns.edit.operations import Edit, Members, Patch
+from ag2_ns.edit.similarity import Similarity
+from ag2_ns.export.splat import writable
+from ag2_ns.gaussians.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class AnchorCloud:
+    """A anchors with what belongs to them."""
+
+    xyz: Float[Tensor, "A 3"]
+    radius: Float[Tensor, " A"]
+    feature: Float[Tensor, "A F"]
+    instance: Int[Tensor, " A"]
+    """-1 for none."""
+    edges: Int[Tensor, "2 E"]
+
+    def chosen(self, mask: Bool[Tensor, " A"]) -> AnchorCloud:
+        """Some of them, and the edges between them."""
+        number = torch.cumsum(mask, 0) - 1
+        inside = mask[self.edges].all(0)
+        return AnchorCloud(
+            self.xyz[mask], self.radius[mask], self.feature[mask], self.instance[mask], number[self.edges[:, inside]]
+        )
+
+    def moved(self, frame: Similarity) -> AnchorCloud:
+        """The same in another frame."""
+        return replace(self, xyz=frame.points(self.xyz), radius=self.radius * frame.scale)
+
+
+def edited_anchors(cloud: AnchorCloud, gaussian_anchor: Int[Tensor, " N"], edits: Sequence[Edit]) -> AnchorCloud:
+    """Anchors after edits: they go where most of their Gaussians go, and duplicates take their edges along.
+
+    The instances of duplicates are numbered on from the largest, as in `EditedScene.instances`.
+    """
+    count = len(cloud.xyz)
+    device = cloud.xyz.device
+    # One Gaussian per anchor, as large as its reach.
+    stand_in = Gaussians(
+        cloud.xyz,
+        torch.tensor([1.0, 0, 0, 0], device=device).expand(count, 4),
+        cloud.radius.reshape(count, 1).expand(count, 3),
+        torch.ones(count, device=device),
+        torch.zeros(count, 1, 3, device=device),
+    )
+    moved = [_on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, Patch)]
+    scene = apply_edits(stand_in, torch.arange(count, device=device), moved)
+    edges = torch.full((scene.duplicates + 1, count), -1, dtype=torch.long, device=device)
+    edges[scene.copy, scene.source] = torch.arange(len(scene), device=device)
+    edges = edges[:, cloud.edges].permute(1, 0, 2).reshape(2, -1)
+    return AnchorCloud(
+        scene.gaussians.means,
+        scene.gaussians.scales[:, 0],
+        scene.follow(cloud.feature),
+        scene.instances(cloud.instance)[0],
+        edges[:, (edges >= 0).all(0)],
+    )
+
+
+def _on_anchors(edit: Edit, gaussian_anchor: Int[Tensor, " N"], count: int) -> Edit:
+    """The edit with sets of anchors for its sets of Gaussians: those with at least half of their Gaussians in one."""
+    total = torch.bincount(gaussian_anchor, minlength=count).clamp_min(1)
+    changed: dict[str, Any] = {}
+    for f in fields(edit):
+        value = getattr(edit, f.name)
+        if isinstance(value, Members):
+            held = torch.bincount(gaussian_anchor[value.mask()], minlength=count)
+            changed[f.name] = Members.of(2 * held >= total)
+    return replace(edit, **changed)
+
+
+def write_anchor_cloud(path: str | Path, cloud: AnchorCloud, rgb: UInt8[Tensor, "A 3"] | None = None) -> None:
+    """Write anchors as a PLY point cloud with radius, features, instance (`label`) and the graph as PLY edges.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with writable(path):
+        write_anchors(path, cloud.xyz, cloud.radius, cloud.feature, cloud.instance, rgb=rgb, edges=cloud.edges)
+
+
+def instance_colours(instance: Int[Tensor, " A"]) -> UInt8[Tensor, "A 3"]:
+    """A colour for every instance, far apart for neighbouring numbers; grey for -1."""
+    hue = (instance.double().clamp_min(0) * 0.618033988749895) % 1.0
+    phase = hue[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0], dtype=torch.double, device=instance.device)
+    channel = ((phase % 6 - 3).abs() - 1).clamp(0, 1)
+    rgb = (60 + 180 * channel).round().to(torch.uint8)
+    return torch.where(instance[:, None] >= 0, rgb, torch.full_like(rgb, 128))
