@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
@@ -30,9 +30,16 @@ LEARNING_RATES = {
 """Adam learning rates by parameter group (AG2aussian's published values, except for offsets)."""
 
 
+@dataclass
+class FusedAdamConfig(AdamOptimizerConfig):
+    """Adam whose step is one kernel per parameter group."""
+
+    fused: bool = True
+
+
 def _optimizers(**overrides: float) -> dict:
     groups = {
-        name: {"optimizer": AdamOptimizerConfig(lr=overrides.get(name, lr), eps=1e-15), "scheduler": None}
+        name: {"optimizer": FusedAdamConfig(lr=overrides.get(name, lr), eps=1e-15), "scheduler": None}
         for name, lr in LEARNING_RATES.items()
     }
     groups["camera_opt"] = {

@@ -112,10 +112,12 @@ def refine(
     drop = prunable_anchors(
         gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
     )
-    if drop.all():
-        # Dropping everything would end the run; faded scenes recover within a few steps after an opacity reset.
-        drop = torch.zeros_like(drop)
-    owner.restructure(~drop, ~drop[children.anchor], new_anchors, new_children, optimizers)
+    keep = ~drop[children.anchor] & (gaussians.opacities >= prune.min_child_opacity)
+    if not keep.any():
+        # Dropping everything would end the run; a faded scene recovers within a few steps.
+        keep = torch.ones_like(keep)
+    filled = torch.bincount(children.anchor[keep], minlength=len(anchors)) > 0
+    owner.restructure(filled, keep, new_anchors, new_children, optimizers)
     return ScreenStatistics.zeros(len(owner.child_state()), gaussians.device)
 
 

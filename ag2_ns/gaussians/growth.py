@@ -47,6 +47,8 @@ class PruneRule:
 
     min_opacity: float = 0.0099
     """An anchor goes when the mean opacity of its children is below this."""
+    min_child_opacity: float = 0.05
+    """A child goes when its own opacity is below this (0 published: children only go with their anchor)."""
     max_scale: float = 0.1
     """A child is too large above this share of the extent."""
     max_radius: float = 40.0

@@ -64,8 +64,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Width of the instance feature of an anchor."""
     children_per_anchor: int = 5
     """Gaussians that an anchor starts with."""
-    initial_opacity: float = 0.1
-    """Opacity of new Gaussians (0.01 published)."""
+    initial_opacity: float = 0.01
+    """Opacity of the first Gaussians."""
     max_initial_anchors: int = 200_000
     """Larger point clouds are thinned to this many anchors."""
     num_random: int = 50_000
@@ -94,6 +94,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Constants of pruning."""
     opacity_reset_every: int = 3000
     """Steps (not stretched) between opacity resets while growth lasts."""
+    pause_after_reset: int = 300
+    """Steps (not stretched) without growth and pruning after a reset, for opacities to recover."""
     opacity_reset_to: float = 0.01
     """Upper bound of opacity after a reset."""
     near_anchor_weight: float = 0.5
@@ -368,7 +370,9 @@ class AG2Model(SplatfactoModel):
                 self._statistics = ScreenStatistics.zeros(self.num_points, self.device)
             height, width = out.rgb.shape[:2]
             self._statistics.add(out.means2d.grad, out.radii, width, height)
-        if growing and step >= self.at(c.grow_from) and step % c.grow_every == 0 and self._statistics is not None:
+        paused = bool(self.opacity_was_reset) and step % c.opacity_reset_every < c.pause_after_reset
+        due = step >= self.at(c.grow_from) and step % c.grow_every == 0 and not paused
+        if growing and due and self._statistics is not None:
             if self._growth_generator is None:
                 self._growth_generator = torch.Generator(self.device).manual_seed(step)
             self._statistics = refine(
@@ -469,6 +473,7 @@ class AG2Model(SplatfactoModel):
             self.backend(),
             sh_degree=self._sh_degree(),
             feature=feature,
+            depth=distort or not self.training,
             moments=distort or not self.training,
         )
         if self.training and out.means2d.requires_grad:
@@ -505,11 +510,9 @@ class AG2Model(SplatfactoModel):
         if not self.training:
             return losses
         if self._raster is not None and c.near_anchor_weight > 0:
-            visible = (self._raster.radii > 0).nonzero().squeeze(-1)
-            radius = self.anchor_radius[self.child_anchor[visible]]
-            scale = self.child_params["log_scale"][visible].exp()
+            child, radius = self.child_params, self.anchor_radius[self.child_anchor]
             losses["near_anchor"] = c.near_anchor_weight * near_anchor_loss(
-                self.child_params["offset"][visible], scale, radius
+                child["offset"], child["log_scale"].exp(), radius, self._raster.radii > 0
             )
         if step >= self.at(c.opacity_cover_from) and not has_alpha and "mask" not in batch:
             losses["opacity_cover"] = c.opacity_cover_weight * opacity_cover_loss(outputs["accumulation"])

@@ -23,8 +23,8 @@ def view_of(camera: Cameras, pose: Float[Tensor, "1 3 4"] | None = None, scale: 
     rotation = (c2w[:, :3] * flip).T
     top = torch.cat((rotation, -rotation @ c2w[:, 3:]), dim=1)
     viewmat = torch.cat((top, top.new_tensor([[0.0, 0.0, 0.0, 1.0]])))
-    width, height = int(int(camera.width.item()) * scale), int(int(camera.height.item()) * scale)
-    K = torch.eye(3, device=c2w.device, dtype=c2w.dtype)
-    K[0, 0], K[1, 1] = camera.fx.item() * scale, camera.fy.item() * scale
-    K[0, 2], K[1, 2] = camera.cx.item() * scale, camera.cy.item() * scale
-    return View(viewmat, K, width, height)
+    # One transfer instead of six: each would make the CPU wait for the GPU.
+    numbers = torch.cat([getattr(camera, n).flatten().float() for n in ("fx", "fy", "cx", "cy", "width", "height")])
+    fx, fy, cx, cy, width, height = numbers.tolist()
+    K = c2w.new_tensor([[fx * scale, 0, cx * scale], [0, fy * scale, cy * scale], [0, 0, 1]])
+    return View(viewmat, K, int(width * scale), int(height * scale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -108,6 +109,14 @@ class GsplatRasterizer:
                 out, _ = self._composite(prepared, opacities.detach(), values, view, absgrad=False)
             weights.append(torch.autograd.grad(out, values, chunk)[0])
         return weights[0] if len(weights) == 1 else torch.cat(weights, dim=-1)
+
+    def sh_colours(
+        self, sh: Float[Tensor, "N K 3"], directions: Float[Tensor, "N 3"], degree: int | None = None
+    ) -> Float[Tensor, "N 3"]:
+        """`ag2_ns.rasterizer.sh.sh_colours` in one kernel."""
+        stored = math.isqrt(sh.shape[1]) - 1
+        degree = stored if degree is None else min(degree, stored)
+        return (self._ops.spherical_harmonics(degree, directions, sh) + 0.5).clamp(min=0)
 
     def _sort(self, means: Tensor, quats: Tensor, scales: Tensor, view: View) -> _Sorted:
         tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)

@@ -24,8 +24,8 @@ class RenderOutput:
     """Premultiplied colour, linear in the training images' own space; 0 where nothing is drawn, may exceed 1."""
     feature: Float[Tensor, "H W F"] | None
     """Premultiplied feature map, None if no feature was given."""
-    depth: Float[Tensor, "H W 1"]
-    """Expected camera-space z = (sum w z) / alpha, scene units; 0 where alpha is 0."""
+    depth: Float[Tensor, "H W 1"] | None
+    """Expected camera-space z = (sum w z) / alpha, scene units; 0 where alpha is 0. None if not asked for."""
     alpha: Float[Tensor, "H W 1"]
     """Sum of rendering weights w, 0 … 1."""
     distortion: Float[Tensor, "H W 1"] | None
@@ -43,6 +43,7 @@ def render(
     *,
     sh_degree: int | None = None,
     feature: Float[Tensor, "N F"] | None = None,
+    depth: bool = True,
     moments: bool = False,
     absgrad: bool = False,
 ) -> RenderOutput:
@@ -50,7 +51,7 @@ def render(
 
     With M1 = sum w z, M2 = sum w z^2 and alpha = sum w, the pairwise depth distortion (Barron et al. 2022, Mip-NeRF
     360, section 4, with squared distances) is alpha * M2 - M1^2. It does not change when all z shift by a constant, so
-    z is taken relative to the median depth of the Gaussians in front of the camera: float32 would otherwise lose thin
+    z is taken relative to the mean depth of the Gaussians in front of the camera: float32 would otherwise lose thin
     surfaces far away. Divide by a squared length to make it independent of the scene's scale.
 
     Args:
@@ -59,7 +60,8 @@ def render(
         rasterizer: the backend.
         sh_degree: highest spherical harmonic degree to use; all that is stored if None.
         feature: extra channels per Gaussian.
-        moments: also render z^2 and return the distortion.
+        depth: render z; without it the output has no depth, which saves a channel.
+        moments: also render z^2 and return the distortion; needs `depth`.
         absgrad: also accumulate absolute screen-space gradients, see `Raster`.
 
     Raises:
@@ -68,14 +70,14 @@ def render(
     means = gaussians.means
     world_to_camera = view.viewmat.to(means.dtype)
     rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
-    rgb = sh_colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
-    z = means @ rotation[2] + translation[2]
-    reference = _typical_depth(z.detach())
-    shifted = (z - reference)[:, None]
+    colours = getattr(rasterizer, "sh_colours", sh_colours)
+    rgb = colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
     channels = [rgb] if feature is None else [rgb, feature]
-    channels.append(shifted)
-    if moments:
-        channels.append(shifted * shifted)
+    if depth:
+        z = means @ rotation[2] + translation[2]
+        reference = _typical_depth(z.detach()) if moments else z.new_zeros(())
+        shifted = (z - reference)[:, None]
+        channels += [shifted, shifted * shifted] if moments else [shifted]
 
     raster = rasterizer.rasterize(
         means,
@@ -86,23 +88,26 @@ def render(
         view,
         absgrad=absgrad,
     )
-    parts = raster.values.split([c.shape[1] for c in channels], dim=-1)
-    first_moment = parts[2 if feature is not None else 1]
-    drawn = raster.alpha > 0
-    depth = torch.where(drawn, reference + first_moment / torch.where(drawn, raster.alpha, 1.0), 0.0)
+    parts = list(raster.values.split([c.shape[1] for c in channels], dim=-1))
+    expected = distortion = None
+    if depth:
+        first_moment = parts[2 if feature is not None else 1]
+        drawn = raster.alpha > 0
+        expected = torch.where(drawn, reference + first_moment / torch.where(drawn, raster.alpha, 1.0), 0.0)
+        if moments:
+            distortion = (raster.alpha * parts[-1] - first_moment * first_moment).clamp(min=0)
     return RenderOutput(
         rgb=parts[0],
         feature=None if feature is None else parts[1],
-        depth=depth,
+        depth=expected,
         alpha=raster.alpha,
-        distortion=(raster.alpha * parts[-1] - first_moment * first_moment).clamp(min=0) if moments else None,
+        distortion=distortion,
         means2d=raster.means2d,
         radii=raster.radii,
     )
 
 
 def _typical_depth(z: Float[Tensor, " N"]) -> Float[Tensor, ""]:
-    """Median depth of what lies in front of the camera, 0 if nothing does; no device synchronisation."""
-    if z.numel() == 0:
-        return z.new_zeros(())
-    return torch.where(z > NEAR_PLANE, z, torch.nan).nanmedian().nan_to_num(0.0)
+    """Mean depth of what lies in front of the camera, 0 if nothing does; no device synchronisation."""
+    ahead = (z > NEAR_PLANE).to(z.dtype)
+    return (z * ahead).sum() / ahead.sum().clamp(min=1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
+from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss, ssim
 
 
 def test_photometric_is_zero_for_equal_pictures_and_matches_its_parts():
@@ -36,6 +36,31 @@ def test_near_anchor_gradcheck():
     scale = (torch.rand(5, 3, dtype=torch.float64) + 0.5).requires_grad_()
     radius = torch.full((5, 1), 0.3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda o, s: near_anchor_loss(o, s, radius), (offset, scale))
+
+
+def test_near_anchor_counts_the_visible_only():
+    offset, scale, radius = torch.randn(6, 3) * 2, torch.rand(6, 3), torch.full((6, 1), 0.2)
+    visible = torch.tensor([True, False, True, True, False, False])
+    expected = near_anchor_loss(offset[visible], scale[visible], radius[visible])
+    assert near_anchor_loss(offset, scale, radius, visible).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert near_anchor_loss(offset, scale, radius, torch.zeros(6, dtype=torch.bool)).item() == 0
+
+
+def test_ssim_matches_torchmetrics():
+    from torchmetrics.functional.image import structural_similarity_index_measure as reference
+
+    a = torch.rand(40, 50, 3, dtype=torch.float64)
+    b = (a + 0.1 * torch.rand(40, 50, 3, dtype=torch.float64)).clamp(0, 1)
+    image = [x.permute(2, 0, 1)[None] for x in (a, b)]
+    _, full = reference(*image, data_range=1.0, return_full_image=True)
+    inner = full[..., 5:-5, 5:-5].mean()
+    assert ssim(a, b).item() == pytest.approx(inner.item(), rel=1e-6)
+
+
+def test_ssim_gradcheck():
+    a = torch.rand(12, 13, 3, dtype=torch.float64, requires_grad=True)
+    b = torch.rand(12, 13, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: ssim(x, b), (a,))
 
 
 def test_near_anchor_of_nothing_is_zero():
