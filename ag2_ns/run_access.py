@@ -1,0 +1,292 @@
+"""Open a trained (or lifted) run and ask it questions: what `ag2 query/eval/edit/export/render` share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ag2_ns.data.feature_store import FeatureStore
+from ag2_ns.data.served import served_downscale
+from ag2_ns.errors import UserError
+from ag2_ns.gaussians.views import view_of
+from ag2_ns.perception.encoder import Encoder, encoder_of
+from ag2_ns.query.click import select_click
+from ag2_ns.query.relevancy import NEGATIVES
+from ag2_ns.query.selection import Selection
+from ag2_ns.query.text import select_text
+from ag2_ns.rasterizer.base import View
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from ag2_ns.gaussians.gaussians import Gaussians
+    from ag2_ns.gaussians.model import AG2Model
+    from ag2_ns.graph.scene_index import SceneIndex
+
+
+class TextEncoder:
+    """The encoder that prepared a scene, opened when the first text is asked."""
+
+    def __init__(self, data: Path, downscale: float = 1, device: str = "cpu") -> None:
+        self.data, self.downscale, self.device = data, downscale, device
+        self._encoder: Encoder | None = None
+        self._known: dict[str, Tensor] = {}
+
+    def encoder(self) -> Encoder:
+        """The encoder.
+
+        Raises:
+            UserError: the scene has no features, or what the encoder needs is gone.
+        """
+        if self._encoder is None:
+            if not FeatureStore.exists(self.data, self.downscale):
+                raise UserError(
+                    f"{self.data}: no language features here; run `ag2 prepare {self.data}`, then `ag2 lift`"
+                )
+            manifest = FeatureStore.open(self.data, self.downscale).manifest
+            self._encoder = encoder_of(manifest, device=self.device)
+        return self._encoder
+
+    def embed(self, text: str) -> Float[Tensor, " D"]:
+        """The embedding of one text, kept for the next time.
+
+        Raises:
+            UserError: an empty text, or one that a closed list of texts does not hold.
+        """
+        text = text.strip()
+        if not text:
+            raise UserError("the text is empty; say what to look for, for example --text 'red mug'")
+        if text not in self._known:
+            self._known[text] = self.encoder().encode_text([text])[0].float()
+        return self._known[text]
+
+    def negatives(self) -> Float[Tensor, "K D"] | None:
+        """Embeddings of the canonical negatives, or None where the encoder does not know all of them."""
+        try:
+            rows = torch.stack([self.embed(n) for n in NEGATIVES])
+        except UserError:
+            return None
+        return rows if bool((rows != 0).any(1).all()) else None
+
+
+@dataclass
+class LoadedRun:
+    """A run that is ready to be asked."""
+
+    config_path: Path
+    config: TrainerConfig
+    pipeline: Pipeline
+    model: AG2Model
+    index: SceneIndex | None
+    """None before masks were lifted."""
+    texts: TextEncoder
+
+    @property
+    def folder(self) -> Path:
+        """Where config.yml lies."""
+        return self.config_path.parent
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The Gaussians of the checkpoint, detached."""
+        return self.model.gaussians().detach()
+
+    def require_index(self) -> SceneIndex:
+        """The index.
+
+        Raises:
+            UserError: the run has none.
+        """
+        if self.index is None:
+            raise UserError(
+                f"{self.config_path}: this run has no instances yet; run `ag2 prepare {self.config.data}`, then "
+                f"`ag2 lift --load-config {self.config_path}`"
+            )
+        return self.index
+
+    def views(self, split: Literal["train", "eval"]) -> list[tuple[str, View]]:
+        """Image names and cameras of a split, as they are served (undistorted)."""
+        manager = self.pipeline.datamanager
+        _ = manager.cached_train if split == "train" else manager.cached_eval
+        dataset = manager.train_dataset if split == "train" else manager.eval_dataset
+        cameras = dataset.cameras.to(self.model.device)
+        names = [Path(f).name for f in dataset.image_filenames]
+        return [(name, view_of(cameras[i : i + 1])) for i, name in enumerate(names)]
+
+    def view(self, name: str) -> View:
+        """The camera of an image, by file name, stem or position over the training and then the held-out images.
+
+        Raises:
+            UserError: no image is called so.
+        """
+        named = self.views("train") + self.views("eval")
+        for candidate, view in named:
+            if name in (candidate, Path(candidate).stem):
+                return view
+        if name.isdigit() and int(name) < len(named):
+            return named[int(name)][1]
+        raise UserError(
+            f"camera {name!r}: no such image; give one of {named[0][0]} … {named[-1][0]} or 0 to {len(named) - 1}"
+        )
+
+
+def load_run(config_path: Path) -> LoadedRun:
+    """Load a run of `ag2aussian` (trained or lifted).
+
+    Raises:
+        UserError: no such file, a run of another method, or a damaged checkpoint.
+    """
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    from ag2_ns.gaussians.model import AG2Model
+
+    config_path = Path(config_path)
+    if config_path.is_dir():
+        config_path = config_path / "config.yml"
+    if not config_path.is_file():
+        raise UserError(f"{config_path}: no such file; give the config.yml of a run with --load-config")
+    try:
+        config, pipeline, _, _ = eval_setup(config_path, test_mode="test")
+    except (EOFError, RuntimeError, OSError, KeyError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error
+    model = pipeline.model
+    if not isinstance(model, AG2Model):
+        raise UserError(
+            f"{config_path}: a run of {config.method_name}, not of ag2aussian; convert it with "
+            f"`ag2 lift --load-config {config_path}`"
+        )
+    data = Path(config.pipeline.datamanager.data or config.data)
+    downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
+    texts = TextEncoder(data, downscale, model.device.type)
+    return LoadedRun(config_path, config, pipeline, model, model.scene_index(), texts)
+
+
+def text_selection(
+    index: SceneIndex, texts: TextEncoder, text: str, *, several: bool | None = None, level: float | None = None
+) -> Selection:
+    """The selection that a text names, embedded by the encoder that prepared the scene.
+
+    Raises:
+        UserError: an empty text, a text that a closed list does not hold, or a level out of range.
+    """
+    device = index.anchor_xyz.device
+    negatives = texts.negatives()
+    return select_text(
+        index,
+        text,
+        texts.embed(text).to(device),
+        None if negatives is None else negatives.to(device),
+        several=several,
+        level=level,
+    )
+
+
+@torch.no_grad()
+def select(
+    run: LoadedRun,
+    *,
+    text: str | None = None,
+    click: tuple[str, float, float] | None = None,
+    level: float | None = None,
+    several: bool | None = None,
+) -> Selection:
+    """One selection from a text or a click.
+
+    Args:
+        run: the run.
+        text: words.
+        click: image name and pixel (x, y).
+        level: granularity, 0 parts to 1 groups; for texts None looks at all levels.
+        several: all instances that answer a text; by default when the words are plural.
+
+    Raises:
+        UserError: neither or both were given, or either has no answer that makes sense.
+    """
+    if (text is None) == (click is None):
+        raise UserError("give either a text (--text 'red mug') or a click (--click IMAGE X Y)")
+    index = run.require_index()
+    if text is not None:
+        return text_selection(index, run.texts, text, several=several, level=level)
+    name, x, y = click
+    view = run.view(str(name))
+    level = 0.5 if level is None else level
+    return select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level)
+
+
+SELECTION_FORMAT = 1
+"""Version of selection files."""
+
+
+def save_selection(path: Path, selection: Selection) -> None:
+    """Write a selection as .npz (atomically, no pickle): packed bits of anchors and Gaussians, and its description."""
+    import io
+
+    import numpy as np
+
+    from ag2_ns.data.atomic import write_atomic
+
+    meta = {
+        "format": SELECTION_FORMAT,
+        "label": selection.label,
+        "score": selection.score,
+        "nodes": list(selection.nodes),
+        "level": selection.level,
+        "anchors": len(selection.anchor_mask),
+        "gaussians": len(selection.gaussian_mask),
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
+        anchor_mask=np.packbits(selection.anchor_mask.cpu().numpy()),
+        gaussian_mask=np.packbits(selection.gaussian_mask.cpu().numpy()),
+        anchor_score=selection.anchor_score.cpu().numpy().astype(np.float16),
+    )
+    write_atomic(path, buffer.getvalue())
+
+
+def load_selection(path: Path, index: SceneIndex) -> Selection:
+    """Read a selection of this scene.
+
+    Raises:
+        UserError: no such file, not a selection, or one of another run.
+    """
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(file["meta"].tobytes())
+            anchors, gaussians, score = file["anchor_mask"], file["gaussian_mask"], file["anchor_score"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; make a selection with `ag2 query`") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a selection file ({error}); make it again with `ag2 query`") from None
+    if (meta["anchors"], meta["gaussians"]) != (index.num_anchors, index.num_gaussians):
+        raise UserError(
+            f"{path}: selects among {meta['gaussians']} Gaussians, this run has {index.num_gaussians}; "
+            "make it again on this run with `ag2 query`"
+        )
+    device = index.anchor_xyz.device
+
+    def unpack(bits: np.ndarray, count: int) -> Tensor:
+        return torch.from_numpy(np.unpackbits(bits, count=count).astype(bool)).to(device)
+
+    return Selection(
+        torch.from_numpy(score.astype(np.float32)).to(device),
+        unpack(anchors, meta["anchors"]),
+        unpack(gaussians, meta["gaussians"]),
+        meta["label"],
+        meta["score"],
+        tuple(meta["nodes"]),
+        meta["level"],
+    )
