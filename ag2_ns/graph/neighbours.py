@@ -197,9 +197,9 @@ def _nearest_within(
     spread = torch.cat([lower.min(queries.amin(0)), upper.max(queries.amax(0))]).reshape(2, 3)
     whole = float(torch.linalg.vector_norm(spread[1] - spread[0])) * 1.001 + 1e-300
     last = whole if reach is None else min(reach, whole)
-    radius = last
-    # Start where a cell holds k points or fewer on average (points fill surfaces: a halved cell holds a quarter).
-    while Grid.occupancy(points, radius) > max(k / 4, 1.0) and radius > last * 2.0**-40:
+    # Start with about k points in a cell: from one point a cell, were they spread evenly over a surface, downwards.
+    radius = min(last, whole * (k / len(points)) ** 0.5)
+    while Grid.occupancy(points, radius) > max(k, 4) and radius > last * 2.0**-40:
         radius /= 2
     none = rows.new_empty(0)
     found = [(none, none, points.new_empty(0))]
