@@ -163,7 +163,16 @@ def test_nerfstudio_reads_it(tabletop_tiny):
 
 @pytest.mark.parametrize(
     "change",
-    [{"objects": 0}, {"objects": 121}, {"views": 1}, {"width": 31}, {"height": 16}, {"noise": -0.1}, {"noise": 3.5}],
+    [
+        {"objects": 0},
+        {"objects": 121},
+        {"views": 1},
+        {"width": 31},
+        {"height": 16},
+        {"noise": -0.1},
+        {"noise": 3.5},
+        {"seed": -1},
+    ],
 )
 def test_bad_options_are_refused_before_anything_is_written(tmp_path, change):
     with pytest.raises(UserError, match="--"):

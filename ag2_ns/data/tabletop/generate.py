@@ -24,7 +24,11 @@ FOCAL = 0.95
 _MARK = Path("ground_truth") / "scene.json"
 
 
-def _check(out: Path, objects: int, views: int, width: int, height: int, noise: float, overwrite: bool) -> None:
+def _check(
+    out: Path, seed: int, objects: int, views: int, width: int, height: int, noise: float, overwrite: bool
+) -> None:
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must not be negative; choose 0 or more.")
     if not 1 <= objects <= MAX_OBJECTS:
         raise UserError(
             f"--objects {objects}: a scene holds 1 to {MAX_OBJECTS} objects; choose a number in that range."
@@ -125,8 +129,7 @@ def generate(
         UserError: an option out of range, or a folder that must not or cannot be written.
     """
     out = Path(out)
-    _check(out, objects, views, width, height, noise, overwrite)
-    seed = abs(int(seed))
+    _check(out, seed, objects, views, width, height, noise, overwrite)
     layout = lay(objects, seed)
     scene, poses, focal = layout.pack(), orbit(views, layout.table_half, seed), FOCAL * width
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -137,7 +140,7 @@ def generate(
         texels = int(np.clip(0.8 * width, 64, 512))
         lit = light_up(scene, layout.light, layout.table_half, layout.rug_half, texels)
         bar.advance(task)
-        each = int(np.ceil(sfm._SPARE * sfm.wanted(views, width, height) / views))
+        each = int(np.ceil(sfm.SPARE * sfm.wanted(views, width, height) / views))
         lifted, jobs = [], []
         with ThreadPoolExecutor(1) as pool:
             for i, pose in enumerate(poses):

@@ -17,8 +17,8 @@ from ag2_ns.data.tabletop.raytrace import cast
 from ag2_ns.data.tabletop.shapes import Packed
 
 _SEEN, _LONGEST, _PIXEL_NOISE, _OUTLIERS = 0.6, 20, 0.4, 0.015
-_SPARE = 1.7
-"""Candidates per point wanted."""
+SPARE = 1.7
+"""Candidates to draw per point wanted."""
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,10 @@ class Body:
         turn = np.eye(3) if turn is None else turn
         return self._add(BOX, turn * np.asarray(half, float), centre, (), material)
 
+    def skew(self, centre: Vector, linear: Float[np.ndarray, "3 3"], material: Material) -> Body:
+        """A parallelepiped: the cube [-1, 1]^3 under any linear map."""
+        return self._add(BOX, linear, centre, (), material)
+
     def round(self, centre: Vector, half: Vector, radius: float, material: Material, turn=None) -> Body:
         """A box of the given half sizes whose edges are rounded."""
         turn = np.eye(3) if turn is None else turn

@@ -136,7 +136,7 @@ def house(colour: Vector) -> Body:
     body = Body().box((0, 0, h / 2), (x, y, h / 2), wall)
     slope = np.degrees(np.arctan2(0.095, y))
     gable = np.diag([1.0, 1.0, 0.095 / y]) @ rotation("x", 45)
-    body._add(1, gable * np.array([x - 0.002, y / np.sqrt(2), y / np.sqrt(2)]), (0, 0, h), (), wall)
+    body.skew((0, 0, h), gable * np.array([x - 0.002, y / np.sqrt(2), y / np.sqrt(2)]), wall)
     for side in (-1, 1):
         turn = rotation("x", -side * slope)
         middle = np.array([0, side * (y + 0.016) / 2, h + 0.095 / 2 - 0.004]) + turn @ np.array([0, 0, 0.012])
