@@ -172,10 +172,17 @@ def _patch(scene: EditedScene, edit: Patch) -> EditedScene:
     at[scene.source[trained]] = trained
     there = at[source] >= 0
     rows = at[source[there]]
-    like = scene.gaussians[rows]
-    sh = torch.zeros_like(like.sh)
+    like = scene.gaussians
+    ones = like.means.new_ones(len(rows), 1)
+    sh = like.sh.new_zeros(len(rows), *like.sh.shape[1:])
     sh[:, 0] = (rgb[there].to(sh) - 0.5) / C0
-    new = replace(like, means=centre[there].to(like.means), sh=sh)
+    new = Gaussians(
+        centre[there].to(like.means),
+        ones * like.quats.new_tensor(edit.wxyz),
+        ones * like.scales.new_tensor(edit.scales),
+        ones[:, 0] * edit.opacity,
+        sh,
+    )
     return _append(scene, rows, new, torch.zeros_like(rows))
 
 

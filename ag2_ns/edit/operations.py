@@ -172,29 +172,43 @@ class Recolour(Edit):
 
 @dataclass(frozen=True)
 class Patch(Edit):
-    """Close a hole with Gaussians modelled on others: copies of `source`, moved and recoloured.
+    """Close a hole with equal flat Gaussians.
 
-    They belong to what their sources belong to: deleting or moving that takes them along. The members are the sources.
+    Each belongs to what its source belongs to: deleting or moving that takes it along. The members are the sources.
     """
 
     name = "patch"
     source: bytes = b""
-    """The trained Gaussian that each of P new ones is a copy of, int32."""
+    """The trained Gaussian that each of P new ones stands beside, int32."""
     centre: bytes = b""
     """Where each goes, P x 3 float32, scene units."""
     rgb: bytes = b""
-    """Its colour (constant band; the others become 0), P x 3 float32."""
+    """Its colour (constant band; the others are 0), P x 3 float32."""
+    wxyz: Quaternion = (1.0, 0.0, 0.0, 0.0)
+    """Orientation of all."""
+    scales: Vector = (1.0, 1.0, 1.0)
+    """Standard deviations of all, scene units."""
+    opacity: float = 1.0
+    """Of all."""
 
     @staticmethod
     def of(
-        source: Int[Tensor, " P"], centre: Float[Tensor, "P 3"], rgb: Float[Tensor, "P 3"], count: int, label: str = ""
+        source: Int[Tensor, " P"],
+        centre: Float[Tensor, "P 3"],
+        rgb: Float[Tensor, "P 3"],
+        count: int,
+        label: str = "",
+        *,
+        wxyz: Quaternion,
+        scales: Vector,
+        opacity: float,
     ) -> Patch:
         """A patch from tensors; `count` is the number of Gaussians in the trained scene."""
         mask = torch.zeros(count, dtype=torch.bool)
         mask[source.cpu()] = True
         kinds = ((source, "<i4"), (centre, "<f4"), (rgb, "<f4"))
         packed = [t.detach().cpu().numpy().astype(kind).tobytes() for t, kind in kinds]
-        return Patch(Members.of(mask), *packed, label=label, copy=0)
+        return Patch(Members.of(mask), *packed, wxyz, scales, opacity, label=label, copy=0)
 
     def __post_init__(self) -> None:
         if len(self.centre) != 3 * len(self.source) or len(self.rgb) != len(self.centre):

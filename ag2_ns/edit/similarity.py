@@ -55,6 +55,12 @@ class Similarity:
         shift = torch.tensor(translation, dtype=torch.double)
         return Similarity(rotation, float(scale), centre + shift - scale * (rotation @ centre))
 
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """The rotation as w, x, y, z; that of -R for a reflection."""
+        proper = self.rotation if float(torch.det(self.rotation)) > 0 else -self.rotation
+        x, y, z, w = Rotation.from_matrix(proper.numpy()).as_quat().tolist()
+        return (w, x, y, z)
+
     def inverse(self) -> Similarity:
         """The transform that undoes this one."""
         return Similarity(self.rotation.T, 1.0 / self.scale, -(self.rotation.T @ self.translation) / self.scale)
@@ -78,11 +84,9 @@ class Similarity:
         Opacities stay. A reflection has no quaternion, but the ellipsoid of a covariance is its own mirror image
         through its centre, so the rotation part -R does.
         """
-        proper = self.rotation if float(torch.det(self.rotation)) > 0 else -self.rotation
-        x, y, z, w = Rotation.from_matrix(proper.numpy()).as_quat().tolist()
         return Gaussians(
             self.points(gaussians.means),
-            quaternion_product((w, x, y, z), gaussians.quats),
+            quaternion_product(self.quaternion(), gaussians.quats),
             gaussians.scales * self.scale,
             gaussians.opacities,
             rotate_sh(gaussians.sh, self.rotation),

@@ -21,6 +21,7 @@ from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.sh import C0
 
+FLAT = {"wxyz": (1.0, 0.0, 0.0, 0.0), "scales": (0.5, 0.5, 0.25), "opacity": 0.75}
 FIELDS = ("means", "quats", "scales", "opacities", "sh")
 
 
@@ -160,12 +161,16 @@ def test_recolour_takes_the_hue_and_keeps_light_and_shadow():
 
 
 def test_patch_adds_copies_that_follow_their_support(gaussians, anchor):
-    patch = Patch.of(torch.tensor([7, 7, 9]), torch.tensor([[0.0, 0, 1], [0, 0, 2], [0, 0, 3]]), torch.ones(3, 3), 40)
+    patch = Patch.of(
+        torch.tensor([7, 7, 9]), torch.tensor([[0.0, 0, 1], [0, 0, 2], [0, 0, 3]]), torch.ones(3, 3), 40, **FLAT
+    )
     scene = apply_edits(gaussians, anchor, [Delete(members(1)), patch])
     assert scene.source[-3:].tolist() == [7, 7, 9] and scene.copy[-3:].tolist() == [0, 0, 0]
     assert scene.gaussians.means[-3:, 2].tolist() == [1, 2, 3]
     torch.testing.assert_close(C0 * scene.gaussians.sh[-3:, 0] + 0.5, torch.ones(3, 3))
-    torch.testing.assert_close(scene.gaussians.scales[-1], gaussians.scales[9])
+    assert scene.gaussians.scales[-1].tolist() == [0.5, 0.5, 0.25] and float(scene.gaussians.opacities[-1]) == 0.75
+    lifted = apply_edits(gaussians, anchor, [patch, Transform(members(7), translation=(0, 0, 10))])
+    assert lifted.gaussians.means[-3:, 2].tolist() == [11, 12, 3]
     gone = apply_edits(gaussians, anchor, [patch, Delete(members(7))])
     assert 7 not in gone.source.tolist() and gone.source.tolist()[-1] == 9
     late = apply_edits(gaussians, anchor, [Delete(members(7)), patch])
@@ -174,8 +179,8 @@ def test_patch_adds_copies_that_follow_their_support(gaussians, anchor):
 
 def test_patch_refuses_what_cannot_be():
     with pytest.raises(ValueError, match="one centre"):
-        Patch.of(torch.tensor([1]), torch.zeros(2, 3), torch.zeros(2, 3), 40)
-    patch = Patch.of(torch.tensor([1]), torch.zeros(1, 3), torch.zeros(1, 3), 40)
+        Patch.of(torch.tensor([1]), torch.zeros(2, 3), torch.zeros(2, 3), 40, **FLAT)
+    patch = Patch.of(torch.tensor([1]), torch.zeros(1, 3), torch.zeros(1, 3), 40, **FLAT)
     with pytest.raises(ValueError, match="does not have"):
         Patch(Members.none(1), patch.source, patch.centre, patch.rgb)
 

@@ -24,7 +24,16 @@ def members(*rows):
 
 @pytest.fixture
 def history():
-    patch = Patch.of(torch.tensor([1, 2]), torch.rand(2, 3), torch.rand(2, 3), COUNT, "the mug")
+    patch = Patch.of(
+        torch.tensor([1, 2]),
+        torch.rand(2, 3),
+        torch.rand(2, 3),
+        COUNT,
+        "the mug",
+        wxyz=(0.0, 1.0, 0.0, 0.0),
+        scales=(0.1, 0.2, 0.3),
+        opacity=0.5,
+    )
     h = History(depth=7)
     h = h.push([Delete(members(1, 2), residue=members(3), label="the mug"), patch])
     h = h.push(Transform(members(42), wxyz=axis_angle((1, 1, 0), 33), pivot=(0.1, 0.2, 0.3), label='a "bowl"'))

@@ -1,0 +1,205 @@
+"""What else must go, and what must stay, when an object is removed.
+
+A selection is made of anchors. Around its border some Gaussians outside of it mainly drew the object (floaters, the
+fringe, what filled its inside unseen), and some inside of it mainly draw the support that it stands on. Both are
+found by how they were rendered: a Gaussian whose rendering weight, over the views, lies in the pixels that the object
+dominates belongs to the object. (Removal along the boundary anchors of the graph: AG2aussian, section 3.5; votes by
+rendering weight as in `graph.lifting`.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import ConvexHull, QhullError
+from torch import Tensor
+
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.export.boxes import inliers
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.anchor_graph import AnchorGraph
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+MAX_VIEWS = 64
+"""Votes are taken in at most this many views, evenly spread."""
+
+SEEN = 0.5
+"""Rendering weight (pixels, over all views) below which a Gaussian counts as never seen."""
+
+OBJECT = 0.6
+"""A Gaussian outside of the selection goes with it if at least this share of its weight lies inside the object."""
+
+SUPPORT = 0.25
+"""A Gaussian of the selection stays if less than this share does."""
+
+HOPS = 2
+"""How many edges from the selection its residue may be, where it belongs to another instance."""
+
+AGREES = 0.7
+"""A segmenter's mask stands for the object in a view if its IoU with what the selection renders is at least this."""
+
+DEPTH = 0.1
+"""Never seen Gaussians go if they are inside the object's hull by at least this share of its smallest extent."""
+
+ROUNDS = 2
+"""Times the votes are taken, each time with what the round before added and spared."""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Rendering weight of every Gaussian (pixels, summed over views)."""
+
+    inside: Float[Tensor, " N"]
+    """On pixels that the object dominates."""
+    total: Float[Tensor, " N"]
+
+    @property
+    def share(self) -> Float[Tensor, " N"]:
+        """The part of the weight inside, 0 for Gaussians never seen."""
+        return self.inside / self.total.clamp_min(1e-9)
+
+
+@dataclass(frozen=True)
+class Cleanup:
+    """What a removal takes along and leaves, over the Gaussians it was asked of."""
+
+    residue: Bool[Tensor, " N"]
+    """Not selected, but mainly drew the object, or filled its inside."""
+    spared: Bool[Tensor, " N"]
+    """Selected, but mainly draws something else."""
+
+    def removed(self, selected: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Everything that goes."""
+        return (selected & ~self.spared) | self.residue
+
+
+def spread_views(views: Sequence[View], count: int = MAX_VIEWS) -> list[int]:
+    """Indices of at most `count` views, evenly spread over their order."""
+    return sorted(set(np.linspace(0, len(views) - 1, min(count, len(views))).round().astype(int).tolist()))
+
+
+@torch.no_grad()
+def object_pixels(
+    gaussians: Gaussians, selected: Bool[Tensor, " N"], view: View, rasterizer: Rasterizer, masks: MaskSet | None = None
+) -> Bool[Tensor, "H W"]:
+    """The pixels of a view that the selected Gaussians dominate.
+
+    Args:
+        gaussians: the scene.
+        selected: the object.
+        view: a camera of any device.
+        rasterizer: a backend for the Gaussians' device.
+        masks: the segmenter's masks of the view; the one that agrees with the selection has the better border.
+    """
+    g = gaussians
+    value = selected.to(g.means.dtype)[:, None]
+    raster = rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, value, view.to(g.device))
+    held = raster.values[..., 0]
+    pixels = (held > 0.5 * raster.alpha[..., 0]) & (held > 0.1)
+    if masks is None or len(masks) == 0 or not bool(pixels.any()):
+        return pixels
+    common = torch.zeros(len(masks), device=g.device).index_add_(
+        0, masks.mask.to(g.device), pixels.reshape(-1)[masks.pixel.to(g.device)].float()
+    )
+    iou = common / (masks.areas.to(g.device) + pixels.sum() - common).clamp_min(1)
+    best = int(iou.argmax())
+    if float(iou[best]) < AGREES:
+        return pixels
+    out = torch.zeros(view.height * view.width, dtype=torch.bool, device=g.device)
+    out[masks.pixel[masks.mask == best].to(g.device)] = True
+    return out.reshape(view.height, view.width)
+
+
+@torch.no_grad()
+def object_votes(
+    gaussians: Gaussians,
+    selected: Bool[Tensor, " N"],
+    views: Sequence[View],
+    rasterizer: Rasterizer,
+    masks: Sequence[MaskSet] | None = None,
+) -> Votes:
+    """How much of every Gaussian's rendering lies in the object; two passes per view. Arguments as `find_residue`."""
+    inside = torch.zeros(len(gaussians), device=gaussians.device)
+    total = torch.zeros_like(inside)
+    g = gaussians
+    for i in spread_views(views):
+        view = views[i].to(g.device)
+        pixels = object_pixels(g, selected, view, rasterizer, None if masks is None else masks[i])
+        if not bool(pixels.any()):
+            maps = torch.ones(view.height, view.width, 1, device=g.device)
+            total += rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view)[:, 0]
+            continue
+        maps = torch.stack([pixels.float(), torch.ones_like(pixels, dtype=torch.float32)], -1)
+        weight = rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view)
+        inside += weight[:, 0]
+        total += weight[:, 1]
+    return Votes(inside, total)
+
+
+@torch.no_grad()
+def find_residue(
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    graph: AnchorGraph,
+    instance: Int[Tensor, " N"],
+    selected: Bool[Tensor, " N"],
+    views: Sequence[View],
+    rasterizer: Rasterizer,
+    masks: Sequence[MaskSet] | None = None,
+) -> Cleanup:
+    """What the removal of the selected Gaussians must take along, and what it must leave.
+
+    Args:
+        gaussians: N Gaussians of the scene as it stands.
+        gaussian_anchor: the anchor of each.
+        graph: the anchor graph.
+        instance: the instance of each, -1 for none: Gaussians of another instance go only if they are near the object
+            in the graph and seen; those of none wherever they are.
+        selected: the object.
+        views: the training views.
+        rasterizer: a backend for the Gaussians' device.
+        masks: the segmenter's masks of these views, where there are any.
+    """
+    selected = selected.to(gaussians.device)
+    result = Cleanup(torch.zeros_like(selected), torch.zeros_like(selected))
+    if not bool(selected.any()) or len(views) == 0:
+        return result
+    anchors = torch.zeros(graph.num_anchors, dtype=torch.bool, device=graph.device)
+    anchors[gaussian_anchor[selected]] = True
+    near = graph.within(anchors, HOPS)[gaussian_anchor]
+    own = torch.unique(instance[selected])
+    foreign = (instance >= 0) & ~torch.isin(instance, own)
+    for _ in range(ROUNDS):
+        votes = object_votes(gaussians, result.removed(selected), views, rasterizer, masks)
+        seen = votes.total >= SEEN
+        drew = seen & (votes.share >= OBJECT) & (near | ~foreign)
+        filled = ~seen & ~foreign & _within_hull(gaussians, selected)
+        spared = selected & seen & (votes.share < SUPPORT)
+        result = Cleanup((drew | filled) & ~selected, spared)
+    return result
+
+
+def _within_hull(gaussians: Gaussians, selected: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
+    """The Gaussians well inside the convex hull of the selected ones, whose floaters do not count."""
+    none = torch.zeros_like(selected)
+    points = gaussians.means[selected]
+    points = points[inliers(points, gaussians.opacities[selected])].double().cpu().numpy()
+    if len(points) < 4:
+        return none
+    try:
+        hull = ConvexHull(points)
+    except (QhullError, ValueError):
+        return none
+    margin = DEPTH * float(np.ptp(points, 0).min())
+    planes = torch.from_numpy(hull.equations).to(gaussians.means)
+    low, high = (torch.from_numpy(b).to(gaussians.means) for b in (points.min(0), points.max(0)))
+    near = ((gaussians.means >= low) & (gaussians.means <= high)).all(1).nonzero().squeeze(1)
+    out = none
+    if len(near):
+        depth = gaussians.means[near] @ planes[:, :3].T + planes[:, 3]
+        out[near] = depth.amax(1) < -margin
+    return out

@@ -1,0 +1,260 @@
+"""Close the hole that a removed object leaves in the surface it stood on.
+
+Nothing was ever seen there, so there is nothing to reconstruct: where the object stood on a flat support, the part of
+the support that no training view saw is covered with flat Gaussians in the colours around it. What any view did see,
+be it table or empty air beyond its edge, is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ag2_ns.edit.cleanup import spread_views
+from ag2_ns.edit.operations import Patch
+from ag2_ns.edit.similarity import Similarity
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.anchor_graph import AnchorGraph, boundary_anchors
+from ag2_ns.graph.neighbours import nearest
+from ag2_ns.rasterizer import render
+from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.rasterizer.sh import C0
+
+TRIALS = 256
+"""Planes tried."""
+
+FLAT = 0.03
+"""Gaussians count as on a plane within this share of the object's size."""
+
+AGREE = 0.3
+"""Least share of the boundary's opacity that must lie on the plane for it to be the support."""
+
+ABOVE = 0.9
+"""Least share of the object that must be on one side of it."""
+
+GRID = 96
+"""Cells of the patch along the longer side of the object, at most."""
+
+NEIGHBOURS = 24
+"""Gaussians of the support that a new one takes its colour from."""
+
+OPACITY = 0.99
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Points x with normal . x = offset; the object is on the side that the normal points to."""
+
+    normal: Float[Tensor, "3"]
+    offset: float
+    support: Bool[Tensor, " N"]
+    """The Gaussians of the boundary that lie on it."""
+
+    def height(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, " N"]:
+        """Distance above the plane."""
+        return points @ self.normal - self.offset
+
+    def axes(self) -> Float[Tensor, "2 3"]:
+        """Two directions that span it."""
+        helper = torch.zeros_like(self.normal)
+        helper[int(self.normal.abs().argmin())] = 1.0
+        u = torch.nn.functional.normalize(torch.linalg.cross(self.normal, helper), dim=0)
+        return torch.stack([u, torch.linalg.cross(self.normal, u)])
+
+
+@torch.no_grad()
+def support_plane(
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    graph: AnchorGraph,
+    removed: Bool[Tensor, " N"],
+    seen: Bool[Tensor, " N"] | None = None,
+) -> Plane | None:
+    """The plane that an object stands on, or None where its surroundings are not flat.
+
+    Found by sampling (RANSAC, Fischler and Bolles 1981) among the Gaussians of the boundary anchors, weighted by
+    opacity; a plane counts if nearly all of the object is on one side of it and the object reaches down to it.
+
+    Args:
+        gaussians: the scene with the object.
+        gaussian_anchor: the anchor of each.
+        graph: the anchor graph.
+        removed: the object.
+        seen: the Gaussians that views see; all by default.
+    """
+    anchors = torch.zeros(graph.num_anchors, dtype=torch.bool, device=graph.device)
+    anchors[gaussian_anchor[removed]] = True
+    ring = boundary_anchors(graph, anchors)[gaussian_anchor] & ~removed
+    ring = ring if seen is None else ring & seen
+    means, object_means = gaussians.means[ring], gaussians.means[removed]
+    weight, object_weight = gaussians.opacities[ring], gaussians.opacities[removed]
+    if len(means) < 8 or len(object_means) < 8:
+        return None
+    middle = object_means.mean(0)
+    size = float((object_means - middle).norm(dim=1).median()) * 2
+    tolerance = FLAT * size
+    # The surface next to the object matters, not the wall behind it.
+    gap = (means - middle).norm(dim=1)
+    weight = weight * torch.exp(-((gap / (1.5 * size)) ** 2))
+    if float(weight.sum()) <= 0:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    picks = torch.multinomial(weight.double().cpu(), 3 * TRIALS, replacement=True, generator=generator)
+    a, b, c = means[picks.to(means.device)].reshape(TRIALS, 3, 3).unbind(1)
+    normals = torch.linalg.cross(b - a, c - a)
+    length = normals.norm(dim=1)
+    usable = length > 1e-3 * size**2
+    normals, a = normals[usable] / length[usable, None], a[usable]
+    if len(normals) == 0:
+        return None
+    offsets = (normals * a).sum(1)
+    above = object_means @ normals.T - offsets
+    side = torch.sign((above * object_weight[:, None]).sum(0))
+    normals, offsets, above = normals * side[:, None], offsets * side, above * side
+    share = ((above > -2 * tolerance) * object_weight[:, None]).sum(0) / object_weight.sum()
+    reaches = torch.quantile(above, 0.05, dim=0) < 4 * tolerance
+    on = (means @ normals.T - offsets).abs() < tolerance
+    score = (on * weight[:, None]).sum(0) / weight.sum()
+    score = torch.where((share >= ABOVE) & reaches, score, -1.0)
+    best = int(score.argmax())
+    if float(score[best]) < AGREE:
+        return None
+    normal, offset, on = _refit(means, weight, on[:, best], normals[best], tolerance)
+    support = torch.zeros_like(removed)
+    support[ring.nonzero().squeeze(1)[on]] = True
+    return Plane(normal, offset, support)
+
+
+def _refit(
+    means: Float[Tensor, "R 3"], weight: Float[Tensor, " R"], on: Bool[Tensor, " R"], normal: Tensor, tolerance: float
+) -> tuple[Float[Tensor, "3"], float, Bool[Tensor, " R"]]:
+    """Least squares over the inliers, twice."""
+    offset = 0.0
+    for _ in range(2):
+        w = (weight * on).double()[:, None]
+        centre = (means.double() * w).sum(0) / w.sum()
+        away = (means.double() - centre) * w.sqrt()
+        direction = torch.linalg.eigh(away.T @ away)[1][:, 0].to(means.dtype)
+        normal = direction * torch.sign(direction @ normal)
+        offset = float(centre.to(means.dtype) @ normal)
+        on = (means @ normal - offset).abs() < tolerance
+    return normal, offset, on
+
+
+@torch.no_grad()
+def hole_patch(
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    graph: AnchorGraph,
+    removed: Bool[Tensor, " N"],
+    views: Sequence[View],
+    rasterizer: Rasterizer,
+    *,
+    seen: Bool[Tensor, " N"] | None = None,
+) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P 3"], Int[Tensor, " P"], Plane, float] | None:
+    """Gaussians that close the hole in a flat support, or None where there is no such hole.
+
+    Args:
+        gaussians: the scene with the object.
+        gaussian_anchor: the anchor of each.
+        graph: the anchor graph.
+        removed: all that goes with the object (`Cleanup.removed`).
+        views: the training views.
+        rasterizer: a backend for the Gaussians' device.
+        seen: the Gaussians that views see; all by default.
+
+    Returns:
+        Centres, colours, the support's Gaussian that each belongs to, the plane, and the distance between centres.
+    """
+    plane = support_plane(gaussians, gaussian_anchor, graph, removed, seen)
+    if plane is None:
+        return None
+    centres, step = _cells(gaussians.means[removed], plane)
+    hidden = _never_seen(gaussians, removed, centres, plane, step, views, rasterizer)
+    centres = centres[hidden]
+    if len(centres) == 0:
+        return None
+    support = plane.support.nonzero().squeeze(1)
+    near = gaussians[support]
+    distance, neighbour = nearest(centres, near.means, min(NEIGHBOURS, len(support)))
+    weight = near.opacities[neighbour] / (distance + step).square()
+    weight = weight / weight.sum(1, keepdim=True)
+    colour = (C0 * near.sh[:, 0] + 0.5).clamp(0, 1)
+    return centres, (colour[neighbour] * weight[..., None]).sum(1), support[neighbour[:, 0]], plane, step
+
+
+def _cells(points: Float[Tensor, "K 3"], plane: Plane) -> tuple[Float[Tensor, "P 3"], float]:
+    """A grid of points of the plane under the object, and its step."""
+    flat = points @ plane.axes().T
+    low, high = torch.quantile(_thin(flat), flat.new_tensor([0.01, 0.99]), dim=0)
+    middle, half = (low + high) / 2, (high - low) * 0.6
+    step = 2 * float(half.max()) / GRID
+    counts = [max(int(2 * float(h) / step), 1) + 1 for h in half]
+    lines = [torch.linspace(-float(h), float(h), n, device=points.device) for h, n in zip(half, counts)]
+    grid = torch.cartesian_prod(*lines) + middle
+    return grid @ plane.axes() + plane.offset * plane.normal, step
+
+
+def _thin(values: Tensor, most: int = 100_000) -> Tensor:
+    """Evenly spread rows: torch.quantile takes no more than 16 million values."""
+    return values[:: max(1, len(values) // most)]
+
+
+def _never_seen(
+    gaussians: Gaussians,
+    removed: Bool[Tensor, " N"],
+    centres: Float[Tensor, "P 3"],
+    plane: Plane,
+    step: float,
+    views: Sequence[View],
+    rasterizer: Rasterizer,
+) -> Bool[Tensor, " P"]:
+    """Places that no view sees while the object is there, and that are a hole without it."""
+    covered = torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
+    looked = torch.zeros_like(covered)
+    rest = gaussians[~removed]
+    for i in spread_views(views):
+        view = views[i].to(centres.device)
+        with_object, without = (render(g, view, rasterizer, sh_degree=0) for g in (gaussians, rest))
+        camera = centres @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
+        pixel = (camera @ view.K.T)[:, :2] / camera[:, 2:].clamp_min(1e-6)
+        x, y = pixel.floor().long().unbind(1)
+        inside = (camera[:, 2] > 0) & (x >= 0) & (y >= 0) & (x < view.width) & (y < view.height)
+        x, y = x.clamp(0, view.width - 1), y.clamp(0, view.height - 1)
+        eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
+        # Depth errors that a small step across the plane explains are larger the flatter the view.
+        slant = (plane.normal @ torch.nn.functional.normalize(centres - eye, dim=1).T).abs().clamp_min(0.05)
+        slack = 2 * step / slant
+        depth, alpha = with_object.depth[y, x, 0], with_object.alpha[y, x, 0]
+        # Seen: the surface rendered there lies at the place, or behind it.
+        sees = inside & ((alpha < 0.5) | (depth > camera[:, 2] - slack))
+        looked |= sees
+        depth, alpha = without.depth[y, x, 0], without.alpha[y, x, 0]
+        closed = (alpha > 0.8) & ((depth - camera[:, 2]).abs() < slack)
+        covered |= inside & closed
+    return ~looked & ~covered
+
+
+def make_patch(
+    hole: tuple[Float[Tensor, "P 3"], Float[Tensor, "P 3"], Int[Tensor, " P"], Plane, float],
+    trained: Int[Tensor, " N'"],
+    count: int,
+    label: str = "",
+) -> Patch:
+    """The edit for what `hole_patch` found.
+
+    Args:
+        hole: its result.
+        trained: the trained Gaussian of each that it was asked of (`EditedScene.source`).
+        count: the number of trained Gaussians.
+        label: what was removed.
+    """
+    centres, rgb, support, plane, step = hole
+    turn = torch.stack([*plane.axes(), plane.normal], 1).double().cpu()
+    wxyz = Similarity(turn, 1.0, torch.zeros(3, dtype=torch.double)).quaternion()
+    scales = (0.7 * step, 0.7 * step, 0.05 * step)
+    return Patch.of(trained[support], centres, rgb, count, label, wxyz=wxyz, scales=scales, opacity=OPACITY)
