@@ -24,17 +24,26 @@ SPARSE_REACH = 4.0
 """The graph reaches at least this many times the typical distance between neighbouring anchors."""
 
 
-def merging_graph(xyz: Float[Tensor, "A 3"], radius: Float[Tensor, "A 1"], extent: float) -> AnchorGraph:
+def merging_graph(
+    xyz: Float[Tensor, "A 3"], radius: Float[Tensor, "A 1"], extent: float, reach: float | None = None
+) -> AnchorGraph:
     """The anchor graph that instances are merged on (s = 4), widened where anchors are sparse.
 
     The published reach of 4 * 16 voxels is a length that only dense clouds fill; a scene of few anchors would fall
     apart, so the reach is at least `SPARSE_REACH` times the median distance to the nearest neighbour.
+
+    Args:
+        xyz: anchor centres.
+        radius: anchor radii.
+        extent: scene extent.
+        reach: longest edge, scene units, where the caller knows better.
     """
     voxel = voxel_size(extent)
-    reach = MERGE_REACH * 16 * voxel
-    if len(xyz) > 1:
-        gap = float(nearest(xyz, xyz, 2)[0][:, 1].median())
-        reach = max(reach, SPARSE_REACH * gap)
+    if reach is None:
+        reach = MERGE_REACH * 16 * voxel
+        if len(xyz) > 1:
+            gap = float(nearest(xyz, xyz, 2)[0][:, 1].median())
+            reach = max(reach, SPARSE_REACH * gap)
     return build_graph(xyz, radius.squeeze(-1), voxel, reach_factor=reach / (16 * voxel), max_neighbours=32)
 
 

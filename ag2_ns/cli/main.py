@@ -14,6 +14,9 @@ COMMANDS = {
     "demo": "ag2_ns.cli.demo:Demo",
     "example": "ag2_ns.cli.example:Example",
     "prepare": "ag2_ns.cli.prepare:Prepare",
+    "lift": "ag2_ns.cli.lift:Lift",
+    "query": "ag2_ns.cli.query:Query",
+    "eval": "ag2_ns.cli.evaluate:Eval",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

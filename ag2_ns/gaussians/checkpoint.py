@@ -32,6 +32,8 @@ class TensorStore(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         mine = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        if not mine:  # nerfstudio loads the pipeline once more without the model's tensors
+            return
         device = next((b.device for b in self._buffers.values() if b is not None), None)
         self.set({k: (v if device is None else v.to(device)).clone() for k, v in mine.items()})
 

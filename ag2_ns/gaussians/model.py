@@ -301,11 +301,28 @@ class AG2Model(SplatfactoModel):
         self.index.set({} if index is None else index.to_dict())
         self._scene_index = index
 
-    def build_instances(self, datamanager: AG2DataManager) -> None:
-        """Lift the scene's masks onto the anchors and keep the resulting tree and language with the checkpoint."""
+    def adopt(self, anchors: Anchors, children: Children, extent: float) -> None:
+        """Take over structure and parameters made elsewhere, in place of those in use."""
+        device = self.device
+        self.anchor_xyz, self.anchor_radius = anchors.xyz.to(device), anchors.radius.to(device)
+        self.child_anchor = children.anchor.to(device)
+        self.anchor_params["feature"] = nn.Parameter(anchors.feature.detach().to(device))
+        for name in CHILD_TENSORS:
+            self.child_params[name] = nn.Parameter(getattr(children, name).detach().to(device))
+        self.extent.fill_(extent)
+        self.index.set({})
+        self._statistics = self._graph = self._scene_index = None
+
+    def build_instances(self, datamanager: AG2DataManager, reach: float | None = None) -> None:
+        """Lift the scene's masks onto the anchors and keep the resulting tree and language with the checkpoint.
+
+        Args:
+            datamanager: serves views and their masks.
+            reach: longest edge of the graph, see `indexing.merging_graph`.
+        """
         if self.config.instances == "none" or not hasattr(datamanager, "view_masks"):
             return
-        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent))
+        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent), reach)
         feature = self.anchor_features().detach() if self.config.instances == "both" else None
         index = index_scene(
             self.gaussians(), self.child_anchor, self.anchor_xyz, graph, datamanager, self.backend(), feature
@@ -416,6 +433,7 @@ class AG2Model(SplatfactoModel):
             UserError: the checkpoint is truncated or of another configuration.
         """
         fit_to(self, state, self.device)
+        self.index.set({})
         self._statistics = self._graph = self._scene_index = None
         return nn.Module.load_state_dict(self, state, **kwargs)
 

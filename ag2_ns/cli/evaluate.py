@@ -1,0 +1,107 @@
+"""`ag2 eval`: how well text queries select what they name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ag2_ns.errors import UserError
+
+
+@dataclass
+class Eval:
+    """Ask every label of a ground truth, select in 3D, render, and compare: mIoU, Acc@0.25, Acc@0.5, boundary IoU."""
+
+    load_config: Path
+    """The run's config.yml."""
+    ground_truth: Path
+    """Folder with ids/*.png and labels.json."""
+    output_dir: Path
+    """Where report.json and worst_first.png go."""
+    sheet_rows: int = 12
+    """Prompts on the picture sheet."""
+
+    def main(self) -> None:
+        """Run the evaluation and print the table."""
+        import time
+
+        from ag2_ns.data.atomic import write_atomic
+        from ag2_ns.eval.tabletop import evaluate_selections, read_ground_truth
+        from ag2_ns.indexing import view_progress
+        from ag2_ns.run_access import load_run, text_selection
+
+        truth = read_ground_truth(self.ground_truth)
+        run = load_run(self.load_config)
+        index = run.require_index()
+        labels = sorted(truth.labels.items())
+        selections = []
+        start = time.perf_counter()
+        for _, text in labels:
+            try:
+                found = text_selection(index, run.texts, text, several=False)
+            except UserError:
+                found = None  # the encoder does not know these words: a missing prediction
+            selections.append(found)
+        query_seconds = (time.perf_counter() - start) / max(1, len(labels))
+        views = run.views("train") + run.views("eval")
+        with view_progress(len(views), "comparing") as progress:
+            report = evaluate_selections(run.gaussians, selections, labels, truth, views, run.model.backend(), progress)
+        content = report.as_dict() | {
+            "config": str(self.load_config),
+            "ground_truth": str(self.ground_truth),
+            "seconds_per_query": query_seconds,
+        }
+        write_atomic(self.output_dir / "report.json", (json.dumps(content, indent=2) + "\n").encode())
+        self._sheet(run, truth, labels, selections, report, dict(views))
+        self._print(content)
+
+    def _sheet(self, run, truth, labels, selections, report, views) -> None:
+        import numpy as np
+
+        from ag2_ns.cli.pictures import to_uint8
+        from ag2_ns.cli.sheet import contact_sheet
+        from ag2_ns.eval.tabletop import chosen_sets
+        from ag2_ns.query.picture import SELECTED, overlay, selection_share
+        from ag2_ns.rasterizer import render
+
+        rows, names = [], []
+        order = sorted(range(len(labels)), key=lambda k: report.prompts[k].miou)
+        for k in order[: self.sheet_rows]:
+            result = report.prompts[k]
+            if not result.iou:
+                continue
+            worst = int(np.argmin(result.iou))
+            view = views[result.view[worst]]
+            out = render(run.gaussians, view, run.model.backend(), depth=False)
+            picture = to_uint8(out.rgb)
+            share = selection_share(
+                run.gaussians, chosen_sets(run.gaussians, [selections[k]]), view, run.model.backend()
+            )
+            mask = (share[..., 0] > SELECTED).cpu().numpy()
+            target = truth.ids(Path(result.view[worst]).stem) == labels[k][0]
+            rows.append([picture, overlay(picture, target, (64, 220, 64)), overlay(picture, mask)])
+            names.append(
+                f"{result.label}   mIoU {result.miou:.3f}   worst view {result.view[worst]} {min(result.iou):.3f}"
+                + ("   NOT FOUND" if result.missing else "")
+            )
+        if rows:
+            contact_sheet(self.output_dir / "worst_first.png", rows, ["rendered", "ground truth", "selected"], names)
+
+    def _print(self, content: dict) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title="text queries, worst first")
+        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5"):
+            table.add_column(name, justify="left" if name == "prompt" else "right")
+        for p in content["prompts"]:
+            label = p["label"] + ("  (not found)" if p["missing"] else "")
+            table.add_row(label, str(p["views"]), *(f"{p[k]:.3f}" for k in ("miou", "mbiou", "acc25", "acc50")))
+        table.add_section()
+        for title, key in (("mean over prompts", "mean_over_prompts"), ("mean over views", "mean_over_views")):
+            table.add_row(title, "", *(f"{content[key][k]:.3f}" for k in ("miou", "mbiou", "acc25", "acc50")))
+        console = Console(soft_wrap=True)
+        console.print(table)
+        console.print(f"report    {self.output_dir / 'report.json'}")
+        console.print(f"pictures  {self.output_dir / 'worst_first.png'}")

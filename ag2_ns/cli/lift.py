@@ -1,0 +1,274 @@
+"""`ag2 lift`: instances and language for a splat that exists already."""
+
+from __future__ import annotations
+
+import os
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ag2_ns.errors import UserError
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from ag2_ns.gaussians.gaussians import Gaussians
+
+FRAME_VIEWS = 4
+"""Views that decide which frame a .ply lies in."""
+
+
+@dataclass
+class Lift:
+    """Group a splat into anchors, lift the scene's masks, and write a run that every command opens.
+
+    Takes a run of ag2aussian or splatfacto (--load-config), or a 3DGS .ply with its prepared scene (--ply --data).
+    The splat itself is not changed.
+    """
+
+    load_config: Path | None = None
+    """config.yml of a run of ag2aussian or splatfacto."""
+    ply: Path | None = None
+    """A 3DGS .ply."""
+    data: Path | None = None
+    """The prepared scene of the .ply (or another place of the run's scene)."""
+    output_dir: Path = Path("outputs")
+    """The run is written to OUTPUT_DIR/SCENE/ag2aussian/TIME."""
+    frame: Literal["auto", "run", "world"] = "auto"
+    """Where the .ply lies: in nerfstudio's normalised frame or in the capture's own; auto renders both and compares."""
+    downscale_factor: int | None = None
+    """Use masks of images_2, images_4, … (with --ply)."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where to work."""
+
+    def main(self) -> None:
+        """Lift and report."""
+        from rich.console import Console
+
+        if (self.load_config is None) == (self.ply is None):
+            raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
+        console = Console(soft_wrap=True, highlight=False)
+        config, gaussians, own = self._source()
+        pipeline = self._pipeline(config)
+        start = time.perf_counter()
+        reach = None
+        if own is not None:
+            pipeline.model.load_state_dict(own)
+        else:
+            gaussians = self._placed(gaussians, pipeline, console)
+            reach = self._adopt(gaussians, pipeline)
+        if pipeline.datamanager.view_masks() is None:
+            raise UserError(f"{config.data}: no masks to lift; run `ag2 prepare {config.data}` first")
+        pipeline.model.build_instances(pipeline.datamanager, reach)
+        seconds = time.perf_counter() - start
+        path = write_run(config, pipeline)
+        index = pipeline.model.scene_index()
+        console.print(
+            f"{pipeline.model.num_points:,} Gaussians, {index.num_anchors:,} anchors, "
+            f"{len(index.tree.instances(0.5)):,} objects, "
+            f"{'with' if index.has_language else 'without'} language; {seconds:.1f} s"
+        )
+        console.print(f"run        {path}")
+        console.print(f"look       ns-viewer --load-config {path}")
+        console.print(f"ask        ag2 query --load-config {path} --text 'red mug' --output-dir query")
+
+    # Where the splat comes from.
+
+    def _source(self) -> tuple[TrainerConfig, Gaussians | None, dict | None]:
+        """The new run's configuration with either foreign Gaussians or the state of a run of ours."""
+        from ag2_ns.config import ag2aussian
+
+        if self.ply is not None:
+            from ag2_ns.data.ply import read_gaussians
+
+            if self.data is None:
+                raise UserError(f"{self.ply}: name its prepared scene with --data")
+            gaussians = read_gaussians(self.ply)
+            config = deepcopy(ag2aussian.config)
+            config.pipeline.datamanager.dataparser.downscale_factor = self.downscale_factor
+            self._set_data(config, self.data)
+            config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
+            return config, gaussians, None
+        return self._from_run()
+
+    def _from_run(self) -> tuple[TrainerConfig, Gaussians | None, dict | None]:
+        from ag2_ns.config import ag2aussian
+
+        source = read_config(self.load_config)
+        state = read_model_state(source, self.load_config)
+        if "child_params.offset" in state:
+            config = deepcopy(source)
+            gaussians = None
+        elif "gauss_params.means" in state:
+            config = deepcopy(ag2aussian.config)
+            config.pipeline.datamanager.dataparser = deepcopy(source.pipeline.datamanager.dataparser)
+            gaussians = splatfacto_gaussians(state)
+            config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
+            config.pipeline.model.background_color = source.pipeline.model.background_color
+        else:
+            raise UserError(f"{self.load_config}: a run of {source.method_name}; only splat runs can be lifted")
+        data = self.data or source.pipeline.datamanager.data or source.data
+        self._set_data(config, Path(data))
+        return config, gaussians, (state if gaussians is None else None)
+
+    def _set_data(self, config: TrainerConfig, data: Path) -> None:
+        config.data = data
+        config.pipeline.datamanager.data = data
+        config.output_dir = self.output_dir
+        config.experiment_name = data.resolve().stem
+        config.load_dir = config.load_checkpoint = config.load_config = None
+        config.set_timestamp()
+        config.timestamp += "-lifted"
+
+    # Building the run.
+
+    def _pipeline(self, config: TrainerConfig) -> Pipeline:
+        import torch
+
+        cuda = torch.cuda.is_available()
+        if self.device == "cuda" and not cuda:
+            raise UserError("--device cuda: torch sees no CUDA device; leave --device out or take --device cpu")
+        device = self.device if self.device != "auto" else ("cuda" if cuda else "cpu")
+        config.machine.device_type = device  # type: ignore[assignment]
+        if config.pipeline.model.rasterizer == "gsplat" and device == "cpu":
+            config.pipeline.model.rasterizer = "auto"
+        pipeline = config.pipeline.setup(device=device, test_mode="val")
+        pipeline.eval()
+        return pipeline
+
+    def _adopt(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
+        """Give the model voxel anchors with these Gaussians; returns the reach of their graph."""
+        from ag2_ns.gaussians.grouping import GROUP_VOXEL, group_by_voxel
+
+        model: Any = pipeline.model
+        extent = float(model.extent)
+        anchors, children = group_by_voxel(gaussians.to(model.device), extent)
+        model.adopt(anchors, children, extent)
+        return 2 * GROUP_VOXEL * extent
+
+    def _placed(self, gaussians: Gaussians, pipeline: Pipeline, console: Any) -> Gaussians:
+        """The Gaussians in the run's frame."""
+        from ag2_ns.export.frame import world_frame
+
+        if self.ply is None:
+            return gaussians
+        outputs = pipeline.datamanager.train_dataparser_outputs
+        moved = (
+            world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale)).inverse().gaussians(gaussians)
+        )
+        if self.frame != "auto":
+            return moved if self.frame == "world" else gaussians
+        candidates = {"run": gaussians, "world": moved}
+        psnr = {name: self._fit(g, pipeline) for name, g in candidates.items()}
+        best = max(psnr, key=psnr.__getitem__)
+        console.print(
+            f"{self.ply}: lies in the {best} frame (PSNR {psnr['run']:.1f} dB run, {psnr['world']:.1f} world)"
+        )
+        return candidates[best]
+
+    def _fit(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
+        """PSNR of a few training views."""
+        import torch
+
+        from ag2_ns.gaussians.views import view_of
+        from ag2_ns.rasterizer import render
+
+        manager, model = pipeline.datamanager, pipeline.model
+        batches = manager.cached_train
+        cameras = manager.train_dataset.cameras.to(model.device)
+        chosen = torch.linspace(0, len(batches) - 1, min(FRAME_VIEWS, len(batches))).round().long().tolist()
+        errors = []
+        with torch.no_grad():
+            on_device = gaussians.to(model.device)
+            for i in chosen:
+                out = render(on_device, view_of(cameras[i : i + 1]), model.backend(), depth=False)
+                target = model.get_gt_img(batches[i]["image"])[..., :3]
+                errors.append((out.rgb.clamp(0, 1) - target).square().mean())
+        return float(-10 * torch.stack(errors).mean().clamp(min=1e-12).log10())
+
+
+def read_config(path: Path) -> TrainerConfig:
+    """The configuration of a run.
+
+    Raises:
+        UserError: no such file, or not a configuration.
+    """
+    import yaml
+    from nerfstudio.engine.trainer import TrainerConfig
+
+    if path.is_dir():
+        path = path / "config.yml"
+    try:
+        config = yaml.load(path.read_text(), Loader=yaml.Loader)  # nerfstudio's own format, as its commands read it
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the config.yml of a run") from None
+    except (OSError, yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
+        raise UserError(f"{path}: not a nerfstudio config.yml ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, TrainerConfig):
+        raise UserError(f"{path}: not a nerfstudio config.yml; give the one beside nerfstudio_models")
+    return config
+
+
+def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]:
+    """The model's tensors from the newest checkpoint of a run.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged.
+    """
+    import pickle
+    import zipfile
+
+    import torch
+
+    folder = config.get_checkpoint_dir()
+    if not folder.is_dir():
+        folder = (config_path if config_path.is_dir() else config_path.parent) / "nerfstudio_models"
+    checkpoints = sorted(folder.glob("step-*.ckpt"))
+    if not checkpoints:
+        raise UserError(f"{folder}: no checkpoint there; the run was moved or never saved one")
+    try:
+        content = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
+        state = content["pipeline"]
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise UserError(f"{checkpoints[-1]}: damaged ({str(error).splitlines()[0]}); train the run again") from error
+    return {k.removeprefix("_model."): v for k, v in state.items() if k.startswith("_model.")}
+
+
+def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
+    """The Gaussians of a splatfacto checkpoint."""
+    import torch
+
+    from ag2_ns.gaussians.gaussians import Gaussians
+
+    get = lambda name: state[f"gauss_params.{name}"].float()  # noqa: E731
+    return Gaussians(
+        get("means"),
+        get("quats"),
+        get("scales").exp(),
+        get("opacities").sigmoid().squeeze(-1),
+        torch.cat((get("features_dc")[:, None], get("features_rest")), dim=1),
+    )
+
+
+def write_run(config: TrainerConfig, pipeline: Pipeline) -> Path:
+    """Write config.yml, the checkpoint and nerfstudio's transforms as a training run would; returns config.yml."""
+    import torch
+
+    step = config.pipeline.model.schedule_steps
+    pipeline.model.schedule_length.fill_(step)
+    folder, models = config.get_base_dir(), config.get_checkpoint_dir()
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        content = {"step": step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {}}
+        target = models / f"step-{step:09d}.ckpt"
+        fresh = models / f".{target.name}.{os.getpid()}"
+        torch.save(content, fresh)
+        os.replace(fresh, target)
+        pipeline.datamanager.train_dataparser_outputs.save_dataparser_transform(folder / "dataparser_transforms.json")
+        config.save_config()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from error
+    return folder / "config.yml"

@@ -1,0 +1,78 @@
+"""`ag2 query`: a selection from words or a click, as a file, masks and overlays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ag2_ns.errors import UserError
+
+
+@dataclass
+class Query:
+    """Select by text or click; write the selection, a mask and an overlay per view; print JSON."""
+
+    load_config: Path
+    """The run's config.yml."""
+    output_dir: Path
+    """Where selection.npz, masks/ and overlays/ go."""
+    text: str | None = None
+    """What to look for."""
+    click: tuple[str, float, float] | None = None
+    """Image name (or position) and pixel: CAMERA X Y."""
+    level: float | None = None
+    """Granularity from 0 (parts) to 1 (groups); texts look at all levels unless it is given."""
+    all: bool = False
+    """Take every instance that answers, not only the best."""
+    max_views: int = 0
+    """Write pictures of at most this many views, evenly spread; 0 writes all."""
+
+    def main(self) -> None:
+        """Answer the query."""
+        import numpy as np
+        from PIL import Image
+
+        from ag2_ns.cli.pictures import to_uint8
+        from ag2_ns.indexing import view_progress
+        from ag2_ns.query.picture import SELECTED, overlay, selection_share
+        from ag2_ns.rasterizer import render
+        from ag2_ns.run_access import load_run, save_selection, select
+
+        if self.level is not None and not 0 <= self.level <= 1:
+            raise UserError(f"--level {self.level}: give a number from 0 (parts) to 1 (groups)")
+        run = load_run(self.load_config)
+        found = select(run, text=self.text, click=self.click, level=self.level, several=True if self.all else None)
+        answer = {
+            "label": found.label,
+            "found": not found.empty,
+            "reason": found.reason,
+            "score": round(float(found.score), 4),
+            "level": found.level,
+            "nodes": list(found.nodes),
+            "anchors": int(found.anchor_mask.sum()),
+            "gaussians": int(found.gaussian_mask.sum()),
+        }
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            save_selection(self.output_dir / "selection.npz", found)
+            for part in ("masks", "overlays"):
+                (self.output_dir / part).mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.output_dir}: cannot be written ({error.strerror}); name another folder") from error
+        answer["selection"] = str(self.output_dir / "selection.npz")
+        if not found.empty:
+            views = run.views("train") + run.views("eval")
+            if self.max_views and len(views) > self.max_views:
+                views = [views[i] for i in np.linspace(0, len(views) - 1, self.max_views).round().astype(int)]
+            gaussians, backend = run.gaussians, run.model.backend()
+            with view_progress(len(views), "drawing") as progress:
+                for done, (name, view) in enumerate(views, 1):
+                    share = selection_share(gaussians, found.gaussian_mask[:, None], view, backend)[..., 0]
+                    mask = (share > SELECTED).cpu().numpy()
+                    picture = to_uint8(render(gaussians, view, backend, depth=False).rgb)
+                    stem = Path(name).stem
+                    Image.fromarray(mask.astype(np.uint8) * 255).save(self.output_dir / "masks" / f"{stem}.png")
+                    Image.fromarray(overlay(picture, mask)).save(self.output_dir / "overlays" / f"{stem}.png")
+                    progress(done)
+        print(json.dumps(answer))
