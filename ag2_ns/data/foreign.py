@@ -26,7 +26,8 @@ def load_tensor(path: Path) -> Tensor:
         UserError: the file is missing, damaged, or holds something else than a tensor.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.sparse.check_sparse_tensor_invariants(True):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
@@ -66,7 +67,9 @@ def write_masks_sparse(path: Path, masks: MaskSet) -> None:
     indices = torch.stack([masks.mask, masks.pixel // masks.width, masks.pixel % masks.width]).cpu()
     values = torch.ones(indices.shape[1], dtype=torch.bool)
     shape = (len(masks), masks.height, masks.width)
-    _save(path, torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True, check_invariants=True))
+    with torch.sparse.check_sparse_tensor_invariants(True):
+        tensor = torch.sparse_coo_tensor(indices, values, shape, is_coalesced=True)
+    _save(path, tensor)
 
 
 def read_clip_features(path: Path) -> Float16[Tensor, "M D"]:

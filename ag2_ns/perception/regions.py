@@ -8,7 +8,6 @@ and "Selective search for object recognition" (Uijlings et al., IJCV 2013), whic
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,66 +114,22 @@ def measure_regions(
 
 
 def merge_regions(regions: Regions, weights: MergeWeights, until: int = 1) -> MergeTree:
-    """Merge the cheapest pair of neighbours again and again, until `until` regions are left."""
+    """Merge the cheapest pair of neighbours again and again, until `until` regions are left (or nothing touches)."""
+    from ag2_ns.perception.merge_kernel import merge_all
+
     count = len(regions.area)
-    image_area = regions.area.sum()
-    area, total, square, histogram = (_room(x, 2 * count) for x in
-                                      (regions.area, regions.total, regions.square, regions.histogram))  # fmt: skip
-    mean, variance, share = np.zeros_like(total), np.zeros_like(total), np.zeros_like(histogram)
-
-    def refresh(node) -> None:
-        size = np.maximum(area[node], 1)[..., None]
-        mean[node] = total[node] / size
-        variance[node] = np.maximum(square[node] / size - mean[node] ** 2, 0)
-        share[node] = histogram[node] / size
-
-    def cost(a: Array, b: Array, length: Array, strength: Array) -> Array:
-        value = weights.boundary * strength / length
-        if weights.mean:
-            spread = np.minimum(variance[a], variance[b])
-            value = value + weights.mean * np.sqrt(((mean[a] - mean[b]) ** 2 / (12 + weights.spread * spread)).sum(-1))
-        if weights.histogram:
-            value = value + weights.histogram * np.abs(share[a] - share[b]).sum(-1) / 6
-        small = np.minimum(area[a], area[b]) / (weights.size_share * image_area)
-        return value * np.minimum(1.0, small) ** weights.size_power
-
-    refresh(np.arange(count))
-    neighbours: list[dict[int, tuple[float, float]] | None] = [{} for _ in range(count)]
-    for (a, b), length, strength in zip(regions.border.tolist(), regions.length.tolist(), regions.strength.tolist()):
-        neighbours[a][b] = neighbours[b][a] = (length, strength)
-    first = cost(regions.border[:, 0], regions.border[:, 1], regions.length, regions.strength)
-    heap = [(c, a, b) for c, (a, b) in zip(first.tolist(), regions.border.tolist())]
-    heapq.heapify(heap)
-    children, costs = [], []
-    while heap and count - len(children) > until:
-        price, a, b = heapq.heappop(heap)
-        if neighbours[a] is None or neighbours[b] is None:
-            continue
-        node = len(neighbours)
-        for values in (area, total, square, histogram):
-            values[node] = values[a] + values[b]
-        refresh(node)
-        around = neighbours[a]
-        for other, (length, strength) in neighbours[b].items():
-            old = around.get(other)
-            around[other] = (length, strength) if old is None else (old[0] + length, old[1] + strength)
-        around.pop(a, None)
-        around.pop(b, None)
-        neighbours[a] = neighbours[b] = None
-        neighbours.append(around)
-        children.append((a, b))
-        costs.append(price)
-        if around:
-            others = list(around)
-            for other in others:
-                theirs = neighbours[other]
-                theirs.pop(a, None)
-                theirs.pop(b, None)
-                theirs[node] = around[other]
-            borders = np.array([around[other] for other in others])
-            for other, price in zip(others, cost(np.array(others), node, borders[:, 0], borders[:, 1]).tolist()):
-                heapq.heappush(heap, (price, other, node))
-    return MergeTree(np.array(children, np.int64).reshape(-1, 2), np.array(costs))
+    sums = [_room(x, 2 * count) for x in (regions.area, regions.total, regions.square, regions.histogram)]
+    packed = np.array(
+        [
+            weights.boundary,
+            weights.mean,
+            weights.spread,
+            weights.histogram,
+            weights.size_power,
+            weights.size_share * regions.area.sum(),
+        ]
+    )
+    return MergeTree(*merge_all(*sums, regions.border, regions.length, regions.strength, packed, until))
 
 
 def node_members(tree: MergeTree, count: int) -> Bool[Array, "N R"]:

@@ -51,7 +51,7 @@ MAX_SHARE = 0.75
 CANDIDATES = 6
 """Nodes of each tree that are looked at, per mask asked for."""
 
-DUPLICATE_IOU = 0.8
+DUPLICATE_IOU = 0.85
 """Of two regions that overlap more, the lower score goes."""
 
 AREA_POWER = 0.25

@@ -42,7 +42,7 @@ def test_is_deterministic_and_masks_differ(scene):
     flat = one.dense().reshape(len(one), -1).double()
     inter = flat @ flat.T
     iou = inter / (one.areas[:, None] + one.areas[None] - inter)
-    assert (iou - torch.eye(len(one))).max() <= 0.8
+    assert (iou - torch.eye(len(one))).max() <= 0.85
 
 
 def test_large_images_are_segmented_small(scene):
@@ -73,6 +73,54 @@ def test_granite_and_leaves_do_not_hide_a_step():
     image = np.clip(image + rng.normal(0, 14, (64, 64, 1)), 0, 255).astype(np.uint8)
     strength = boundary_map(image_channels(image))
     assert strength[8:56, 30:34].max(1).mean() > 2.0 * np.median(strength[8:56, :24])
+
+
+def slow_merge(regions, weights):
+    """The same greedy merging, looking at every border every time."""
+    area, total, square, histogram = (list(x) for x in (regions.area, regions.total, regions.square, regions.histogram))
+    borders = {tuple(p): (n, s) for p, n, s in zip(regions.border.tolist(), regions.length, regions.strength)}
+    size = weights.size_share * regions.area.sum()
+    children, costs = [], []
+
+    def cost(pair):
+        (i, j), (length, strength) = pair, borders[pair]
+        value = weights.boundary * strength / length
+        mean = [total[k] / area[k] for k in pair]
+        variance = [np.maximum(square[k] / area[k] - m**2, 0) for k, m in zip(pair, mean)]
+        spread = 12 + weights.spread * np.minimum(*variance)
+        value += weights.mean * np.sqrt(((mean[0] - mean[1]) ** 2 / spread).sum())
+        value += weights.histogram * np.abs(histogram[i] / area[i] - histogram[j] / area[j]).sum() / 6
+        return value * min(1.0, min(area[i], area[j]) / size) ** weights.size_power
+
+    while borders:
+        best = min(borders, key=cost)
+        children.append(set(best))
+        costs.append(cost(best))
+        node = len(area)
+        for values in (area, total, square, histogram):
+            values.append(values[best[0]] + values[best[1]])
+        joined = {}
+        for pair, (length, strength) in borders.items():
+            pair = tuple(sorted({node if k in best else k for k in pair}))
+            if len(pair) == 2:
+                old = joined.get(pair, (0.0, 0.0))
+                joined[pair] = (old[0] + length, old[1] + strength)
+        borders = joined
+    return children, costs
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 25), st.integers(0, 2**31), st.sampled_from([MergeWeights(), MergeWeights(mean=0.5, spread=1.0)]))
+def test_merging_takes_the_cheapest_border_every_time(count, seed, weights):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, count, (12, 13))
+    label.reshape(-1)[:count] = np.arange(count)
+    channels = rng.normal(10, 5, (12, 13, 4)).astype(np.float32)
+    regions = measure_regions(label, channels, rng.random((12, 13)).astype(np.float32))
+    tree = merge_regions(regions, weights)
+    children, costs = slow_merge(regions, weights)
+    assert [set(pair) for pair in tree.children.tolist()] == children
+    assert np.allclose(tree.cost, costs)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,157 @@
+"""The loop of `ag2_ns.perception.regions.merge_regions`, compiled: a heap of borders over lists of neighbours."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+from numba import njit
+
+MEAN_NOISE = 12.0
+"""Squared difference of means below which it is noise, in squared channel units."""
+
+
+def cached_njit(function):
+    """`numba.njit`, cached on disk where any cache directory can be written."""
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+@cached_njit
+def _price(a, b, length, strength, area, mean, variance, share, weights):
+    """Cost of merging two regions; `weights` as packed by `merge_regions`."""
+    value = weights[0] * strength / length
+    if weights[1] != 0.0:
+        total = 0.0
+        for c in range(mean.shape[1]):
+            difference = mean[a, c] - mean[b, c]
+            total += difference * difference / (MEAN_NOISE + weights[2] * min(variance[a, c], variance[b, c]))
+        value += weights[1] * np.sqrt(total)
+    if weights[3] != 0.0:
+        total = 0.0
+        for k in range(share.shape[1]):
+            total += abs(share[a, k] - share[b, k])
+        value += weights[3] * total / 6.0
+    small = min(area[a], area[b]) / weights[5]
+    return value * min(1.0, small) ** weights[4]
+
+
+@cached_njit
+def merge_all(area, total, square, histogram, border, length, strength, weights, until):
+    """Merge the cheapest border until `until` regions are left.
+
+    Args:
+        area, total, square, histogram: statistics of R regions in the first R of 2R rows; the rest is filled here.
+        border, length, strength: the B borders.
+        weights: boundary, mean, spread, histogram, size_power, size in pixels below which merging is cheaper.
+        until: regions to leave.
+
+    Returns:
+        Children [K, 2] and costs [K] of the merges.
+    """
+    count = area.shape[0] // 2
+    mean = total.copy()
+    variance = square.copy()
+    share = histogram.copy()
+    for node in range(count):
+        _refresh(node, area, total, square, histogram, mean, variance, share)
+    # Every node owns a stretch of the pool: its neighbours, with length and strength of the border.
+    degree = np.zeros(2 * count, np.int64)
+    for e in range(border.shape[0]):
+        degree[border[e, 0]] += 1
+        degree[border[e, 1]] += 1
+    begin = np.zeros(2 * count, np.int64)
+    used = 0
+    for node in range(count):
+        begin[node] = used
+        used += degree[node]
+        degree[node] = 0
+    who = np.empty(4 * used + 16, np.int64)
+    lengths = np.empty(4 * used + 16)
+    strengths = np.empty(4 * used + 16)
+    heap = [(0.0, 0, 0) for _ in range(0)]
+    for e in range(border.shape[0]):
+        a, b = border[e, 0], border[e, 1]
+        for one, other in ((a, b), (b, a)):
+            at = begin[one] + degree[one]
+            who[at], lengths[at], strengths[at] = other, length[e], strength[e]
+            degree[one] += 1
+        heap.append((_price(a, b, length[e], strength[e], area, mean, variance, share, weights), a, b))
+    heapq.heapify(heap)
+    alive = np.zeros(2 * count, np.bool_)
+    alive[:count] = True
+    place = np.full(2 * count, -1, np.int64)
+    children = np.empty((max(count - until, 0), 2), np.int64)
+    costs = np.empty(max(count - until, 0))
+    done = 0
+    while len(heap) > 0 and count - done > until:
+        price, a, b = heapq.heappop(heap)
+        if not (alive[a] and alive[b]):
+            continue
+        node = count + done
+        alive[a] = alive[b] = False
+        alive[node] = True
+        children[done, 0], children[done, 1], costs[done] = a, b, price
+        done += 1
+        area[node] = area[a] + area[b]
+        total[node] = total[a] + total[b]
+        square[node] = square[a] + square[b]
+        histogram[node] = histogram[a] + histogram[b]
+        _refresh(node, area, total, square, histogram, mean, variance, share)
+        room = degree[a] + degree[b]
+        if used + room > who.shape[0]:
+            size = 2 * (used + room)
+            who, lengths, strengths = _grow(who, size), _grow(lengths, size), _grow(strengths, size)
+        begin[node] = used
+        used += room
+        for old in (a, b):
+            for at in range(begin[old], begin[old] + degree[old]):
+                other = who[at]
+                if other in (a, b):
+                    continue
+                if place[other] < 0:
+                    place[other] = begin[node] + degree[node]
+                    who[place[other]], lengths[place[other]], strengths[place[other]] = other, 0.0, 0.0
+                    degree[node] += 1
+                lengths[place[other]] += lengths[at]
+                strengths[place[other]] += strengths[at]
+        for at in range(begin[node], begin[node] + degree[node]):
+            other = who[at]
+            place[other] = -1
+            # In the neighbour's list the new node takes the place of the old one, or of the first of both.
+            told = False
+            k = begin[other]
+            while k < begin[other] + degree[other]:
+                if who[k] == a or who[k] == b:
+                    if told:
+                        last = begin[other] + degree[other] - 1
+                        who[k], lengths[k], strengths[k] = who[last], lengths[last], strengths[last]
+                        degree[other] -= 1
+                        continue
+                    who[k], lengths[k], strengths[k] = node, lengths[at], strengths[at]
+                    told = True
+                k += 1
+            cost = _price(other, node, lengths[at], strengths[at], area, mean, variance, share, weights)
+            heapq.heappush(heap, (cost, other, node))
+    return children[:done], costs[:done]
+
+
+@cached_njit
+def _refresh(node, area, total, square, histogram, mean, variance, share):
+    """Means, variances and histogram shares of one node from its sums."""
+    size = max(area[node], 1.0)
+    for c in range(total.shape[1]):
+        mean[node, c] = total[node, c] / size
+        variance[node, c] = max(square[node, c] / size - mean[node, c] * mean[node, c], 0.0)
+    for k in range(histogram.shape[1]):
+        share[node, k] = histogram[node, k] / size
+
+
+@cached_njit
+def _grow(values, size):
+    """A larger copy."""
+    out = np.empty(size, values.dtype)
+    out[: values.shape[0]] = values
+    return out
