@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
-from nerfstudio.engine.trainer import TrainerConfig
-from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from ag2_ns import compat
 from ag2_ns.data.datamanager import AG2DataManagerConfig
 from ag2_ns.data.dataparser import AG2DataParserConfig
 from ag2_ns.gaussians.model import AG2ModelConfig
+from ag2_ns.pipeline import AG2PipelineConfig, AG2TrainerConfig
 
 compat.apply()
 
@@ -51,8 +50,8 @@ def _optimizers(**overrides: float) -> dict:
     return groups
 
 
-def _trainer(method_name: str, steps: int, model: AG2ModelConfig, **overrides: float) -> TrainerConfig:
-    return TrainerConfig(
+def _trainer(method_name: str, steps: int, model: AG2ModelConfig, **overrides: float) -> AG2TrainerConfig:
+    return AG2TrainerConfig(
         method_name=method_name,
         max_num_iterations=steps,
         steps_per_eval_image=500,
@@ -60,7 +59,7 @@ def _trainer(method_name: str, steps: int, model: AG2ModelConfig, **overrides: f
         steps_per_eval_all_images=steps,
         steps_per_save=2000,
         mixed_precision=False,
-        pipeline=VanillaPipelineConfig(
+        pipeline=AG2PipelineConfig(
             datamanager=AG2DataManagerConfig(dataparser=AG2DataParserConfig(), cache_images_type="uint8"),
             model=model,
         ),

@@ -27,7 +27,6 @@ from ag2_ns.gaussians.anchors import (
 )
 from ag2_ns.gaussians.checkpoint import TensorStore, fit_to
 from ag2_ns.gaussians.density import ScreenStatistics, drop_children, refine, visibility
-from ag2_ns.gaussians.feature_colors import feature_colors
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.gaussians.growth import GrowthRule, PruneRule
 from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
@@ -40,6 +39,7 @@ from ag2_ns.graph.propagation import anchor_visibility, propagation_loss
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.indexing import index_scene, merging_graph
 from ag2_ns.rasterizer import RenderOutput, choose_rasterizer, render
+from ag2_ns.viewer.interaction import Panel
 
 if TYPE_CHECKING:
     from ag2_ns.data.datamanager import AG2DataManager
@@ -172,6 +172,7 @@ class AG2Model(SplatfactoModel):
         self.index = TensorStore()
         self.camera_optimizer: CameraOptimizer = c.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         self.metrics = ImageMetrics()
+        self.panel = Panel(self)
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.crop_box: OrientedBox | None = None
@@ -186,42 +187,47 @@ class AG2Model(SplatfactoModel):
         self._scene_index: SceneIndex | None = None
         self._mask_generator: torch.Generator | None = None
 
-    # What the rest of nerfstudio (export, viewer, crop) reads from a splatfacto model.
+    # What the rest of nerfstudio (export, viewer, crop) reads from a splatfacto model: in evaluation, as edited.
+
+    def _edited(self) -> dict[str, Tensor] | None:
+        return None if self.training else self.panel.session.trainable()
 
     @property
     def means(self) -> Tensor:
         """Gaussian centres, N x 3."""
+        if (edited := self._edited()) is not None:
+            return edited["means"]
         return self.anchor_xyz[self.child_anchor] + self.anchor_radius[self.child_anchor] * self.child_params["offset"]
 
     @property
     def num_points(self) -> int:
         """Number of Gaussians."""
-        return self.child_anchor.shape[0]
+        return self.child_anchor.shape[0] if (edited := self._edited()) is None else len(edited["means"])
 
     @property
     def scales(self) -> Tensor:
         """Logarithms of the standard deviations, N x 3."""
-        return self.child_params["log_scale"]
+        return self.child_params["log_scale"] if (edited := self._edited()) is None else edited["scales"]
 
     @property
     def quats(self) -> Tensor:
         """Rotations w, x, y, z, N x 4."""
-        return self.child_params["quat"]
+        return self.child_params["quat"] if (edited := self._edited()) is None else edited["quats"]
 
     @property
     def features_dc(self) -> Tensor:
         """Constant spherical harmonic band, N x 3."""
-        return self.child_params["sh_dc"]
+        return self.child_params["sh_dc"] if (edited := self._edited()) is None else edited["features_dc"]
 
     @property
     def features_rest(self) -> Tensor:
         """Higher spherical harmonic bands, N x R x 3."""
-        return self.child_params["sh_rest"]
+        return self.child_params["sh_rest"] if (edited := self._edited()) is None else edited["features_rest"]
 
     @property
     def opacities(self) -> Tensor:
         """Opacity logits, N x 1."""
-        return self.child_params["opacity_logit"]
+        return self.child_params["opacity_logit"] if (edited := self._edited()) is None else edited["opacities"]
 
     @property
     def colors(self) -> Tensor:
@@ -460,58 +466,40 @@ class AG2Model(SplatfactoModel):
         return 2 ** max(self.config.num_downscales - doublings, 0)
 
     def _needs_feature(self) -> bool:
-        if not self.training:
-            return True
         return self.config.mask_loss != "none" and self.step >= self.at(self.config.mask_loss_from)
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """Render one camera.
 
         Returns:
-            rgb, depth, accumulation and background; in evaluation also feature (colours that are stable over frames).
+            In training rgb, accumulation and background, and what the losses of the step need; in evaluation what
+            `ag2_ns.viewer.outputs.scene_outputs` lists, of the scene as edited.
         """
         if not isinstance(camera, Cameras):
             return {}
-        gaussians = self.gaussians()
-        feature = self.anchor_features()[self.child_anchor] if self._needs_feature() else None
-        pose = self.camera_optimizer.apply_to_camera(camera) if self.training else camera.camera_to_worlds
-        view = view_of(camera, pose, 1 / self._get_downscale_factor())
         background = self._get_background_color()
-        if self.crop_box is not None and not self.training:
-            inside = self.crop_box.within(gaussians.means).squeeze(-1)
-            if not inside.any():
-                return self.get_empty_outputs(view.width, view.height, background)
-            gaussians = gaussians[inside]
-            feature = None if feature is None else feature[inside]
+        if not self.training:
+            return self.panel.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
+        feature = self.anchor_features()[self.child_anchor] if self._needs_feature() else None
+        view = view_of(camera, self.camera_optimizer.apply_to_camera(camera), 1 / self._get_downscale_factor())
         c = self.config
-        distort = self.training and c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
+        distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         out = render(
-            gaussians,
+            self.gaussians(),
             view,
             self.backend(),
             sh_degree=self._sh_degree(),
             feature=feature,
-            depth=distort or not self.training,
-            moments=distort or not self.training,
+            depth=distort,
+            moments=distort,
         )
-        if self.training and out.means2d.requires_grad:
+        if out.means2d.requires_grad:
             out.means2d.retain_grad()
             self._raster = out
         rgb = (out.rgb + (1 - out.alpha) * background).clamp(0, 1)
         outputs = {"rgb": rgb, "accumulation": out.alpha, "background": background}
-        if out.depth is not None:
-            outputs["depth"] = out.depth
-        if self.training:
-            if out.feature is not None:
-                outputs["feature"] = out.feature
-            if out.distortion is not None:
-                outputs["distortion"] = out.distortion
-            return outputs
-        far = torch.where(out.alpha > 0, out.depth, out.depth.amax())
-        outputs["depth"] = far
-        outputs["feature"] = feature_colors(out.feature, out.alpha, self.anchor_features())
-        outputs["background"] = background.expand(view.height, view.width, 3)
-        return outputs
+        extra = {"depth": out.depth, "feature": out.feature, "distortion": out.distortion}
+        return outputs | {name: value for name, value in extra.items() if value is not None}
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict | None = None

@@ -1,0 +1,79 @@
+"""How a model learns where its run lies and what data it was made from: hooks that nerfstudio has no place for.
+
+nerfstudio's commands load a run through `eval_setup`, which tells neither pipeline nor model what it loads. It does ask
+the run's configuration for the checkpoint's folder right before it builds the pipeline, and the pipeline for loading
+the checkpoint; so the configuration passes its folder on to the pipeline's, and the pipeline opens what lies in it
+(edits, a saved selection) once the model is loaded. The folder is the one that nerfstudio takes the checkpoint from.
+
+Classes here are named in every config.yml: never rename or move them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+
+
+@dataclass
+class AG2TrainerConfig(TrainerConfig):
+    """A run that tells its pipeline where it lies."""
+
+    def get_checkpoint_dir(self) -> Path:
+        """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline."""
+        self.pipeline.run_folder = str(self.get_base_dir())
+        return super().get_checkpoint_dir()
+
+
+@dataclass
+class AG2PipelineConfig(VanillaPipelineConfig):
+    """A pipeline that knows the folder of its run."""
+
+    _target: type = field(default_factory=lambda: AG2Pipeline)
+    run_folder: tyro.conf.Suppress[str] = ""
+    """Set by `AG2TrainerConfig`; edits and a saved selection are read from there and written there."""
+
+
+class AG2Pipeline(VanillaPipeline):
+    """nerfstudio's pipeline, whose model knows its data and its folder, and which measures the scene as trained."""
+
+    config: AG2PipelineConfig
+
+    def __init__(self, config: AG2PipelineConfig, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        panel = getattr(self.model, "panel", None)
+        if panel is not None:
+            panel.session.connect(self.datamanager, config.run_folder)
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint, then the edits and the query that go with it.
+
+        Raises:
+            UserError: edits of another run, or a query (environment variable AG2_QUERY) that cannot be answered.
+        """
+        super().load_pipeline(loaded_state, step)
+        panel = getattr(self.model, "panel", None)
+        if panel is not None:
+            panel.session.open()
+
+    def get_eval_loss_dict(self, step: int) -> Any:
+        """Losses of an evaluation view, of the scene as trained."""
+        with self._as_trained():
+            return super().get_eval_loss_dict(step)
+
+    def get_eval_image_metrics_and_images(self, step: int) -> Any:
+        """Metrics of an evaluation view, of the scene as trained."""
+        with self._as_trained():
+            return super().get_eval_image_metrics_and_images(step)
+
+    def get_average_image_metrics(self, *args: Any, **kwargs: Any) -> Any:
+        """Mean metrics, of the scene as trained: edits are no errors."""
+        with self._as_trained():
+            return super().get_average_image_metrics(*args, **kwargs)
+
+    def _as_trained(self) -> Any:
+        return self.model.panel.session.as_trained()

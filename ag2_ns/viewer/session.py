@@ -1,0 +1,542 @@
+"""What is selected and edited in a run, and what that looks like: the state behind the viewer's panel and ns-render.
+
+One session belongs to one model; all tabs of a viewer share it. It knows nothing of viser. State is an immutable value
+that is replaced as a whole, so a picture that is being drawn (or given up half way) never sees half a change.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ag2_ns.data.served import served_downscale
+from ag2_ns.edit.apply import EditedScene, apply_edits, to_trainable
+from ag2_ns.edit.edit_file import FILE_NAME, Fingerprint, load_edits, save_edits
+from ag2_ns.edit.history import History
+from ag2_ns.edit.operations import Edit, Members
+from ag2_ns.errors import UserError
+from ag2_ns.graph.scene_index import SceneIndex
+from ag2_ns.query.click import select_ray
+from ag2_ns.query.look import PATCH, ray_view
+from ag2_ns.query.selection import Selection
+from ag2_ns.rasterizer.base import View
+from ag2_ns.run_access import TextEncoder, load_selection, save_selection, text_selection
+from ag2_ns.viewer.outputs import Looks, feature_looks, hues, scene_outputs
+
+if TYPE_CHECKING:
+    from nerfstudio.data.scene_box import OrientedBox
+
+    from ag2_ns.gaussians.model import AG2Model
+
+QUERY = "AG2_QUERY"
+"""Environment variable: what is selected when a run is opened. Several texts are separated by semicolons."""
+
+EDITS = "AG2_EDITS"
+"""Environment variable: 0 opens runs without their edits."""
+
+SELECTION_FILE = "ag2_selection.npz"
+"""A selection saved beside a run; it is made again when the run is opened, unless AG2_QUERY asks for something else."""
+
+STEPS = 100
+"""Selections and edits that can be undone."""
+
+Mode = Literal["select", "add", "remove"]
+
+
+@dataclass(frozen=True, eq=False)
+class _The:
+    """An object in a key: the same only as itself, and kept alive by the key."""
+
+    it: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _The) and self.it is other.it
+
+
+@dataclass(frozen=True)
+class Question:
+    """One click or text, kept so that it can be asked again at another granularity."""
+
+    mode: Mode
+    text: str | None = None
+    ray: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    """Origin and direction, scene units."""
+    several: bool | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a session remembers; what undo goes back to."""
+
+    selection: Selection | None = None
+    """Over the trained Gaussians; None before anything was asked."""
+    copy: int | None = None
+    """The duplicate that is meant (0: as trained); None for all."""
+    questions: tuple[Question, ...] = ()
+    """What made the selection, in order."""
+    history: History = field(default_factory=History)
+    """The edits."""
+    preview: Edit | None = None
+    """An edit that is shown but not made yet."""
+    level: float = 0.5
+    """Granularity of clicks and instances, 0 (parts) to 1 (groups)."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is selected."""
+        return self.selection is None or self.selection.empty
+
+
+class Session:
+    """Selecting and editing in one run.
+
+    Methods that answer or change something raise `UserError` where that is impossible, and leave the state alone then.
+    """
+
+    def __init__(self, model: AG2Model) -> None:
+        self._model = weakref.ref(model)
+        self._state = State()
+        self._past: tuple[State, ...] = ()
+        self._future: tuple[State, ...] = ()
+        self._lock = threading.RLock()
+        self._memory: dict[str, tuple[tuple, Any]] = {}
+        self._trained_only = False
+        self.texts: TextEncoder | None = None
+        self.datamanager: Any = None
+        self.run_folder: Path | None = None
+
+    # Where the session is.
+
+    @property
+    def model(self) -> AG2Model:
+        """The model."""
+        model = self._model()
+        assert model is not None
+        return model
+
+    @property
+    def state(self) -> State:
+        """The present state."""
+        return self._state
+
+    def connect(self, datamanager: Any, run_folder: str = "") -> None:
+        """Tell the session what the model is trained on and where its run lies."""
+        self.datamanager = datamanager
+        self.run_folder = Path(run_folder) if run_folder else None
+        data = getattr(datamanager.config, "data", None)
+        if data is not None:
+            downscale = served_downscale(datamanager.train_dataset.image_filenames)
+            self.texts = TextEncoder(Path(data), downscale, self.model.device.type)
+
+    def open(self) -> None:
+        """Take up what lies beside the run: edits, and the query of AG2_QUERY or else a saved selection.
+
+        Raises:
+            UserError: edits of another run, or a query that makes no sense.
+        """
+        state = State()
+        if self.run_folder is not None and os.environ.get(EDITS, "1") != "0":
+            path = self.run_folder / FILE_NAME
+            if path.exists():
+                state = replace(state, history=load_edits(path, self.fingerprint()))
+                _say(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out")
+        self._state, self._past, self._future = state, (), ()
+        query = os.environ.get(QUERY)
+        saved = None if self.run_folder is None else self.run_folder / SELECTION_FILE
+        if query is not None:
+            for k, text in enumerate(query.split(";")):
+                self.ask(text, "add" if k else "select")
+            found = self._state.selection
+            label, what = (query, found.reason) if found.empty else (found.label, f"score {found.score:.2f}")
+            _say(f"{QUERY}: {label} ({what})")
+        elif saved is not None and saved.exists() and self.model.scene_index() is not None:
+            self._state = replace(self._state, selection=load_selection(saved, self.model.scene_index()))
+            _say(f"{saved}: {self._state.selection.label} selected")
+        self._past = ()
+
+    def fingerprint(self) -> Fingerprint:
+        """What edits of this run are recognised by."""
+        return Fingerprint.of(self.model.child_anchor.shape[0], self.model.anchor_xyz)
+
+    def index(self) -> SceneIndex:
+        """The scene's instances.
+
+        Raises:
+            UserError: there are none yet.
+        """
+        index = self.model.scene_index()
+        if index is None:
+            raise UserError(
+                "no instances yet: they are made at the end of training, from masks (`ag2 prepare`); "
+                "`ag2 lift` makes them for an older run"
+            )
+        return index
+
+    # What it looks like.
+
+    def _remember(self, name: str, key: tuple, make: Callable[[], Any]) -> Any:
+        """The last result of this name, if it came from the same key."""
+        known = self._memory.get(name)
+        if known is not None and known[0] == key:
+            return known[1]
+        value = make()
+        self._memory[name] = (key, value)
+        return value
+
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits that pictures and exports show now; none in training."""
+        state, model = self._state, self.model
+        if model.training or self._trained_only:
+            return ()
+        edits = state.history.edits if state.preview is None else (*state.history.edits, state.preview)
+        # Training may have changed the scene since.
+        count = model.child_anchor.shape[0]
+        return edits if all(e.members.count == count for e in edits) else ()
+
+    @torch.no_grad()
+    def scene(self) -> EditedScene:
+        """The Gaussians as edited."""
+        model, edits = self.model, self.edits()
+        index = model.scene_index()
+        tensors = [model.anchor_xyz, model.anchor_radius, model.child_anchor, *model.child_params.values()]
+        versions = tuple((t.data_ptr(), t._version, len(t)) for t in tensors)
+
+        def make() -> EditedScene:
+            anchor = model.child_anchor if index is None else index.gaussian_anchor
+            return apply_edits(model.gaussians().detach(), anchor, edits)
+
+        return self._remember("scene", (versions, _The(index), edits), make)
+
+    def trainable(self) -> dict[str, Tensor] | None:
+        """The edited Gaussians as nerfstudio's exporters read them; None where nothing is edited."""
+        if not self.edits():
+            return None
+        scene = self.scene()
+        return self._remember("trainable", (_The(scene),), lambda: to_trainable(scene.gaussians))
+
+    @torch.no_grad()
+    def looks(self, scene: EditedScene) -> Looks:
+        """What the Gaussians of `scene` show besides their colours."""
+        model, state = self.model, self._state
+        index = model.scene_index()
+        raw = model.anchor_params["feature"]
+        # A Gaussian's feature is its decoding anchor's; the index may count it to a neighbour for instances.
+        feature = self._remember(
+            "feature",
+            (_The(scene), raw.data_ptr(), raw._version),
+            lambda: feature_looks(model.anchor_features().detach(), scene.follow(model.child_anchor)),
+        )
+        if index is None or index.num_gaussians != model.child_anchor.shape[0]:
+            return Looks(feature)
+        instance = self._remember(
+            "instance",
+            (_The(scene), _The(index), state.level),
+            lambda: hues(scene.instances(index.gaussian_node(state.level))[0]),
+        )
+        found = state.selection
+        if found is None or self._trained_only or len(found.gaussian_mask) != index.num_gaussians:
+            return Looks(feature, instance)
+        relevancy, selected = self._remember(
+            "found", (_The(scene), _The(found), state.copy), lambda: self._found(scene, index, found, state.copy)
+        )
+        return Looks(feature, instance, relevancy, None if found.empty else selected)
+
+    @staticmethod
+    def _found(scene: EditedScene, index: SceneIndex, found: Selection, copy: int | None) -> tuple[Tensor, Tensor]:
+        selected = scene.selected(found)
+        if copy is not None:
+            selected = selected & (scene.copy == copy)
+        return scene.follow(found.anchor_score[index.gaussian_anchor]).float(), selected
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        view: View,
+        background: Float[Tensor, "3"],
+        crop_box: OrientedBox | None = None,
+        sh_degree: int | None = None,
+    ) -> dict[str, Tensor]:
+        """nerfstudio's outputs of one camera; see `scene_outputs`. Changes nothing."""
+        scene = self.scene()
+        looks, gaussians = self.looks(scene), scene.gaussians
+        if crop_box is not None:
+            inside = crop_box.within(gaussians.means).squeeze(-1)
+            looks, gaussians = looks[inside], gaussians[inside]
+        return scene_outputs(gaussians, looks, view, self.model.backend(), background, sh_degree=sh_degree)
+
+    @contextmanager
+    def as_trained(self) -> Iterator[None]:
+        """Pictures inside show neither edits nor selections: for measuring."""
+        before, self._trained_only = self._trained_only, True
+        try:
+            yield
+        finally:
+            self._trained_only = before
+
+    # Asking.
+
+    @torch.no_grad()
+    def click(
+        self, origin: tuple[float, float, float], direction: tuple[float, float, float], mode: Mode = "select"
+    ) -> Selection:
+        """Select what a ray meets first (scene units); add it, or take it away.
+
+        Raises:
+            UserError: before instances exist, or a ray that makes no sense.
+        """
+        ray = (tuple(float(v) for v in origin), tuple(float(v) for v in direction))
+        return self._answer(Question(mode, ray=ray))
+
+    @torch.no_grad()
+    def ask(self, text: str, mode: Mode = "select", several: bool | None = None) -> Selection:
+        """Select what a text names; add it, or take it away. The first text may load an encoder and take seconds.
+
+        Raises:
+            UserError: an empty text, before instances exist, or without language.
+        """
+        return self._answer(Question(mode, text=text.strip(), several=several))
+
+    def embed(self, text: str) -> None:
+        """Do the slow part of `ask` beforehand: load the encoder, embed the text.
+
+        Raises:
+            UserError: an empty text, or without language.
+        """
+        texts = self._texts()
+        texts.embed(text)
+        texts.negatives()
+
+    def _texts(self) -> TextEncoder:
+        if self.texts is None:
+            raise UserError("text: the run does not say what data it was trained on; open it with its own config.yml")
+        return self.texts
+
+    def _answer(self, question: Question) -> Selection:
+        with self._lock:
+            state = self._state
+            replaces = question.mode == "select" or state.selection is None
+            before = State(history=state.history, level=state.level) if replaces else state
+            after = self._asked(before, question, None)
+            self._advance(after)
+            return after.selection
+
+    def _asked(self, state: State, question: Question, level: float | None) -> State:
+        """The state after a question; `level` overrides that of texts, which otherwise look at all levels."""
+        index = self.index()
+        if question.text is not None:
+            if not question.text:
+                raise UserError("the text is empty; say what to look for, for example: red mug")
+            if not index.has_language:
+                raise UserError("this scene has no language: run `ag2 prepare` with an encoder, then `ag2 lift`")
+            found = text_selection(index, self._texts(), question.text, several=question.several, level=level)
+            copy = None
+        else:
+            found, copy = self._hit(index, question.ray, state.level)
+        old = state.selection
+        if old is not None and question.mode == "add":
+            label = found.label if old.empty else (old.label if found.empty else f"{old.label} + {found.label}")
+            new = replace(old.union(found), label=label)
+        elif question.mode == "remove":
+            empty = index.nothing(found.label, "nothing was selected that could be taken away")
+            new = empty if old is None else old.without(found)
+        else:
+            new = found
+        if old is not None and copy != state.copy and not old.empty:
+            copy = state.copy if question.mode == "remove" else None
+        return replace(state, selection=new, copy=copy, questions=(*state.questions, question), preview=None)
+
+    def _hit(self, index: SceneIndex, ray: tuple, level: float) -> tuple[Selection, int | None]:
+        """What a ray meets in the edited scene, as a selection of the trained one, and which copy of it."""
+        scene, backend = self.scene(), self.model.backend()
+        origin, direction = (torch.tensor(v, dtype=torch.float32, device=scene.source.device) for v in ray)
+        shown = replace(index, gaussian_anchor=scene.anchor)
+        found = select_ray(shown, scene.gaussians, backend, origin, direction, level)
+        name = f"instance {found.nodes[0]}" if found.nodes else "click"
+        copy = None
+        if scene.duplicates and not found.empty:
+            g, maps = scene.gaussians, torch.ones(PATCH, PATCH, 1, device=origin.device)
+            weight = backend.lift(g.means, g.quats, g.scales, g.opacities, maps, ray_view(origin, direction))[:, 0]
+            by_copy = torch.bincount(scene.copy, weight * found.gaussian_mask, minlength=scene.duplicates + 1)
+            copy = int(by_copy.argmax())
+        return replace(found, label=name, gaussian_mask=found.anchor_mask[index.gaussian_anchor]), copy
+
+    @torch.no_grad()
+    def set_level(self, level: float) -> None:
+        """Change the granularity, and ask again what made the present selection.
+
+        Raises:
+            UserError: a level outside 0 to 1.
+        """
+        if not 0 <= level <= 1:
+            raise UserError(f"granularity {level:g}: give a number from 0 (parts) to 1 (groups)")
+        with self._lock:
+            state = self._state
+            if level == state.level:
+                return
+            after = State(history=state.history, level=float(level))
+            for question in state.questions:
+                after = self._asked(after, question, float(level))
+            if not state.questions:
+                after = replace(after, selection=state.selection, copy=state.copy)
+            last = self._past[-1] if self._past else state
+            dragging = last.level != state.level and (last.questions, last.history) == (state.questions, state.history)
+            self._advance(after, join=dragging)
+
+    def clear(self) -> None:
+        """Select nothing."""
+        with self._lock:
+            if self._state.selection is not None:
+                self._advance(State(history=self._state.history, level=self._state.level))
+
+    # Editing.
+
+    def require_selection(self) -> Selection:
+        """The selection.
+
+        Raises:
+            UserError: nothing is selected.
+        """
+        found = self._state.selection
+        if found is None or found.empty:
+            raise UserError("nothing is selected; click on something or type what to look for")
+        return found
+
+    def members(self) -> Members:
+        """The selected Gaussians, for an edit; raises `UserError` if there are none."""
+        return Members.of(self.require_selection().gaussian_mask)
+
+    def edit(self, *edits: Edit, keep_selection: bool = True) -> None:
+        """Make one step of edits."""
+        with self._lock:
+            state = replace(self._state, history=self._state.history.push(edits), preview=None)
+            if not keep_selection:
+                state = replace(state, selection=None, copy=None, questions=())
+            self._advance(state)
+
+    def amend(self, old: tuple[Edit, ...], new: tuple[Edit, ...]) -> bool:
+        """Replace a step made before by a better one of the same meaning, unless it was undone meanwhile."""
+        with self._lock:
+            changed = False
+
+            def swap(history: History) -> History:
+                nonlocal changed
+                if old not in history.done and old not in history.undone:
+                    return history
+                changed = True
+                done, undone = (tuple(new if s == old else s for s in p) for p in (history.done, history.undone))
+                return replace(history, done=done, undone=undone)
+
+            def swapped(state: State) -> State:
+                return replace(state, history=swap(state.history))
+
+            self._past, self._future = (tuple(map(swapped, p)) for p in (self._past, self._future))
+            self._state = swapped(self._state)
+            return changed
+
+    def set_preview(self, edit: Edit | None) -> None:
+        """Show an edit without making it."""
+        with self._lock:
+            if self._state.preview is not edit:
+                self._state = replace(self._state, preview=edit)
+
+    def _advance(self, state: State, join: bool = False) -> None:
+        """Go on to a new state; `join` makes it one step with the last one."""
+        if not join:
+            self._past = (*self._past, replace(self._state, preview=None))[-STEPS:]
+        self._future = ()
+        self._state = state
+
+    def undo(self) -> None:
+        """Go back before the last selection or edit; then on through the edits that the run was opened with.
+
+        Raises:
+            UserError: there is nothing to undo.
+        """
+        with self._lock:
+            state = self._state
+            if self._past:
+                before = self._past[-1]
+                if len(before.history) < len(state.history):
+                    before = replace(before, history=state.history.undo())
+                self._past = self._past[:-1]
+            else:
+                before = replace(state, history=state.history.undo(), preview=None)
+            self._future = (*self._future, replace(state, preview=None))
+            self._state = before
+
+    def redo(self) -> None:
+        """Do again what was undone last.
+
+        Raises:
+            UserError: nothing was undone.
+        """
+        with self._lock:
+            state = self._state
+            if self._future:
+                after = self._future[-1]
+                if len(after.history) > len(state.history):
+                    after = replace(after, history=state.history.redo())
+                self._future = self._future[:-1]
+            else:
+                after = replace(state, history=state.history.redo(), preview=None)
+            self._past = (*self._past, replace(state, preview=None))[-STEPS:]
+            self._state = after
+
+    # Keeping.
+
+    def folder(self) -> Path:
+        """Where the run lies.
+
+        Raises:
+            UserError: it is not known.
+        """
+        if self.run_folder is None:
+            raise UserError("the run's folder is not known; open it with its own config.yml, or use `ag2` commands")
+        return self.run_folder
+
+    def save_edits(self) -> Path:
+        """Write the edits beside the run; every command shows them from then on.
+
+        Raises:
+            UserError: the folder is not known or cannot be written.
+        """
+        path = self.folder() / FILE_NAME
+        save_edits(path, self._state.history, self.fingerprint())
+        return path
+
+    def save_selection(self) -> Path:
+        """Write the selection beside the run; ns-render and ns-viewer open with it.
+
+        Raises:
+            UserError: nothing is selected, or the folder is not known or cannot be written.
+        """
+        path = self.folder() / SELECTION_FILE
+        try:
+            save_selection(path, self.require_selection())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
+        return path
+
+    def selected(self) -> Int[Tensor, " K"]:
+        """The selected Gaussians of the edited scene, by number; raises `UserError` if there are none."""
+        found, scene = self.require_selection(), self.scene()
+        mask = scene.selected(found)
+        if self._state.copy is not None:
+            mask = mask & (scene.copy == self._state.copy)
+        return mask.nonzero().squeeze(1)
+
+
+def _say(line: str) -> None:
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    CONSOLE.print(line, highlight=False, soft_wrap=True, markup=False)
