@@ -26,6 +26,9 @@ median."""
 LEAST_SPREAD = 0.02
 """Floor of that deviation: closer views are never outliers."""
 
+CHUNK = 65536
+"""Matches whose features are added up at a time: bounds memory."""
+
 ROUNDS = 2
 """Times the mean is taken again without the outliers."""
 
@@ -56,6 +59,8 @@ class Matches:
     node: Int[Tensor, " B"]
     mask: Int[Tensor, " B"]
     iou: Float[Tensor, " B"]
+    best_iou: Float[Tensor, " B"]
+    """Largest IoU of the mask with any node."""
     visible: Float[Tensor, " B"]
     """Visible area of the node in the view, relative to its largest one."""
 
@@ -91,7 +96,9 @@ def match_masks(tree: InstanceTree, lifted: LiftedMasks) -> tuple[Matches, Float
     winner.scatter_reduce_(0, at, torch.where(iou >= best[at], place, len(iou)), "amin")
     chosen = winner[winner < len(iou)]
     seen = nodes.total[at[chosen]] / peak[nodes.unit[chosen]].clamp_min(1e-12)
-    return Matches(nodes.unit[chosen], nodes.mask[chosen], iou[chosen], seen), support, quality.clamp(0, 1)
+    by_mask = torch.zeros(lifted.num_masks, device=device).scatter_reduce_(0, nodes.mask, iou, "amax")
+    mask = nodes.mask[chosen]
+    return Matches(nodes.unit[chosen], mask, iou[chosen], by_mask[mask], seen), support, quality.clamp(0, 1)
 
 
 def node_language(tree: InstanceTree, lifted: LiftedMasks, features: Float[Tensor, "M D"]) -> NodeLanguage:
@@ -128,31 +135,28 @@ def node_language(tree: InstanceTree, lifted: LiftedMasks, features: Float[Tenso
         spread = 1.4826 * _median((cosine - middle[node]).abs(), node, num)
         kept = (cosine >= (middle - OUTLIER * spread.clamp_min(LEAST_SPREAD))[node]).float()
     described = torch.zeros(num, device=weight.device).index_add_(0, node, weight) > 0
-    return NodeLanguage(mean.half(), support, quality, described * trust_of(tree, support, quality))
+    return NodeLanguage(mean.half(), support, quality, described * trust_of(matches, support, quality))
 
 
-def trust_of(tree: InstanceTree, support: Float[Tensor, " R"], quality: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
+def trust_of(matches: Matches, support: Float[Tensor, " R"], quality: Float[Tensor, " R"]) -> Float[Tensor, " R"]:
     """How far to believe the nodes' features.
 
-    Two things count: how many views matched, with one more view's worth that did not; and, against the nodes below and
-    above, which of them the masks are really about (an object, not its half and not the pair it stands in). Quality is
-    not compared across objects: something thin or half hidden matches worse than something large, and is no less there.
+    Two things count: how many views matched, with one more view's worth that did not; and whether the matched masks are
+    about this node, or about another that they fit better (the object for its half, the table for the table with all
+    that stands on it). Quality is not compared across objects: something thin or half hidden matches worse than
+    something large, and is no less there.
     """
-    if tree.num_nodes == 0:
-        return support
+    own = torch.zeros_like(support).index_add_(0, matches.node, matches.visible * matches.iou)
+    best = torch.zeros_like(support).index_add_(0, matches.node, matches.visible * matches.best_iou)
     matched = quality * support
-    lineage = tree.lineage
-    above = torch.where(lineage >= 0, quality[lineage.clamp_min(0)], 0.0).amax(1)
-    best = above.clone()
-    held = lineage >= 0
-    best.scatter_reduce_(0, lineage[held], quality[:, None].expand_as(lineage)[held], "amax")
-    return quality / best.clamp_min(1e-12) * matched / (matched + 1.0)
+    return own / best.clamp_min(1e-12) * matched / (matched + 1.0)
 
 
 def _weighted_mean(unit: Tensor, mask: Tensor, weight: Tensor, node: Tensor, num: int) -> Float[Tensor, "R D"]:
-    """Normalised sum of the masks' features by node; as one sparse product, so that no B x D tensor is made."""
-    matrix = torch.sparse_coo_tensor(torch.stack([node, mask]), weight, (num, unit.shape[0])).coalesce()
-    total = torch.sparse.mm(matrix, unit)
+    """Normalised sum of the masks' features by node."""
+    total = torch.zeros(num, unit.shape[1], device=unit.device)
+    for part in torch.arange(len(mask), device=unit.device).split(CHUNK):
+        total.index_add_(0, node[part], unit[mask[part]] * weight[part, None])
     return total / total.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 

@@ -92,7 +92,7 @@ class LiftedMasks:
             num_groups: how many groups there are.
         """
         mask, view = [], []
-        for column in unit_group.long().reshape(self.num_units, -1).unbind(1):
+        for column in (unit_group.long() if unit_group.ndim == 2 else unit_group.long()[:, None]).unbind(1):
             mask.append(_Entries(column[self.unit], self.mask, (self.weight,)))
             view.append(_Entries(column[self.view_unit], self.view, (self.total, self.covered)))
         return _assemble(

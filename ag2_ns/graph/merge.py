@@ -6,9 +6,9 @@ moment, still holds. A stage repeats until nothing merges. That is average-link 
 at a cost of near-linear sorting and row additions.
 
 At the object threshold, regions that share masks are compared even if no edge joins them (what stands in front or on
-top may cut an object in pieces). Then fragments join the region that they fit best, again in stages: regions that fill
-no mask, so that whatever mask holds them is mostly about something else (rims where anchors straddle an edge, pieces
-seen in few views). Only then do objects join groups.
+top may cut an object in pieces). Then fragments join the region that they fit best, again in stages: regions that go
+with another more than they fill any mask, so that whatever mask holds them is about something else (rims where anchors
+straddle an edge, pieces of something half hidden). Only then do objects join groups.
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ OBJECT = 0.5
 
 STAGES = tuple(np.round(np.arange(0.95, 0.09, -0.05), 2))
 """Thresholds of the stages. What fits nothing at the last one stays by itself (floaters)."""
-
-FILLED = 0.5
-"""A region that fills less than this of the masks that hold it, on average over the views, is a fragment."""
-
 
 SHARES = 0.1
 """Regions that each fill this much of one mask are compared, neighbours or not."""
@@ -166,8 +162,6 @@ def _pass(
         b = _find(parent, right[e])
         if a == b:
             continue
-        if fragments and min(fill[a], fill[b]) >= FILLED:
-            continue
         s = score[e]
         if version[a] != seen_version[left[e]] or version[b] != seen_version[right[e]] or a != left[e] or b != right[e]:
             vote = 0.0
@@ -179,7 +173,7 @@ def _pass(
                 slot, weight, start[a], start[a] + length[a], peak[a], start[b], start[b] + length[b], peak[b],
                 slot_view, view_slot, vote, extra,
             )  # fmt: skip
-        if s < threshold:
+        if s < threshold or (fragments and min(fill[a], fill[b]) >= s):
             continue
         if length[a] < length[b] or (length[a] == length[b] and b < a):
             a, b = b, a
@@ -266,10 +260,9 @@ def merge_regions(
             stale = changed[roots[left]] | changed[roots[right]]
             if made == before:
                 break
-    if made:
-        # What fragments were joined at says little: they count as part of the object.
-        small = np.minimum(out[3][:made], out[4][:made]) < FILLED
-        out[2][:made][small] = np.maximum(out[2][:made][small], OBJECT)
+    # What fragments were joined at says little: they count as part of the object.
+    fragment = np.minimum(out[3][:made], out[4][:made]) < out[2][:made]
+    out[2][:made][fragment] = np.maximum(out[2][:made][fragment], OBJECT)
     return Merges(*(o[:made] for o in out), _roots(parent), fill)
 
 

@@ -17,11 +17,17 @@ from torch import Tensor
 from ag2_ns.errors import UserError
 from ag2_ns.graph.jit import jit
 from ag2_ns.graph.lifting import LiftedMasks
-from ag2_ns.graph.merge import FILLED, OBJECT, Merges, merge_regions
+from ag2_ns.graph.merge import OBJECT, Merges, merge_regions
 from ag2_ns.graph.rows import Rows
 
 STEP = 0.1
 """A region is a node of its own if it joined another at an affinity this much below its own."""
+
+PART_FILL = 0.5
+"""A part is a node of its own if it fills this much of some mask in the views that show it, on average."""
+
+OBJECT_FILL = 0.25
+"""Likewise an object, which stayed apart from its neighbours for better reasons already."""
 
 SEEN = 1.0
 """Visible area (pixels, summed over all views) below which an anchor counts as never seen."""
@@ -86,6 +92,8 @@ class InstanceTree:
     def cut(self, level: float = 0.5) -> Int[Tensor, " A"]:
         """The node that each anchor belongs to at a level (see `top`); -1 for anchors in none."""
         top = self.top(level)
+        if self.num_nodes == 0:
+            return self.anchor_node
         return torch.where(self.anchor_node >= 0, top[self.anchor_node.clamp_min(0)], self.anchor_node)
 
     def instances(self, level: float = 0.5) -> Int[Tensor, " K"]:
@@ -166,7 +174,7 @@ def build_tree(
 
 
 @jit
-def _condense(kept, gone, affinity, kept_fill, gone_fill, num, filled, step, object_affinity):
+def _condense(kept, gone, affinity, kept_fill, gone_fill, num, part_fill, object_fill, step, object_affinity):
     """Nodes from merges: every region starts as node = its anchor; returns (alias, parent, height) of 2 * num nodes."""
     alias = np.arange(2 * num)
     parent = np.full(2 * num, -1)
@@ -176,6 +184,7 @@ def _condense(kept, gone, affinity, kept_fill, gone_fill, num, filled, step, obj
     for k in range(kept.shape[0]):
         a, b = kept[k], gone[k]
         na, nb = node[a], node[b]
+        filled = part_fill if affinity[k] >= object_affinity else object_fill
         full_a, full_b = kept_fill[k] >= filled, gone_fill[k] >= filled
         h = min(affinity[k], height[na], height[nb])
         if full_a and full_b:
@@ -220,13 +229,24 @@ def condense(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> I
     """
     device, num = lifted.row.device, lifted.num_units
     alias, parent, height = _condense(
-        merges.kept, merges.gone, merges.affinity, merges.kept_fill, merges.gone_fill, num, FILLED, STEP, OBJECT
+        merges.kept,
+        merges.gone,
+        merges.affinity,
+        merges.kept_fill,
+        merges.gone_fill,
+        num,
+        PART_FILL,
+        OBJECT_FILL,
+        STEP,
+        OBJECT,
     )
     leaf = np.where(seen.cpu().numpy(), alias[:num], -1)
     above = np.where((alias == np.arange(len(alias))) & (parent >= 0), alias[parent.clip(0)], -1)
     fills = np.zeros(len(alias))
     fills[alias[:num]] = merges.fill[merges.root]
-    order, last = _preorder(above, np.union1d(leaf[leaf >= 0][fills[leaf[leaf >= 0]] >= FILLED], above[above >= 0]))
+    order, last = _preorder(
+        above, np.union1d(leaf[leaf >= 0][fills[leaf[leaf >= 0]] >= OBJECT_FILL], above[above >= 0])
+    )
     number = np.full(len(alias) + 1, -1)
     number[order] = np.arange(len(order))
     to = {"device": device}

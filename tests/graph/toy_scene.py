@@ -50,13 +50,13 @@ def _shapes(objects, rng):
     places = []
     reach = 1.15
     while len(places) < objects:
-        radius = rng.uniform(0.1, 0.2) * min(1.0, np.sqrt(12 / objects))
+        radius = rng.uniform(0.2, 0.3) * min(1.0, np.sqrt(6 / objects))
         for _ in range(2000):
             xy = rng.uniform(-reach, reach, 2)
             if all(np.hypot(*(xy - p)) > 1.15 * (radius + r) for p, r in places):
                 break
         kind = ("ball", "box", "plate")[len(places) % 3]
-        height = {"ball": radius, "box": radius * rng.uniform(0.5, 1.2), "plate": 0.02}[kind]
+        height = {"ball": radius, "box": radius * rng.uniform(0.5, 1.2), "plate": 0.03}[kind]
         half = np.array([radius, radius * rng.uniform(0.7, 1), height])
         if kind != "ball":
             half[:2] *= 0.75
