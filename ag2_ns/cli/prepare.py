@@ -64,6 +64,8 @@ class Prepare:
     """Renew everything, also what another segmenter or encoder made."""
     shard: str = "1/1"
     """i/n: do the i-th of n parts, for several GPUs or machines."""
+    export_pair: Path | None = None
+    """Also write masks_sparse/ and clip_features/ into this folder, for AG2aussian's published code."""
     preview_every: int = 24
     """Write a preview sheet (image, masks) per so many views; 0: none."""
 
@@ -113,6 +115,16 @@ class Prepare:
         if summary.empty:
             console.print(f"no masks in {len(summary.empty)} views: {', '.join(summary.empty[:5])}", highlight=False)
         console.print(f"masks: {summary.masks_folder}", highlight=False, soft_wrap=True)
+        if self.export_pair is not None:
+            from ag2_ns.data.feature_store import FeatureStore
+            from ag2_ns.data.foreign import export_pair
+            from ag2_ns.data.mask_store import MaskStore
+
+            place = (self.data, views.downscale, self.output_dir)
+            count = export_pair(
+                MaskStore.open(*place), FeatureStore.open(*place) if encoder is not None else None, self.export_pair
+            )
+            console.print(f"{count} views exported to {self.export_pair}", highlight=False, soft_wrap=True)
         if summary.sheets:
             console.print(f"look at: {summary.sheets[0].parent}", highlight=False, soft_wrap=True)
 

@@ -15,6 +15,8 @@ from jaxtyping import Float16
 from torch import Tensor
 
 from ag2_ns.data.atomic import write_atomic
+from ag2_ns.data.feature_store import FeatureStore
+from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.errors import UserError
 
@@ -87,6 +89,21 @@ def read_clip_features(path: Path) -> Float16[Tensor, "M D"]:
 def write_clip_features(path: Path, features: Float16[Tensor, "M D"]) -> None:
     """Write one row of features per mask as half."""
     _save(path, features.detach().cpu().half().contiguous().clone())
+
+
+def export_pair(masks: MaskStore, features: FeatureStore | None, folder: Path) -> int:
+    """Write a prepared scene as `folder/masks_sparse/*.pt` and `folder/clip_features/*.pt`. Returns the views written.
+
+    Raises:
+        UserError: a view is damaged or its features belong to other masks.
+    """
+    stems = masks.stems()
+    for stem in stems:
+        write_masks_sparse(folder / "masks_sparse" / f"{stem}.pt", masks.read(stem))
+        if features is not None:
+            rows = features.read(stem, masks.identity(stem))
+            write_clip_features(folder / "clip_features" / f"{stem}.pt", rows)
+    return len(stems)
 
 
 def _save(path: Path, tensor: Tensor) -> None:

@@ -266,6 +266,11 @@ def test_prepare_imports_the_published_pair(tabletop_noisy, tmp_path, capsys):
         assert torch.equal(masks.read(stem).dense(), read_masks_sparse(scene / "masks_sparse" / f"{stem}.pt").dense())
         rows = torch.nn.functional.normalize(read_clip_features(scene / "clip_features" / f"{stem}.pt").float(), dim=1)
         assert torch.allclose(features.read(stem).float(), rows, atol=1e-3)
+    Prepare(scene, output_dir=tmp_path / "store", export_pair=tmp_path / "back", preview_every=0).main()
+    for stem in stems[:3]:
+        ours, theirs = (folder / "masks_sparse" / f"{stem}.pt" for folder in (tmp_path / "back", scene))
+        assert torch.equal(read_masks_sparse(ours).dense(), read_masks_sparse(theirs).dense())
+        assert torch.equal(read_clip_features(tmp_path / "back" / "clip_features" / f"{stem}.pt"), features.read(stem))
     text = next(iter(json.loads((scene / "text_features.json").read_text())))
     assert encoder_of(features.manifest).encode_text([text]).shape == (1, features.manifest.settings["dim"])
 
