@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": "ag2_ns.cli.prepare:Prepare",
     "lift": "ag2_ns.cli.lift:Lift",
     "query": "ag2_ns.cli.query:Query",
+    "render": "ag2_ns.cli.render:Render",
     "eval": "ag2_ns.cli.evaluate:Eval",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""

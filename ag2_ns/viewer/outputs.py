@@ -45,7 +45,7 @@ class Looks:
     instance: Float[Tensor, "N 3"] | None = None
     """Colours of the instances; None where nothing is known of instances."""
     relevancy: Float[Tensor, " N"] | None = None
-    """How well each answers the query, 0 to 1; None without one."""
+    """How well each answers the query, 0 (as most of the scene) to 1 (best); None without one."""
     selected: Bool[Tensor, " N"] | None = None
     """What is selected; None for nothing."""
 

@@ -256,7 +256,7 @@ class Session:
         selected = scene.selected(found)
         if copy is not None:
             selected = selected & (scene.copy == copy)
-        return scene.follow(found.anchor_score[index.gaussian_anchor]).float(), selected
+        return scene.follow(contrast(found.anchor_score)[index.gaussian_anchor]), selected
 
     @torch.no_grad()
     def outputs(
@@ -534,6 +534,20 @@ class Session:
         if self._state.copy is not None:
             mask = mask & (scene.copy == self._state.copy)
         return mask.nonzero().squeeze(1)
+
+
+def contrast(score: Float[Tensor, " A"]) -> Float[Tensor, " A"]:
+    """Scores so that 0 is the median of the scene's instances or less, and 1 the best.
+
+    Image-text models give everything nearly the same score, and a colour map of it shows nothing; stretched over the
+    scene, not over the picture, it does not flicker in videos.
+    """
+    score = score.float().nan_to_num(0.0)
+    values = torch.unique(score[score > 0])
+    if len(values) == 0:
+        return torch.zeros_like(score)
+    floor = values.median() if len(values) > 1 else values.new_zeros(())
+    return ((score - floor) / (values[-1] - floor).clamp_min(1e-6)).clamp(0, 1)
 
 
 def _say(line: str) -> None:
