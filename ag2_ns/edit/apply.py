@@ -55,25 +55,22 @@ class EditedScene:
         """The copy that most of the chosen edited Gaussians belong to; 0 for an empty choice."""
         return int(torch.bincount(self.copy[mask]).argmax()) if bool(mask.any()) else 0
 
-    def instances(self, node: Int[Tensor, " N"]) -> tuple[Int[Tensor, " N'"], dict[int, int]]:
+    def instances(self, node: Int[Tensor, " N"], first: int | None = None) -> tuple[Int[Tensor, " N'"], dict[int, int]]:
         """Instance of each edited Gaussian, where every duplicate of an instance is an instance of its own.
 
         Args:
             node: the instance of each trained Gaussian, -1 for none (`SceneIndex.gaussian_node`).
+            first: a number above all instances, by default the next one; copy k of instance n is k * first + n.
 
         Returns:
-            Instances, and for the instances that are duplicates (numbered on from the largest in `node`) the one
-            that they are a copy of.
+            Instances, and for those that are duplicates the one that they are a copy of.
         """
         own = self.follow(node)
-        first = int(node.max()) + 1 if len(node) else 0
-        copied = (self.copy > 0) & (own >= 0)
-        if not bool(copied.any()):
-            return own, {}
-        key, number = torch.unique(self.copy[copied] * first + own[copied], return_inverse=True)
-        out = own.clone()
-        out[copied] = first + number
-        return out, {first + k: int(v) % first for k, v in enumerate(key.tolist())}
+        if first is None:
+            first = int(node.max()) + 1 if len(node) else 0
+        out = torch.where(own >= 0, own + first * self.copy, own)
+        copies = torch.unique(out[out >= first]).tolist()
+        return out, {number: number % first for number in copies}
 
 
 def apply_edits(gaussians: Gaussians, gaussian_anchor: Int[Tensor, " N"], edits: Iterable[Edit]) -> EditedScene:

@@ -43,10 +43,35 @@ class AnchorCloud:
         return replace(self, xyz=frame.points(self.xyz), radius=self.radius * frame.scale)
 
 
-def edited_anchors(cloud: AnchorCloud, gaussian_anchor: Int[Tensor, " N"], edits: Sequence[Edit]) -> AnchorCloud:
+def anchor_instances(instance: Int[Tensor, " N"], gaussian_anchor: Int[Tensor, " N"], count: int) -> Int[Tensor, " A"]:
+    """The instance that most Gaussians of each of `count` anchors belong to; the smaller one of two, -1 for none."""
+    stride = int(instance.max()) + 2 if len(instance) else 1
+    pair, votes = torch.unique(gaussian_anchor * stride + instance + 1, return_counts=True)
+    anchor, which = torch.div(pair, stride, rounding_mode="floor"), pair % stride - 1
+    order = torch.argsort(votes, descending=True, stable=True)
+    order = order[torch.argsort(anchor[order], stable=True)]
+    first = torch.ones_like(order, dtype=torch.bool)
+    first[1:] = anchor[order][1:] != anchor[order][:-1]
+    out = torch.full((count,), -1, dtype=torch.long, device=instance.device)
+    out[anchor[order[first]]] = which[order[first]]
+    return out
+
+
+def edited_anchors(
+    cloud: AnchorCloud,
+    gaussian_anchor: Int[Tensor, " N"],
+    edits: Sequence[Edit],
+    first: int | None = None,
+    chosen: Bool[Tensor, " A"] | None = None,
+) -> AnchorCloud:
     """Anchors after edits: they go where most of their Gaussians go, and duplicates take their edges along.
 
-    The instances of duplicates are numbered on from the largest, as in `EditedScene.instances`.
+    Args:
+        cloud: the trained anchors.
+        gaussian_anchor: the anchor of each trained Gaussian.
+        edits: on the Gaussians.
+        first: see `EditedScene.instances`, which numbers the instances of duplicates.
+        chosen: keep only these trained anchors, and their duplicates.
     """
     count = len(cloud.xyz)
     device = cloud.xyz.device
@@ -63,13 +88,14 @@ def edited_anchors(cloud: AnchorCloud, gaussian_anchor: Int[Tensor, " N"], edits
     edges = torch.full((scene.duplicates + 1, count), -1, dtype=torch.long, device=device)
     edges[scene.copy, scene.source] = torch.arange(len(scene), device=device)
     edges = edges[:, cloud.edges].permute(1, 0, 2).reshape(2, -1)
-    return AnchorCloud(
+    edited = AnchorCloud(
         scene.gaussians.means,
         scene.gaussians.scales[:, 0],
         scene.follow(cloud.feature),
-        scene.instances(cloud.instance)[0],
+        scene.instances(cloud.instance, first)[0],
         edges[:, (edges >= 0).all(0)],
     )
+    return edited if chosen is None else edited.chosen(scene.follow(chosen))
 
 
 def _on_anchors(edit: Edit, gaussian_anchor: Int[Tensor, " N"], count: int) -> Edit:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.data.atomic import write_atomic
@@ -24,7 +24,11 @@ from ag2_ns.errors import UserError
 from ag2_ns.export.boxes import Box
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.scene_index import SceneIndex
+from ag2_ns.query.relevancy import trusted_relevancy
 from ag2_ns.query.selection import Selection
+
+UNSURE = 0.5
+"""An instance is named by a text that it answers better than this: better than the canonical negatives."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Labelled:
     instance: Int[Tensor, " N"]
     """-1 for none."""
     known: Mapping[int, Instance]
+    """At least those that occur."""
+
+    @property
+    def next(self) -> int:
+        """A number above all instances."""
+        return max(self.known, default=-1) + 1
 
     @property
     def labels(self) -> list[str]:
@@ -57,8 +67,7 @@ class Labelled:
     def label_id(self) -> Int[Tensor, " N"]:
         """The label of every Gaussian as a place in `labels`, -1 for none."""
         place = {label: k for k, label in enumerate(self.labels)}
-        size = max([int(self.instance.max()) if len(self.instance) else -1, *self.known], default=-1) + 2
-        table = torch.full((size,), -1, dtype=torch.long, device=self.instance.device)
+        table = torch.full((self.next + 1,), -1, dtype=torch.long, device=self.instance.device)
         for number, info in self.known.items():
             if info.label is not None:
                 table[number] = place[info.label]
@@ -111,11 +120,44 @@ def label_scene(
 
 def label_edited(labelled: Labelled, scene: EditedScene) -> Labelled:
     """The instances of an edited scene; duplicates are instances of their own, with the label of their original."""
-    instance, origins = scene.instances(labelled.instance)
+    instance, origins = scene.instances(labelled.instance, labelled.next)
     known = dict(labelled.known)
     for number, origin in origins.items():
         known[number] = replace(known.get(origin, Instance()), duplicate_of=origin)
     return Labelled(instance, known)
+
+
+def name_instances(
+    index: SceneIndex,
+    vocabulary: Sequence[str],
+    texts: Float[Tensor, "T D"],
+    negatives: Float[Tensor, "K D"] | None,
+    level: float = 0.5,
+) -> dict[int, Instance]:
+    """What the instances of a level are called: the text of a vocabulary that each answers best, if any.
+
+    Args:
+        index: a scene with language.
+        vocabulary: T texts.
+        texts: their embeddings.
+        negatives: of `relevancy.NEGATIVES`, None where the encoder does not know them.
+        level: granularity.
+
+    Raises:
+        UserError: the scene has no language, or embeddings of another encoder.
+    """
+    if not index.has_language:
+        raise UserError("--vocabulary: the scene has no language; run `ag2 prepare` with an encoder, then `ag2 lift`")
+    if texts.shape[1] != index.language.feature.shape[1]:
+        raise UserError("--vocabulary: embedded by another encoder than the one that prepared the scene")
+    score = torch.stack([trusted_relevancy(index.language, text, negatives)[0] for text in texts])
+    best, which = score.max(0)
+    out = {}
+    for node in index.tree.instances(level).tolist():
+        sure = float(best[node])
+        named = sure > UNSURE and bool((texts[which[node]] != 0).any())
+        out[node] = Instance(vocabulary[int(which[node])], sure, level) if named else Instance(level=level)
+    return out
 
 
 def write_splat(path: str | Path, gaussians: Gaussians, labelled: Labelled) -> None:

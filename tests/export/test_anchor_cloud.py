@@ -6,7 +6,7 @@ from plyfile import PlyData
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Isolate, Members, Patch, Transform, axis_angle
 from ag2_ns.edit.similarity import Similarity
-from ag2_ns.export.anchors import AnchorCloud, edited_anchors, instance_colours, write_anchor_cloud
+from ag2_ns.export.anchors import AnchorCloud, anchor_instances, edited_anchors, instance_colours, write_anchor_cloud
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_anchors_move_with_their_gaussians_and_copies_keep_their_graph(cloud, in
     out = edited_anchors(cloud, index.gaussian_anchor, edits)
     torch.testing.assert_close(out.xyz[8], torch.tensor([0.0, 16, 1]), atol=1e-5, rtol=0)
     assert float(out.radius[8]) == pytest.approx(16.2)
-    assert len(out.xyz) == 16 and out.instance[12:].tolist() == [4] * 4
+    assert len(out.xyz) == 16 and out.instance[12:].tolist() == [7] * 4
     copied = [tuple(sorted(e)) for e in out.edges.T.tolist() if min(e) >= 12]
     assert sorted(copied) == [(12, 13), (13, 14), (14, 15)]
     assert len(out.edges.T) == 11 + 3
@@ -82,3 +82,15 @@ def test_instances_have_different_colours():
     colours = instance_colours(torch.tensor([-1, 0, 1, 2, 3, 1]))
     assert colours[0].tolist() == [128, 128, 128] and torch.equal(colours[2], colours[5])
     assert len({tuple(c) for c in colours.tolist()}) == 5
+
+
+def test_anchors_belong_where_most_of_their_gaussians_do():
+    instance = torch.tensor([3, 3, 1, -1, -1, 2, 1, 2])
+    anchor = torch.tensor([0, 0, 0, 1, 1, 1, 3, 3])
+    assert anchor_instances(instance, anchor, 5).tolist() == [3, -1, -1, 1, -1]
+
+
+def test_chosen_anchors_keep_their_copies(cloud, index):
+    copy = Duplicate(gaussian_set(7, 8), copy=0, translation=(0, 0, 5))
+    out = edited_anchors(cloud, index.gaussian_anchor, [copy], 10, torch.arange(12) == 7)
+    assert out.xyz.tolist() == [[7, 0, 0], [7, 0, 5]] and out.instance.tolist() == [3, 13]

@@ -47,8 +47,8 @@ def test_duplicates_are_labelled_like_their_original(index, gaussians):
     m = Members.of(labelled.instance == 3)
     scene = apply_edits(gaussians, index.gaussian_anchor, [Duplicate(m, copy=0, translation=(5, 0, 0))] * 2)
     out = label_edited(labelled, scene)
-    assert out.present() == [0, 3, 4, 5]
-    assert out.known[5] == replace(labelled.known[3], duplicate_of=3)
+    assert out.present() == [0, 3, 7, 11]
+    assert out.known[11] == replace(labelled.known[3], duplicate_of=3)
     assert out.label_id()[36:].tolist() == [0] * 24
 
 

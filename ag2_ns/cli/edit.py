@@ -1,0 +1,193 @@
+"""`ag2 edit`: change what was selected by words or a click; saved beside the run, never in the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ag2_ns.errors import UserError
+
+if TYPE_CHECKING:
+    from ag2_ns.edit.history import Step
+    from ag2_ns.edit.operations import Quaternion
+    from ag2_ns.edit.steps import Surroundings
+    from ag2_ns.query.selection import Selection
+    from ag2_ns.run_access import LoadedRun
+
+AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+@dataclass
+class Edit:
+    """Delete, isolate, move, turn, scale, recolour or duplicate what a text, a click or a file selects.
+
+    Lengths are in the run's frame. Edits are saved as ag2_edits.npz beside config.yml; ns-viewer, ns-render,
+    ns-export and the other ag2 commands show them.
+    """
+
+    load_config: Path
+    """The run's config.yml."""
+    text: str | None = None
+    """What to edit, in words."""
+    click: tuple[str, float, float] | None = None
+    """What to edit, by a pixel: CAMERA X Y."""
+    selection: Path | None = None
+    """What to edit, from a file that `ag2 query` wrote."""
+    level: float | None = None
+    """Granularity of the selection, from 0 (parts) to 1 (groups)."""
+    copy: int | None = None
+    """Which copy: 0 the original, 1 the first duplicate, …; by default moving takes the original, the rest all."""
+    delete: bool = False
+    """Remove it, and close the hole in a flat support."""
+    isolate: bool = False
+    """Remove everything else."""
+    move: tuple[float, float, float] | None = None
+    """Move it: DX DY DZ."""
+    rotate: tuple[str, float] | None = None
+    """Turn it: AXIS DEGREES, where the axis is x, y, z or three numbers with commas."""
+    scale: float | None = None
+    """Make it so many times as large."""
+    pivot: tuple[float, float, float] | None = None
+    """Turn and scale about this point; its own middle by default."""
+    duplicate: bool = False
+    """Leave it where it is and move, turn and scale a copy."""
+    recolour: tuple[float, float, float] | None = None
+    """Give it a colour, light and shadow kept: R G B, 0 to 1."""
+    strength: float = 1.0
+    """How far to recolour, 0 to 1."""
+    cleanup: bool = True
+    """Look for what else belongs to a removed object, and close its hole."""
+    undo: bool = False
+    """Take the last step back."""
+    redo: bool = False
+    """Do again what was undone last."""
+    clear: bool = False
+    """Forget all edits."""
+    list: bool = False
+    """Only show the edits."""
+
+    def main(self) -> None:
+        """Edit."""
+        from rich.console import Console
+
+        from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits, save_edits
+        from ag2_ns.edit.history import History
+        from ag2_ns.run_access import load_run
+
+        self._check()
+        if self.load_config.is_dir():
+            self.load_config = self.load_config / "config.yml"
+        path = edit_path(self.load_config)
+        console = Console(soft_wrap=True, highlight=False)
+        if self.clear:
+            # Without loading the run: the file may belong to another one.
+            if not self.load_config.is_file():
+                raise UserError(f"{self.load_config}: no such file; give the config.yml of a run with --load-config")
+            console.print(f"{path}: removed" if path.exists() else "there were no edits")
+            path.unlink(missing_ok=True)
+            return
+        run = load_run(self.load_config)
+        fingerprint = Fingerprint.of(len(run.gaussians), run.model.anchor_xyz)
+        history: History = load_edits(path, fingerprint)
+        if self.undo:
+            history = history.undo()
+        elif self.redo:
+            history = history.redo()
+        elif not self.list:
+            history = history.push(self._step(run, history))
+        if not self.list:
+            save_edits(path, history, fingerprint)
+        lines = history.describe()
+        for number, line in enumerate(lines, 1):
+            console.print(f"{number}. {line}", markup=False)
+        if not lines:
+            console.print("no edits")
+        if not self.list:
+            console.print(f"saved: {path}", markup=False)
+
+    def _check(self) -> None:
+        """Refuse what contradicts itself before a run is loaded."""
+        changes = [name for name in ("delete", "isolate", "recolour") if getattr(self, name)]
+        places = [name for name in ("move", "rotate", "scale", "duplicate") if getattr(self, name) not in (None, False)]
+        manage = [name for name in ("undo", "redo", "clear", "list") if getattr(self, name)]
+        asked = [name for name in ("text", "click", "selection") if getattr(self, name) is not None]
+        kinds = [*changes, *(["/".join(places)] if places else []), *manage]
+        if len(kinds) > 1:
+            raise UserError(f"--{' and --'.join(kinds)}: do one after the other, one command each")
+        if not kinds:
+            raise UserError("nothing to do: give --delete, --isolate, --move, --rotate, --scale, --recolour, "
+                            "--duplicate, --undo, --redo, --list or --clear")  # fmt: skip
+        if not manage and len(asked) != 1:
+            raise UserError("say what to edit with one of --text 'red mug', --click IMAGE X Y or --selection FILE")
+        if self.rotate is not None:
+            self._rotation()
+
+    def _rotation(self) -> Quaternion:
+        from ag2_ns.edit.operations import axis_angle
+
+        if self.rotate is None:
+            return (1.0, 0.0, 0.0, 0.0)
+        name, degrees = self.rotate
+        try:
+            x, y, z = AXES[name] if name in AXES else (float(v) for v in name.split(","))
+        except ValueError:
+            raise UserError(f"--rotate {name}: the axis must be x, y, z or three numbers with commas") from None
+        return axis_angle((x, y, z), degrees)
+
+    def _selection(self, run: LoadedRun) -> Selection:
+        from ag2_ns.run_access import load_selection, select
+
+        if self.selection is not None:
+            return load_selection(self.selection, run.require_index())
+        return select(run, text=self.text, click=self.click, level=self.level)
+
+    def _step(self, run: LoadedRun, history: object) -> Step:
+        import torch
+
+        from ag2_ns.edit import steps
+        from ag2_ns.edit.apply import apply_edits
+
+        index = run.require_index()
+        selection = self._selection(run)
+        edits = history.edits  # type: ignore[attr-defined]
+        scene = apply_edits(run.gaussians, index.gaussian_anchor, edits)
+        place = {
+            "translation": self.move or (0.0, 0.0, 0.0),
+            "wxyz": self._rotation(),
+            "scale": 1.0 if self.scale is None else self.scale,
+            "pivot": self.pivot,
+        }
+        with torch.no_grad():
+            if self.recolour is not None:
+                return steps.recolour(scene, selection, self.recolour, self.strength, self.copy)
+            copy = 0 if self.copy is None else self.copy
+            if self.duplicate:
+                return steps.duplicate(scene, selection, copy, **place)
+            around = surroundings(run, edited=bool(edits)) if self.cleanup else None
+            if self.delete:
+                return steps.delete(scene, selection, around, self.copy)
+            if self.isolate:
+                return steps.isolate(scene, selection, around, self.copy)
+            return steps.transform(scene, selection, around, copy, **place)
+
+
+def surroundings(run: LoadedRun, edited: bool = False, level: float = 0.5) -> Surroundings:
+    """What a clean removal needs of a run: its graph, instances, training views and their masks.
+
+    Args:
+        run: a run with instances.
+        edited: whether there are edits already: the masks may then be out of date and are left out.
+        level: the granularity of the instances around.
+    """
+    from ag2_ns.edit.steps import Surroundings
+    from ag2_ns.graph.anchor_graph import AnchorGraph
+
+    index = run.require_index()
+    views = [view for _, view in run.views("train")]
+    masks = None
+    manager = run.pipeline.datamanager
+    if not edited and manager.view_masks() is not None:
+        masks = [manager.prepared("train", i).masks for i in range(len(views))]
+    graph = AnchorGraph(index.edges, index.num_anchors)
+    return Surroundings(graph, index.gaussian_node(level), views, run.model.backend(), masks)

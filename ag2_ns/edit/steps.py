@@ -1,0 +1,167 @@
+"""From a selection to an editing step: what the command line and the viewer do when a person asks for an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ag2_ns.data.masks import MaskSet
+from ag2_ns.edit.apply import EditedScene, centre_of
+from ag2_ns.edit.cleanup import Cleanup, find_residue
+from ag2_ns.edit.history import Step
+from ag2_ns.edit.operations import (
+    Delete,
+    Duplicate,
+    Isolate,
+    Members,
+    Patch,
+    Quaternion,
+    Recolour,
+    Transform,
+    Vector,
+)
+from ag2_ns.edit.patch import hole_patch, make_patch
+from ag2_ns.errors import UserError
+from ag2_ns.graph.anchor_graph import AnchorGraph
+from ag2_ns.query.selection import Selection
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a clean removal looks at."""
+
+    graph: AnchorGraph
+    node: Int[Tensor, " N"]
+    """The instance of each trained Gaussian, -1 for none (`SceneIndex.gaussian_node`)."""
+    views: Sequence[View]
+    """The training views."""
+    rasterizer: Rasterizer
+    masks: Sequence[MaskSet] | None = None
+    """The segmenter's masks of these views; leave out once things have been moved."""
+    patch: bool = True
+    """Whether to close the hole in a flat support."""
+
+
+def delete(scene: EditedScene, selection: Selection, around: Surroundings | None, copy: int | None = None) -> Step:
+    """Remove what is selected.
+
+    Args:
+        scene: the scene as edited so far.
+        selection: of trained Gaussians.
+        around: for a clean removal; None removes the selected Gaussians and nothing else.
+        copy: which copy of them; None for all.
+
+    Raises:
+        UserError: nothing is selected, or what is selected is gone already.
+    """
+    chosen = _chosen(scene, selection, copy)
+    members = Members.of(selection.gaussian_mask)
+    if around is None:
+        return (Delete(members, label=selection.label, copy=copy),)
+    cleanup, patch = _cleaned(scene, selection, chosen, around, around.patch)
+    residue, spared = (Members.of(scene.trained(m, members.count)) for m in (cleanup.residue, cleanup.spared))
+    return (Delete(members, residue, spared, label=selection.label, copy=copy), *patch)
+
+
+def isolate(scene: EditedScene, selection: Selection, around: Surroundings | None, copy: int | None = None) -> Step:
+    """Remove everything else; arguments as for `delete`."""
+    chosen = _chosen(scene, selection, copy)
+    members = Members.of(selection.gaussian_mask)
+    if around is None:
+        return (Isolate(members, label=selection.label, copy=copy),)
+    cleanup, _ = _cleaned(scene, selection, chosen, around, patch=False)
+    spared = Members.of(scene.trained(cleanup.spared, members.count))
+    return (Isolate(members, spared, label=selection.label, copy=copy),)
+
+
+def transform(
+    scene: EditedScene,
+    selection: Selection,
+    around: Surroundings | None,
+    copy: int | None = 0,
+    *,
+    translation: Vector = (0.0, 0.0, 0.0),
+    wxyz: Quaternion = (1.0, 0.0, 0.0, 0.0),
+    scale: float = 1.0,
+    pivot: Vector | None = None,
+) -> Step:
+    """Scale and rotate about the selection's centre (or a pivot), then move; its residue goes along, its hole closes.
+
+    Arguments as for `delete` and `Transform`; by default only the original moves, not its copies.
+    """
+    chosen = _chosen(scene, selection, copy)
+    moved = selection.gaussian_mask
+    patch: Step = ()
+    if around is not None:
+        cleanup, patch = _cleaned(scene, selection, chosen, around, around.patch)
+        residue, spared = (scene.trained(m, len(moved)) for m in (cleanup.residue, cleanup.spared))
+        moved = (moved & ~spared) | residue
+    centre = centre_of(scene.gaussians, chosen) if pivot is None else pivot
+    edit = Transform(Members.of(moved), centre, wxyz, scale, translation, label=selection.label, copy=copy)
+    return (edit, *patch)
+
+
+def duplicate(
+    scene: EditedScene,
+    selection: Selection,
+    copy: int | None = 0,
+    *,
+    translation: Vector = (0.0, 0.0, 0.0),
+    wxyz: Quaternion = (1.0, 0.0, 0.0, 0.0),
+    scale: float = 1.0,
+    pivot: Vector | None = None,
+) -> Step:
+    """Add a transformed copy; arguments as for `transform`."""
+    chosen = _chosen(scene, selection, copy)
+    centre = centre_of(scene.gaussians, chosen) if pivot is None else pivot
+    members = Members.of(selection.gaussian_mask)
+    return (Duplicate(members, centre, wxyz, scale, translation, label=selection.label, copy=copy),)
+
+
+def recolour(
+    scene: EditedScene, selection: Selection, rgb: Vector, strength: float = 1.0, copy: int | None = None
+) -> Step:
+    """Blend towards a colour, 0 to 1; arguments as for `delete` and `Recolour`."""
+    _chosen(scene, selection, copy)
+    return (Recolour(Members.of(selection.gaussian_mask), rgb, strength, label=selection.label, copy=copy),)
+
+
+def _chosen(scene: EditedScene, selection: Selection, copy: int | None) -> Bool[Tensor, " N'"]:
+    if selection.empty:
+        why = f" ({selection.reason})" if selection.reason else ""
+        raise UserError(f"{selection.label or 'the selection'}: nothing is selected{why}; select something to edit")
+    chosen = scene.selected(selection)
+    if copy is not None:
+        chosen = chosen & (scene.copy == copy)
+    if not bool(chosen.any()):
+        which = "it" if copy is None else f"copy {copy} of it"
+        raise UserError(
+            f"{selection.label or 'the selection'}: {which} is not there, earlier edits removed it or never made it; "
+            "undo them first"
+        )
+    return chosen
+
+
+def _cleaned(
+    scene: EditedScene, selection: Selection, chosen: Bool[Tensor, " N'"], around: Surroundings, patch: bool
+) -> tuple[Cleanup, tuple[Patch, ...]]:
+    count = len(selection.gaussian_mask)
+    instance = scene.instances(around.node.to(chosen.device))[0]
+    cleanup = find_residue(
+        scene.gaussians, scene.anchor, around.graph, instance, chosen, around.views, around.rasterizer, around.masks
+    )
+    if not patch:
+        return cleanup, ()
+    removed = cleanup.removed(chosen)
+    hole = hole_patch(scene.gaussians, scene.anchor, around.graph, removed, around.views, around.rasterizer)
+    if hole is None:
+        return cleanup, ()
+    patches = make_patch(hole, scene.source, count, selection.label)
+    # The new Gaussians belong to copy 0; a support that is itself a duplicate cannot carry them.
+    on_original = bool((scene.copy[hole[2]] == 0).all())
+    return cleanup, (patches,) if on_original and not bool(torch.isnan(hole[0]).any()) else ()
