@@ -171,9 +171,8 @@ class Export:
                 raise UserError(f"{selection.label}: edits removed all of it; undo them, or export with --no-edits")
             name = re.sub(r"[^\w.-]+", "-", selection.label.strip().lower()).strip("-.") or "piece"
             taken = {*out, "rest", "scene", "anchors"}
-            out[
-                name if name not in taken else next(f"{name}-{k}" for k in range(2, 999) if f"{name}-{k}" not in taken)
-            ] = mask
+            candidates = (name if k == 1 else f"{name}-{k}" for k in itertools.count(1))
+            out[next(c for c in candidates if c not in taken)] = mask
         return out
 
     def _solids(

@@ -16,7 +16,9 @@ COMMANDS = {
     "prepare": "ag2_ns.cli.prepare:Prepare",
     "lift": "ag2_ns.cli.lift:Lift",
     "query": "ag2_ns.cli.query:Query",
+    "edit": "ag2_ns.cli.edit:Edit",
     "render": "ag2_ns.cli.render:Render",
+    "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""

@@ -11,14 +11,14 @@ import torch
 from scipy import ndimage
 
 sys.path.append(str(Path(__file__).parents[1] / "graph"))
-import toy_scene  # noqa: E402
+import toy_scene
 
-from ag2_ns.gaussians.gaussians import Gaussians  # noqa: E402
-from ag2_ns.graph.anchor_graph import AnchorGraph, build_graph  # noqa: E402
-from ag2_ns.graph.scene_index import SceneIndex, build_index  # noqa: E402
-from ag2_ns.rasterizer import render  # noqa: E402
-from ag2_ns.rasterizer.cpu import CpuRasterizer  # noqa: E402
-from ag2_ns.rasterizer.sh import C0  # noqa: E402
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.anchor_graph import AnchorGraph, build_graph
+from ag2_ns.graph.scene_index import SceneIndex, build_index
+from ag2_ns.rasterizer import render
+from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.rasterizer.sh import C0
 
 
 @dataclass
