@@ -45,4 +45,4 @@ def clean():
 
 @pytest.fixture(scope="session")
 def noisy():
-    return lifted_scene(1.5, seed=1)
+    return lifted_scene(1.0, seed=1)

@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+from ag2_ns.errors import UserError
+from ag2_ns.graph.language import NodeLanguage
+from ag2_ns.query.relevancy import relevancy, trusted_relevancy
+from ag2_ns.query.text import asks_for_several, select_text
+
+
+def test_every_object_answers_to_its_name(scene):
+    for k in range(1, 8):
+        selection = select_text(scene.index, f"thing {k}", scene.text[k], several=False)
+        assert selection.nodes == (scene.nodes[k],) and scene.iou(selection, k) > 0.6
+        assert 0 < selection.score <= 1 and selection.label == f"thing {k}"
+        assert torch.equal(selection.gaussian_mask, selection.anchor_mask[scene.index.gaussian_anchor])
+        assert selection.anchor_score[selection.anchor_mask].min() >= selection.anchor_score.max() - 1e-6
+
+
+def test_with_negatives(scene):
+    negatives = torch.nn.functional.normalize(scene.text.mean(0) + 0.1 * torch.randn(4, 64), dim=1)
+    for k in range(1, 8):
+        assert select_text(scene.index, "x", scene.text[k], negatives, several=False).nodes == (scene.nodes[k],)
+
+
+def test_several_instances(scene):
+    # A text between two of the objects names both, and nothing else.
+    pair = torch.nn.functional.normalize(scene.text[3] + scene.text[5], dim=0)
+    both = select_text(scene.index, "small things", pair)
+    assert set(both.nodes) == {scene.nodes[3], scene.nodes[5]}
+    assert len(select_text(scene.index, "small thing", pair).nodes) == 1
+    assert len(select_text(scene.index, "small things", pair, several=False).nodes) == 1
+
+
+def test_levels_limit_the_nodes(scene):
+    tree = scene.index.tree
+    for level in (0.0, 0.5, 1.0):
+        chosen = select_text(scene.index, "x", scene.text[4], level=level)
+        assert int(tree.top(level)[chosen.nodes[0]]) == chosen.nodes[0] and chosen.level == level
+    with pytest.raises(UserError, match="level 2"):
+        select_text(scene.index, "x", scene.text[4], level=2)
+
+
+def test_unknown_words_and_missing_language(scene):
+    unknown = select_text(scene.index, "qwzx", torch.zeros(64))
+    assert unknown.empty and "no word of 'qwzx'" in unknown.reason
+    with pytest.raises(UserError, match="embedding has 7 numbers but the scene's features have 64"):
+        select_text(scene.index, "x", torch.ones(7))
+    index = scene.index
+    n = index.tree.num_nodes
+    mute = NodeLanguage(torch.zeros(n, 0, dtype=torch.half), torch.zeros(n), torch.zeros(n), torch.zeros(n))
+    silent = select_text(
+        type(index)(index.gaussian_anchor, index.anchor_xyz, index.edges, index.tree, mute), "x", torch.ones(3)
+    )
+    assert silent.empty and "no language" in silent.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "several"),
+    [
+        ("red mugs", True), ("red mug", False), ("all red mugs", True), ("the glass", False), ("cactus", False),
+        ("books on the table", True), ("pile of books", False), ("people", True), ("bus", False), ("", False),
+        ("chess board", False), ("knives", True), ("the dog's bed", False), ("rubber ducks!", True),
+    ],
+)  # fmt: skip
+def test_plurals(text, several):
+    assert asks_for_several(text) is several
+
+
+def test_relevancy_is_the_worst_pair():
+    feature = torch.nn.functional.normalize(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    text, negatives = feature[0], torch.stack([feature[1], feature[2]])
+    value = relevancy(feature, 3 * text, negatives)
+    for n in range(6):
+        cos = feature[n] @ torch.stack([text, *negatives]).T
+        pairs = [torch.softmax(10 * torch.stack([cos[0], c]), 0)[0] for c in cos[1:]]
+        assert value[n] == pytest.approx(float(min(pairs)), abs=1e-5)
+
+
+def test_little_evidence_is_drawn_to_the_typical():
+    feature = torch.eye(5, 8).half()
+    text = torch.zeros(8)
+    text[0], text[1] = 1.0, 0.9
+    ones = torch.ones(5)
+    language = NodeLanguage(feature, 10 * ones, ones, torch.tensor([0.1, 0.9, 0.9, 0.9, 0.9]))
+    value, typical = trusted_relevancy(language, text, None)
+    assert int(value.argmax()) == 1, "a fragment that fits slightly better does not beat the object"
+    assert typical == pytest.approx(0.5) and value[2:].tolist() == pytest.approx([0.5] * 3)
+
+
+def test_narrow_cosines_still_rank():
+    # Every cosine within 0.01: a factor on the relevancy itself would let trust decide.
+    generator = torch.Generator().manual_seed(1)
+    base = torch.nn.functional.normalize(torch.randn(64, generator=generator), dim=0)
+    feature = torch.nn.functional.normalize(base + 0.02 * torch.randn(9, 64, generator=generator), dim=1)
+    trust = torch.linspace(0.9, 0.6, 9)
+    ones = torch.ones(9)
+    language = NodeLanguage(feature.half(), ones, ones, trust)
+    text = feature[8] + 0.5 * base
+    assert int(trusted_relevancy(language, text, None)[0].argmax()) == 8
