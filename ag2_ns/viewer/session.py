@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +21,14 @@ from torch import Tensor
 
 from ag2_ns.data.served import served_downscale
 from ag2_ns.edit.apply import EditedScene, apply_edits, to_trainable
+from ag2_ns.edit.cleanup import spread_views
 from ag2_ns.edit.edit_file import FILE_NAME, Fingerprint, load_edits, save_edits
 from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Edit, Members
+from ag2_ns.edit.steps import Surroundings
 from ag2_ns.errors import UserError
+from ag2_ns.gaussians.views import view_of
+from ag2_ns.graph.anchor_graph import AnchorGraph
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.query.click import select_ray
 from ag2_ns.query.look import PATCH, ray_view
@@ -298,13 +302,17 @@ class Session:
         return self._answer(Question(mode, ray=ray))
 
     @torch.no_grad()
-    def ask(self, text: str, mode: Mode = "select", several: bool | None = None) -> Selection:
+    def ask(self, text: str, mode: Mode = "select", several: bool | None = None, continues: bool = False) -> Selection:
         """Select what a text names; add it, or take it away. The first text may load an encoder and take seconds.
+
+        With `continues`, a text that begins with the one asked last replaces it, as one step to undo.
 
         Raises:
             UserError: an empty text, before instances exist, or without language.
         """
-        return self._answer(Question(mode, text=text.strip(), several=several))
+        text, last = text.strip(), self._state.questions[-1:]
+        begun = bool(last) and last[0].text is not None and text.startswith(last[0].text)
+        return self._answer(Question(mode, text=text, several=several), continues and begun)
 
     def embed(self, text: str) -> None:
         """Do the slow part of `ask` beforehand: load the encoder, embed the text.
@@ -321,13 +329,13 @@ class Session:
             raise UserError("text: the run does not say what data it was trained on; open it with its own config.yml")
         return self.texts
 
-    def _answer(self, question: Question) -> Selection:
+    def _answer(self, question: Question, join: bool = False) -> Selection:
         with self._lock:
             state = self._state
             replaces = question.mode == "select" or state.selection is None
             before = State(history=state.history, level=state.level) if replaces else state
             after = self._asked(before, question, None)
-            self._advance(after)
+            self._advance(after, join)
             return after.selection
 
     def _asked(self, state: State, question: Question, level: float | None) -> State:
@@ -415,13 +423,40 @@ class Session:
         """The selected Gaussians, for an edit; raises `UserError` if there are none."""
         return Members.of(self.require_selection().gaussian_mask)
 
-    def edit(self, *edits: Edit, keep_selection: bool = True) -> None:
-        """Make one step of edits."""
+    def edit(self, *edits: Edit, keep_selection: bool = True, then_copy: int | None = None) -> None:
+        """Make one step of edits; `then_copy` is the copy that is selected from then on."""
         with self._lock:
             state = replace(self._state, history=self._state.history.push(edits), preview=None)
             if not keep_selection:
                 state = replace(state, selection=None, copy=None, questions=())
+            if then_copy is not None:
+                state = replace(state, copy=then_copy)
             self._advance(state)
+
+    def surroundings(self, edited: bool, progress: Callable[[float], None] | None = None) -> Surroundings:
+        """What a clean removal looks at; slow.
+
+        Args:
+            edited: whether there were edits before: the masks may be out of date then and are left out.
+            progress: told the part done, 0 to 1, while the views are looked at.
+
+        Raises:
+            UserError: before instances exist, or the run does not say what it was trained on.
+        """
+        index, manager = self.index(), self.datamanager
+        if manager is None:
+            raise UserError("the run does not say what data it was trained on; open it with its own config.yml")
+        _ = manager.cached_train  # cameras are those of the undistorted images from here on
+        cameras = manager.train_dataset.cameras
+        views = [view_of(cameras[i : i + 1].to(self.model.device)) for i in range(len(cameras))]
+        masks = None
+        if not edited and manager.view_masks() is not None:
+            masks = [manager.prepared("train", i).masks for i in range(len(views))]
+        graph = AnchorGraph(index.edges, index.num_anchors)
+        looks = 3 * len(spread_views(views))
+        return Surroundings(
+            graph, index.gaussian_node(0.5), Watched(views, looks, progress), self.model.backend(), masks
+        )
 
     def amend(self, old: tuple[Edit, ...], new: tuple[Edit, ...]) -> bool:
         """Replace a step made before by a better one of the same meaning, unless it was undone meanwhile."""
@@ -534,6 +569,22 @@ class Session:
         if self._state.copy is not None:
             mask = mask & (scene.copy == self._state.copy)
         return mask.nonzero().squeeze(1)
+
+
+class Watched(Sequence):
+    """A sequence that says how many of the expected looks at its items were taken."""
+
+    def __init__(self, items: Sequence[Any], expected: int, progress: Callable[[float], None] | None) -> None:
+        self._items, self._expected, self._progress, self._taken = items, expected, progress, 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, key: Any) -> Any:
+        self._taken += 1
+        if self._progress is not None:
+            self._progress(min(self._taken / max(self._expected, 1), 0.99))
+        return self._items[key]
 
 
 def contrast(score: Float[Tensor, " A"]) -> Float[Tensor, " A"]:
