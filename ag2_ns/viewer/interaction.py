@@ -102,7 +102,6 @@ class Panel(nn.Module):
         save.D3_export = ViewerButton("Export selection", cb_hook=lambda _: self.keep(self._export))
         self.Edit, self.Layers, self.Save = edit, layers, save
         self.Move = Place(self)
-        self._describe()
 
     # Jobs.
 
