@@ -254,7 +254,6 @@ class Panel(nn.Module):
                 with self.control.lock():
                     changed = self.session.amend(quick, step)
             if changed:
-                self._message = "; ".join(edit.describe() for edit in step)
                 self.refresh()
 
         self.lanes["clean"].submit(job)

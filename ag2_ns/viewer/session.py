@@ -11,19 +11,18 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ag2_ns.data.served import served_downscale
-from ag2_ns.edit.apply import EditedScene, apply_edits, to_trainable
+from ag2_ns.edit.apply import EditedScene
 from ag2_ns.edit.cleanup import spread_views
 from ag2_ns.edit.edit_file import FILE_NAME, Fingerprint, load_edits, save_edits
-from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Edit, Members
 from ag2_ns.edit.steps import Surroundings
 from ag2_ns.errors import UserError
@@ -35,7 +34,9 @@ from ag2_ns.query.look import PATCH, ray_view
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import View
 from ag2_ns.run_access import TextEncoder, load_selection, save_selection, text_selection
-from ag2_ns.viewer.outputs import Looks, feature_looks, hues, scene_outputs
+from ag2_ns.viewer.appearance import Appearance
+from ag2_ns.viewer.outputs import scene_outputs
+from ag2_ns.viewer.state import Mode, Question, State, Timeline
 
 if TYPE_CHECKING:
     from nerfstudio.data.scene_box import OrientedBox
@@ -51,55 +52,6 @@ EDITS = "AG2_EDITS"
 SELECTION_FILE = "ag2_selection.npz"
 """A selection saved beside a run; it is made again when the run is opened, unless AG2_QUERY asks for something else."""
 
-STEPS = 100
-"""Selections and edits that can be undone."""
-
-Mode = Literal["select", "add", "remove"]
-
-
-@dataclass(frozen=True, eq=False)
-class _The:
-    """An object in a key: the same only as itself, and kept alive by the key."""
-
-    it: Any
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _The) and self.it is other.it
-
-
-@dataclass(frozen=True)
-class Question:
-    """One click or text, kept so that it can be asked again at another granularity."""
-
-    mode: Mode
-    text: str | None = None
-    ray: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
-    """Origin and direction, scene units."""
-    several: bool | None = None
-
-
-@dataclass(frozen=True)
-class State:
-    """All that a session remembers; what undo goes back to."""
-
-    selection: Selection | None = None
-    """Over the trained Gaussians; None before anything was asked."""
-    copy: int | None = None
-    """The duplicate that is meant (0: as trained); None for all."""
-    questions: tuple[Question, ...] = ()
-    """What made the selection, in order."""
-    history: History = field(default_factory=History)
-    """The edits."""
-    preview: Edit | None = None
-    """An edit that is shown but not made yet."""
-    level: float = 0.5
-    """Granularity of clicks and instances, 0 (parts) to 1 (groups)."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is selected."""
-        return self.selection is None or self.selection.empty
-
 
 class Session:
     """Selecting and editing in one run.
@@ -109,11 +61,9 @@ class Session:
 
     def __init__(self, model: AG2Model) -> None:
         self._model = weakref.ref(model)
-        self._state = State()
-        self._past: tuple[State, ...] = ()
-        self._future: tuple[State, ...] = ()
+        self._timeline = Timeline()
+        self._appearance = Appearance()
         self._lock = threading.RLock()
-        self._memory: dict[str, tuple[tuple, Any]] = {}
         self._trained_only = False
         self.texts: TextEncoder | None = None
         self.datamanager: Any = None
@@ -131,7 +81,7 @@ class Session:
     @property
     def state(self) -> State:
         """The present state."""
-        return self._state
+        return self._timeline.present
 
     def connect(self, datamanager: Any, run_folder: str = "") -> None:
         """Tell the session what the model is trained on and where its run lies."""
@@ -154,19 +104,19 @@ class Session:
             if path.exists():
                 state = replace(state, history=load_edits(path, self.fingerprint()))
                 _say(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out")
-        self._state, self._past, self._future = state, (), ()
+        self._timeline = Timeline(state)
         query = os.environ.get(QUERY)
         saved = None if self.run_folder is None else self.run_folder / SELECTION_FILE
         if query is not None:
             for k, text in enumerate(query.split(";")):
                 self.ask(text, "add" if k else "select")
-            found = self._state.selection
+            found = self.state.selection
             label, what = (query, found.reason) if found.empty else (found.label, f"score {found.score:.2f}")
             _say(f"{QUERY}: {label} ({what})")
         elif saved is not None and saved.exists() and self.model.scene_index() is not None:
-            self._state = replace(self._state, selection=load_selection(saved, self.model.scene_index()))
-            _say(f"{saved}: {self._state.selection.label} selected")
-        self._past = ()
+            self._timeline = Timeline(replace(state, selection=load_selection(saved, self.model.scene_index())))
+            _say(f"{saved}: {self.state.selection.label} selected")
+        self._timeline = Timeline(self.state)
 
     def fingerprint(self) -> Fingerprint:
         """What edits of this run are recognised by."""
@@ -188,18 +138,9 @@ class Session:
 
     # What it looks like.
 
-    def _remember(self, name: str, key: tuple, make: Callable[[], Any]) -> Any:
-        """The last result of this name, if it came from the same key."""
-        known = self._memory.get(name)
-        if known is not None and known[0] == key:
-            return known[1]
-        value = make()
-        self._memory[name] = (key, value)
-        return value
-
     def edits(self) -> tuple[Edit, ...]:
         """The edits that pictures and exports show now; none in training."""
-        state, model = self._state, self.model
+        state, model = self.state, self.model
         if model.training or self._trained_only:
             return ()
         edits = state.history.edits if state.preview is None else (*state.history.edits, state.preview)
@@ -207,60 +148,13 @@ class Session:
         count = model.child_anchor.shape[0]
         return edits if all(e.members.count == count for e in edits) else ()
 
-    @torch.no_grad()
     def scene(self) -> EditedScene:
         """The Gaussians as edited."""
-        model, edits = self.model, self.edits()
-        index = model.scene_index()
-        tensors = [model.anchor_xyz, model.anchor_radius, model.child_anchor, *model.child_params.values()]
-        versions = tuple((t.data_ptr(), t._version, len(t)) for t in tensors)
-
-        def make() -> EditedScene:
-            anchor = model.child_anchor if index is None else index.gaussian_anchor
-            return apply_edits(model.gaussians().detach(), anchor, edits)
-
-        return self._remember("scene", (versions, _The(index), edits), make)
+        return self._appearance.scene(self.model, self.edits())
 
     def trainable(self) -> dict[str, Tensor] | None:
         """The edited Gaussians as nerfstudio's exporters read them; None where nothing is edited."""
-        if not self.edits():
-            return None
-        scene = self.scene()
-        return self._remember("trainable", (_The(scene),), lambda: to_trainable(scene.gaussians))
-
-    @torch.no_grad()
-    def looks(self, scene: EditedScene) -> Looks:
-        """What the Gaussians of `scene` show besides their colours."""
-        model, state = self.model, self._state
-        index = model.scene_index()
-        raw = model.anchor_params["feature"]
-        # A Gaussian's feature is its decoding anchor's; the index may count it to a neighbour for instances.
-        feature = self._remember(
-            "feature",
-            (_The(scene), raw.data_ptr(), raw._version),
-            lambda: feature_looks(model.anchor_features().detach(), scene.follow(model.child_anchor)),
-        )
-        if index is None or index.num_gaussians != model.child_anchor.shape[0]:
-            return Looks(feature)
-        instance = self._remember(
-            "instance",
-            (_The(scene), _The(index), state.level),
-            lambda: hues(scene.instances(index.gaussian_node(state.level))[0]),
-        )
-        found = state.selection
-        if found is None or self._trained_only or len(found.gaussian_mask) != index.num_gaussians:
-            return Looks(feature, instance)
-        relevancy, selected = self._remember(
-            "found", (_The(scene), _The(found), state.copy), lambda: self._found(scene, index, found, state.copy)
-        )
-        return Looks(feature, instance, relevancy, None if found.empty else selected)
-
-    @staticmethod
-    def _found(scene: EditedScene, index: SceneIndex, found: Selection, copy: int | None) -> tuple[Tensor, Tensor]:
-        selected = scene.selected(found)
-        if copy is not None:
-            selected = selected & (scene.copy == copy)
-        return scene.follow(contrast(found.anchor_score)[index.gaussian_anchor]), selected
+        return self._appearance.trainable(self.scene()) if self.edits() else None
 
     @torch.no_grad()
     def outputs(
@@ -272,7 +166,8 @@ class Session:
     ) -> dict[str, Tensor]:
         """nerfstudio's outputs of one camera; see `scene_outputs`. Changes nothing."""
         scene = self.scene()
-        looks, gaussians = self.looks(scene), scene.gaussians
+        looks = self._appearance.looks(self.model, scene, self.state, not self._trained_only)
+        gaussians = scene.gaussians
         if crop_box is not None:
             inside = crop_box.within(gaussians.means).squeeze(-1)
             looks, gaussians = looks[inside], gaussians[inside]
@@ -310,7 +205,7 @@ class Session:
         Raises:
             UserError: an empty text, before instances exist, or without language.
         """
-        text, last = text.strip(), self._state.questions[-1:]
+        text, last = text.strip(), self.state.questions[-1:]
         begun = bool(last) and last[0].text is not None and text.startswith(last[0].text)
         return self._answer(Question(mode, text=text, several=several), continues and begun)
 
@@ -331,11 +226,11 @@ class Session:
 
     def _answer(self, question: Question, join: bool = False) -> Selection:
         with self._lock:
-            state = self._state
+            state = self.state
             replaces = question.mode == "select" or state.selection is None
             before = State(history=state.history, level=state.level) if replaces else state
             after = self._asked(before, question, None)
-            self._advance(after, join)
+            self._timeline = self._timeline.to(after, join)
             return after.selection
 
     def _asked(self, state: State, question: Question, level: float | None) -> State:
@@ -388,7 +283,7 @@ class Session:
         if not 0 <= level <= 1:
             raise UserError(f"granularity {level:g}: give a number from 0 (parts) to 1 (groups)")
         with self._lock:
-            state = self._state
+            state = self.state
             if level == state.level:
                 return
             after = State(history=state.history, level=float(level))
@@ -396,15 +291,15 @@ class Session:
                 after = self._asked(after, question, float(level))
             if not state.questions:
                 after = replace(after, selection=state.selection, copy=state.copy)
-            last = self._past[-1] if self._past else state
+            last = self._timeline.past[-1] if self._timeline.past else state
             dragging = last.level != state.level and (last.questions, last.history) == (state.questions, state.history)
-            self._advance(after, join=dragging)
+            self._timeline = self._timeline.to(after, join=dragging)
 
     def clear(self) -> None:
         """Select nothing."""
         with self._lock:
-            if self._state.selection is not None:
-                self._advance(State(history=self._state.history, level=self._state.level))
+            if self.state.selection is not None:
+                self._timeline = self._timeline.to(State(history=self.state.history, level=self.state.level))
 
     # Editing.
 
@@ -414,7 +309,7 @@ class Session:
         Raises:
             UserError: nothing is selected.
         """
-        found = self._state.selection
+        found = self.state.selection
         if found is None or found.empty:
             raise UserError("nothing is selected; click on something or type what to look for")
         return found
@@ -426,12 +321,12 @@ class Session:
     def edit(self, *edits: Edit, keep_selection: bool = True, then_copy: int | None = None) -> None:
         """Make one step of edits; `then_copy` is the copy that is selected from then on."""
         with self._lock:
-            state = replace(self._state, history=self._state.history.push(edits), preview=None)
+            state = replace(self.state, history=self.state.history.push(edits), preview=None)
             if not keep_selection:
                 state = replace(state, selection=None, copy=None, questions=())
             if then_copy is not None:
                 state = replace(state, copy=then_copy)
-            self._advance(state)
+            self._timeline = self._timeline.to(state)
 
     def surroundings(self, edited: bool, progress: Callable[[float], None] | None = None) -> Surroundings:
         """What a clean removal looks at; slow.
@@ -461,71 +356,24 @@ class Session:
     def amend(self, old: tuple[Edit, ...], new: tuple[Edit, ...]) -> bool:
         """Replace a step made before by a better one of the same meaning, unless it was undone meanwhile."""
         with self._lock:
-            changed = False
-
-            def swap(history: History) -> History:
-                nonlocal changed
-                if old not in history.done and old not in history.undone:
-                    return history
-                changed = True
-                done, undone = (tuple(new if s == old else s for s in p) for p in (history.done, history.undone))
-                return replace(history, done=done, undone=undone)
-
-            def swapped(state: State) -> State:
-                return replace(state, history=swap(state.history))
-
-            self._past, self._future = (tuple(map(swapped, p)) for p in (self._past, self._future))
-            self._state = swapped(self._state)
-            return changed
+            before, self._timeline = self._timeline, self._timeline.amend(old, new)
+            return self._timeline is not before
 
     def set_preview(self, edit: Edit | None) -> None:
         """Show an edit without making it."""
         with self._lock:
-            if self._state.preview is not edit:
-                self._state = replace(self._state, preview=edit)
-
-    def _advance(self, state: State, join: bool = False) -> None:
-        """Go on to a new state; `join` makes it one step with the last one."""
-        if not join:
-            self._past = (*self._past, replace(self._state, preview=None))[-STEPS:]
-        self._future = ()
-        self._state = state
+            if self.state.preview is not edit:
+                self._timeline = self._timeline.showing(edit)
 
     def undo(self) -> None:
-        """Go back before the last selection or edit; then on through the edits that the run was opened with.
-
-        Raises:
-            UserError: there is nothing to undo.
-        """
+        """Go back before the last selection or edit; see `Timeline.undo`."""
         with self._lock:
-            state = self._state
-            if self._past:
-                before = self._past[-1]
-                if len(before.history) < len(state.history):
-                    before = replace(before, history=state.history.undo())
-                self._past = self._past[:-1]
-            else:
-                before = replace(state, history=state.history.undo(), preview=None)
-            self._future = (*self._future, replace(state, preview=None))
-            self._state = before
+            self._timeline = self._timeline.undo()
 
     def redo(self) -> None:
-        """Do again what was undone last.
-
-        Raises:
-            UserError: nothing was undone.
-        """
+        """Do again what was undone last; see `Timeline.redo`."""
         with self._lock:
-            state = self._state
-            if self._future:
-                after = self._future[-1]
-                if len(after.history) > len(state.history):
-                    after = replace(after, history=state.history.redo())
-                self._future = self._future[:-1]
-            else:
-                after = replace(state, history=state.history.redo(), preview=None)
-            self._past = (*self._past, replace(state, preview=None))[-STEPS:]
-            self._state = after
+            self._timeline = self._timeline.redo()
 
     # Keeping.
 
@@ -546,7 +394,7 @@ class Session:
             UserError: the folder is not known or cannot be written.
         """
         path = self.folder() / FILE_NAME
-        save_edits(path, self._state.history, self.fingerprint())
+        save_edits(path, self.state.history, self.fingerprint())
         return path
 
     def save_selection(self) -> Path:
@@ -566,8 +414,8 @@ class Session:
         """The selected Gaussians of the edited scene, by number; raises `UserError` if there are none."""
         found, scene = self.require_selection(), self.scene()
         mask = scene.selected(found)
-        if self._state.copy is not None:
-            mask = mask & (scene.copy == self._state.copy)
+        if self.state.copy is not None:
+            mask = mask & (scene.copy == self.state.copy)
         return mask.nonzero().squeeze(1)
 
 
@@ -585,20 +433,6 @@ class Watched(Sequence):
         if self._progress is not None:
             self._progress(min(self._taken / max(self._expected, 1), 0.99))
         return self._items[key]
-
-
-def contrast(score: Float[Tensor, " A"]) -> Float[Tensor, " A"]:
-    """Scores so that 0 is the median of the scene's instances or less, and 1 the best.
-
-    Image-text models give everything nearly the same score, and a colour map of it shows nothing; stretched over the
-    scene, not over the picture, it does not flicker in videos.
-    """
-    score = score.float().nan_to_num(0.0)
-    values = torch.unique(score[score > 0])
-    if len(values) == 0:
-        return torch.zeros_like(score)
-    floor = values.median() if len(values) > 1 else values.new_zeros(())
-    return ((score - floor) / (values[-1] - floor).clamp_min(1e-6)).clamp(0, 1)
 
 
 def _say(line: str) -> None:
