@@ -28,6 +28,12 @@ class AG2TrainerConfig(TrainerConfig):
         self.pipeline.run_folder = str(self.get_base_dir())
         return super().get_checkpoint_dir()
 
+    def save_config(self) -> None:
+        """Write config.yml, without the folder: runs may be moved."""
+        folder, self.pipeline.run_folder = self.pipeline.run_folder, ""
+        super().save_config()
+        self.pipeline.run_folder = folder
+
 
 @dataclass
 class AG2PipelineConfig(VanillaPipelineConfig):

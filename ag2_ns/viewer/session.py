@@ -394,7 +394,10 @@ class Session:
             UserError: the folder is not known or cannot be written.
         """
         path = self.folder() / FILE_NAME
-        save_edits(path, self.state.history, self.fingerprint())
+        try:
+            save_edits(path, self.state.history, self.fingerprint())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
         return path
 
     def save_selection(self) -> Path:
