@@ -80,6 +80,7 @@ def refine(
     prune: PruneRule,
     grow: bool,
     use_screen_size: bool,
+    after_reset: bool,
     max_gaussians: int,
     generator: torch.Generator | None = None,
 ) -> ScreenStatistics:
@@ -95,6 +96,7 @@ def refine(
         prune: constants of pruning.
         grow: whether anchors may be added.
         use_screen_size: whether children may be too large on screen.
+        after_reset: whether opacities have just had time to recover from a reset.
         max_gaussians: growth stops at this many children.
         generator: source of randomness on the model's device.
     """
@@ -112,7 +114,8 @@ def refine(
     drop = prunable_anchors(
         gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
     )
-    keep = ~drop[children.anchor] & (gaussians.opacities >= prune.min_child_opacity)
+    least = prune.min_recovered_opacity if after_reset else prune.min_child_opacity
+    keep = ~drop[children.anchor] & (gaussians.opacities >= least)
     if not keep.any():
         # Dropping everything would end the run; a faded scene recovers within a few steps.
         keep = torch.ones_like(keep)

@@ -64,8 +64,10 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Width of the instance feature of an anchor."""
     children_per_anchor: int = 5
     """Gaussians that an anchor starts with."""
-    initial_opacity: float = 0.01
-    """Opacity of the first Gaussians."""
+    initial_opacity: float = 0.1
+    """Opacity of the first Gaussians of a point cloud (0.01 published)."""
+    random_opacity: float = 0.01
+    """Opacity of the first Gaussians of random points, most of which show nothing."""
     max_initial_anchors: int = 200_000
     """Larger point clouds are thinned to this many anchors."""
     num_random: int = 50_000
@@ -144,10 +146,12 @@ class AG2Model(SplatfactoModel):
         centres = torch.eye(3) if centres is None else centres.detach().cpu().float()
         extent = max(scene_extent(centres), 1e-6)
         generator = torch.Generator().manual_seed(0)
+        opacity = c.initial_opacity
         if self.seed_points is not None and not c.random_init and len(self.seed_points[0]):
             points, rgb = self.seed_points[0].float().cpu(), self.seed_points[1].float().cpu() / 255.0
         else:
             points, rgb = random_points(centres, c.num_random, generator)
+            opacity = c.random_opacity
         anchors, children = initialise(
             points,
             rgb,
@@ -155,7 +159,7 @@ class AG2Model(SplatfactoModel):
             children_per_anchor=c.children_per_anchor,
             feature_width=c.feature_width,
             sh_degree=c.sh_degree,
-            opacity=c.initial_opacity,
+            opacity=opacity,
             max_anchors=c.max_initial_anchors,
             generator=generator,
         )
@@ -393,7 +397,8 @@ class AG2Model(SplatfactoModel):
                 self._statistics = ScreenStatistics.zeros(self.num_points, self.device)
             height, width = out.rgb.shape[:2]
             self._statistics.add(out.means2d.grad, out.radii, width, height)
-        paused = bool(self.opacity_was_reset) and step % c.opacity_reset_every < c.pause_after_reset
+        was_reset, since_reset = bool(self.opacity_was_reset), step % c.opacity_reset_every
+        paused = was_reset and since_reset < c.pause_after_reset
         due = step >= self.at(c.grow_from) and step % c.grow_every == 0 and not paused
         if growing and due and self._statistics is not None:
             if self._growth_generator is None:
@@ -407,7 +412,8 @@ class AG2Model(SplatfactoModel):
                 growth=c.growth,
                 prune=c.prune,
                 grow=True,
-                use_screen_size=bool(self.opacity_was_reset),
+                use_screen_size=was_reset,
+                after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
                 max_gaussians=c.max_gaussians,
                 generator=self._growth_generator,
             )
