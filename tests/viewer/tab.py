@@ -1,0 +1,112 @@
+"""A browser tab without a browser: speaks viser's protocol, so that the whole server can be tested quickly."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+
+import msgspec
+import numpy as np
+from PIL import Image
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+
+class Tab:
+    def __init__(self, port: int, c2w: np.ndarray, fov: float = 0.8, aspect: float = 4 / 3):
+        import viser.transforms as vtf
+
+        self._socket = connect(f"ws://127.0.0.1:{port}", max_size=None)
+        self._elements: dict[str, dict] = {}
+        self.nodes: set[str] = set()
+        self.pictures = 0
+        self._image = b""
+        self.enabled_pointer = False
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        turn = vtf.SO3.from_matrix(c2w[:3, :3]) @ vtf.SO3.from_x_radians(np.pi)
+        self.eye = c2w[:3, 3]
+        self.send(
+            "ViewerCameraMessage", wxyz=turn.wxyz.tolist(), position=(10 * self.eye).tolist(), fov=fov, aspect=aspect,
+            look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0],
+        )  # fmt: skip
+
+    def send(self, kind: str, **content) -> None:
+        self._socket.send(msgspec.msgpack.encode({"type": kind, **content}))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._thread.join(5)
+
+    def _listen(self) -> None:
+        try:
+            for raw in self._socket:
+                batch = msgspec.msgpack.decode(raw)
+                with self._news:
+                    for message in batch:
+                        self._take(message)
+                    self._news.notify_all()
+        except ConnectionClosed:
+            pass
+
+    def _take(self, m: dict) -> None:
+        kind = m["type"]
+        if kind.startswith("GuiAdd"):
+            self._elements[m["id"]] = m
+        elif kind == "GuiUpdateMessage" and m["id"] in self._elements:
+            self._elements[m["id"]] |= m["updates"]
+        elif kind == "BackgroundImageMessage":
+            self.pictures, self._image = self.pictures + 1, m["rgb_bytes"]
+        elif kind == "ScenePointerEnableMessage":
+            self.enabled_pointer = m["enable"]
+        elif kind in ("PointCloudMessage", "TransformControlsMessage"):
+            self.nodes.add(m["name"])
+        elif kind == "RemoveSceneNodeMessage":
+            self.nodes.discard(m["name"])
+
+    def until(self, what, seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        with self._news:
+            while not what():
+                assert time.monotonic() < end, f"did not come about; the note says: {self.note()!r}"
+                self._news.wait(0.05)
+
+    def element(self, label: str, kind: str) -> dict:
+        found = [e for e in self._elements.values() if e.get("label") == label and kind in e["type"]]
+        assert found, f"no {kind} called {label!r}"
+        return found[-1]
+
+    def note(self) -> str:
+        notes = [e["markdown"] for e in self._elements.values() if "Markdown" in e["type"]]
+        return "\n".join(n for n in notes if "Resolution" not in n)
+
+    def press(self, label: str) -> None:
+        self.send("GuiUpdateMessage", id=self.element(label, "Button")["id"], updates={"value": True})
+
+    def set(self, label: str, value, kind: str = "") -> None:
+        self.send("GuiUpdateMessage", id=self.element(label, kind)["id"], updates={"value": value})
+
+    def click(self, point) -> None:
+        d = np.asarray(point, float) - self.eye
+        d /= np.linalg.norm(d)
+        self.send(
+            "ScenePointerMessage", event_type="click", ray_origin=(10 * self.eye).tolist(), ray_direction=d.tolist(),
+            screen_pos=[[0.5, 0.5]],
+        )  # fmt: skip
+
+    def picture(self) -> np.ndarray:
+        with self._news:
+            return np.asarray(Image.open(io.BytesIO(self._image)).convert("RGB"))
+
+    def settled(self, quiet: float = 1.0, seconds: float = 20.0) -> np.ndarray:
+        """The picture once none has come for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with self._news:
+                before = self.pictures
+                self._news.wait_for(lambda b=before: self.pictures != b, quiet)
+                if self.pictures == before and before:
+                    break
+        return self.picture()

@@ -1,0 +1,229 @@
+"""The panel in nerfstudio's own viewer, driven through its websocket."""
+
+import socket
+from threading import Lock
+
+import numpy as np
+import pytest
+import torch
+from blob_run import CENTRES, ring_pose
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.viewer.viewer import Viewer
+from tab import Tab
+
+from ag2_ns.edit.edit_file import FILE_NAME
+from ag2_ns.viewer.session import SELECTION_FILE
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def viewer(loaded):
+    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port=free_port(), quit_on_train_completion=True)
+    state = Viewer(
+        config, loaded.folder / "viewer.log", loaded.folder, pipeline=loaded.pipeline, train_lock=Lock()
+    )  # fmt: skip
+    state.init_scene(loaded.pipeline.datamanager.train_dataset, "completed")
+    yield state
+    loaded.model.panel.wait()
+    state.viser_server.stop()
+
+
+@pytest.fixture
+def tab(viewer):
+    tab = Tab(viewer.config.websocket_port, ring_pose(0))
+    tab.until(lambda: tab.pictures > 0 and tab.enabled_pointer, 60)
+    yield tab
+    tab.close()
+
+
+def test_a_click_is_answered_with_a_selection_and_its_picture(loaded, tab):
+    assert "Click on something" in tab.note()
+    before = tab.settled()
+    tab.click(CENTRES["green"])
+    tab.until(lambda: "instance 4" in tab.note())
+    after = tab.settled()
+    assert tab.element("Output type", "Dropdown")["value"] == "selection_overlay"
+    assert set(tab.element("Output type", "Dropdown")["options"]) >= {
+        "rgb", "feature", "instance", "depth", "relevancy", "selection", "selection_overlay",
+    }  # fmt: skip
+    assert after.astype(int).mean() < 0.8 * before.mean()
+    orange = (after[..., 0] > 200) & (after[..., 2] < 90)
+    assert orange.sum() > 20
+    tab.press("Clear")
+    tab.until(lambda: "Click on something" in tab.note())
+    again = tab.settled()
+    assert tab.element("Output type", "Dropdown")["value"] == "rgb"
+    assert np.abs(again.astype(int) - before).mean() < 3
+
+
+def test_typing_finds_remembers_and_explains(loaded, tab):
+    tab.set("Find", "blue ball", "Text")
+    tab.until(lambda: "**blue ball**" in tab.note() or ("blue ball" in tab.note() and "Gaussians" in tab.note()))
+    assert loaded.model.panel.session.state.selection.label == "blue ball"
+    tab.until(lambda: any("blue ball" in o for o in tab.element("Again", "Dropdown")["options"]))
+    tab.set("Find", "walrus", "Text")
+    tab.press("Find")
+    tab.until(lambda: "does not know" in tab.note())
+    tab.set("Find", "  ", "Text")
+    tab.press("Find")
+    tab.until(lambda: "text is empty" in tab.note())
+    assert loaded.model.panel.session.state.selection.label == "blue ball"
+    entry = next(o for o in tab.element("Again", "Dropdown")["options"] if "blue" in o)
+    tab.press("Clear")
+    tab.until(lambda: "Click on something" in tab.note())
+    tab.set("Again", entry, "Dropdown")
+    tab.until(lambda: "Gaussians" in tab.note())
+
+
+def test_the_slider_goes_from_part_to_group(loaded, tab):
+    session = loaded.model.panel.session
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "instance 1" in tab.note())
+    tab.set("Granularity", 0.0, "Slider")
+    tab.until(lambda: "instance 2" in tab.note() or "instance 3" in tab.note())
+    tab.set("Granularity", 1.0, "Slider")
+    tab.until(lambda: "instance 0" in tab.note())
+    tab.press("Undo")
+    tab.until(lambda: session.state.level == 0.5 and tab.element("Granularity", "Slider")["value"] == 0.5)
+
+
+def test_click_modes(loaded, tab):
+    session = loaded.model.panel.session
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "instance 1" in tab.note())
+    tab.set("Click to", "add", "Dropdown")
+    tab.until(lambda: loaded.model.panel.A1_mode.value == "add")
+    tab.click(CENTRES["blue"])
+    tab.until(lambda: "instance 1 + instance 5" in tab.note())
+    tab.set("Click to", "do nothing", "Dropdown")
+    tab.until(lambda: loaded.model.panel.A1_mode.value == "do nothing")
+    tab.click(CENTRES["green"])
+    tab.set("Click to", "remove", "Dropdown")
+    tab.until(lambda: loaded.model.panel.A1_mode.value == "remove")
+    tab.click(CENTRES["red"])
+    tab.until(lambda: session.state.selection.nodes == (5,))
+    tab.click((0.0, 0.0, 5.0))
+    tab.until(lambda: len(session.state.questions) == 4)
+    assert session.state.selection.nodes == (5,)
+
+
+def test_delete_undo_and_keep(loaded, tab):
+    session, folder = loaded.model.panel.session, loaded.folder
+    tab.set("Close holes", False, "Checkbox")
+    tab.press("Delete")
+    tab.until(lambda: "nothing is selected" in tab.note())
+    before = tab.settled()
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "instance 1" in tab.note())
+    tab.press("Delete")
+    tab.until(lambda: "1 edit" in tab.note())
+    gone = tab.settled().astype(int)
+
+    def red(p):
+        return ((p[..., 0] > 150) & (p[..., 1] < 90)).sum()
+
+    assert red(before) > 100 > 10 * red(gone)
+    tab.press("Save edits")
+    tab.until(lambda: "saved" in tab.note())
+    assert (folder / FILE_NAME).exists()
+    tab.press("Undo")
+    tab.until(lambda: "edit" not in tab.note().split("saved")[0] and "instance 1" in tab.note())
+    assert not session.edits()
+    tab.press("Save selection")
+    tab.until(lambda: SELECTION_FILE in tab.note().replace("\\", ""))
+    assert (folder / SELECTION_FILE).exists()
+    tab.press("Export selection")
+    tab.until(lambda: "wrote 90 Gaussians" in tab.note())
+    from plyfile import PlyData
+
+    ply = PlyData.read(folder / "selection.ply")["vertex"]
+    assert len(ply) == 90 and set(ply["instance"].tolist()) == {1}
+
+
+def test_deleting_closes_holes_in_the_background(loaded, tab):
+    session = loaded.model.panel.session
+    tab.click(CENTRES["blue"])
+    tab.until(lambda: "instance 5" in tab.note())
+    tab.press("Delete")
+    tab.until(lambda: "1 edit" in tab.note())
+    assert loaded.model.panel.wait(60)
+    delete = session.state.history.edits[0]
+    assert delete.name == "delete" and delete.residue is not None
+
+
+def test_moving_is_previewed_then_made(loaded, tab):
+    session = loaded.model.panel.session
+    tab.set("Close holes", False, "Checkbox")
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "instance 1" in tab.note())
+    rows = session.selected()
+    start = session.scene().gaussians.means[rows].mean(0)
+    tab.set("Gizmo", True, "Checkbox")
+    tab.until(lambda: "/selected_gizmo" in tab.nodes)
+    tab.set("Move", [0.0, 0.25, 0.0], "Vector3")
+    tab.until(lambda: session.state.preview is not None)
+    assert not session.state.history.edits
+    moved = session.scene().gaussians.means[rows].mean(0)
+    assert (moved - start).tolist() == pytest.approx([0, 0.25, 0], abs=1e-5)
+    tab.press("Place here")
+    tab.until(lambda: "1 edit" in tab.note())
+    assert session.state.preview is None and len(session.edits()) == 1
+    tab.until(lambda: tab.element("Move", "Vector3")["value"] == [0.0, 0.0, 0.0])
+    tab.send(
+        "TransformControlsUpdateMessage", name="/selected_gizmo", wxyz=[1.0, 0.0, 0.0, 0.0],
+        position=[10 * float(v) + d for v, d in zip(moved, (0.0, 0.0, 3.0))],
+    )  # fmt: skip
+    tab.until(lambda: abs(tab.element("Move", "Vector3")["value"][2] - 0.3) < 0.03)
+    tab.press("Duplicate here")
+    tab.until(lambda: "copy 1" in tab.note())
+    assert len(session.scene()) == len(loaded.gaussians) + 90
+
+
+def test_anchors_and_graph_are_a_layer(loaded, tab):
+    tab.set("Anchors and graph", True, "Checkbox")
+    tab.click(CENTRES["red"])
+    tab.until(lambda: {"/selected_anchors", "/selected_edges"} <= tab.nodes)
+    tab.press("Clear")
+    tab.until(lambda: not {"/selected_anchors", "/selected_edges"} & tab.nodes)
+
+
+def test_two_tabs_show_the_same(viewer, loaded, tab):
+    other = Tab(viewer.config.websocket_port, ring_pose(4))
+    try:
+        other.until(lambda: other.pictures > 0, 60)
+        tab.click(CENTRES["green"])
+        for t in (tab, other):
+            t.until(lambda t=t: "instance 4" in t.note())
+        seen = other.settled()
+        assert ((seen[..., 0] > 200) & (seen[..., 2] < 90)).sum() > 20
+    finally:
+        other.close()
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "instance 1" in tab.note())
+
+
+def test_a_scene_without_instances_says_so(viewer, loaded, tab):
+    loaded.model.set_scene_index(None)
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "no instances yet" in tab.note())
+    tab.set("Find", "red ball", "Text")
+    tab.press("Find")
+    tab.until(lambda: "no instances yet" in tab.note())
+    before = tab.pictures
+    loaded.model.panel.draw()
+    tab.until(lambda: tab.pictures > before)
+
+
+def test_drawing_changes_no_parameter(loaded, tab):
+    trained = {k: v.clone() for k, v in loaded.model.state_dict().items()}
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "instance 1" in tab.note())
+    tab.press("Delete")
+    loaded.model.panel.wait(60)
+    tab.settled()
+    assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())
