@@ -8,7 +8,7 @@ of its rendering weight T * alpha: how many pixels of the mask it accounts for. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -132,6 +132,7 @@ def lift_masks(
         unit, num_units = torch.arange(num_gaussians, device=device), num_gaussians
     elif num_units is None:
         num_units = int(unit.max()) + 1 if unit.numel() else 0
+    alone = num_units == num_gaussians and bool((unit == torch.arange(num_gaussians, device=device)).all())
     mask_entries: list[_Entries] = []
     view_entries: list[_Entries] = []
     mask_view: list[int] = []
@@ -147,12 +148,21 @@ def lift_masks(
                 f"view {index}: its masks are {view_masks.width}x{view_masks.height} but its image is "
                 f"{view.width}x{view.height}; run `ag2 prepare` again at this image size"
             )
-        weights = _lift_view(rasterizer, gaussians, view, view_masks.to(device), unit, num_units, channels)
-        inside, covered, total = weights[:, :-2], weights[:, -2], weights[:, -1]
+        view_masks, totals = view_masks.to(device), []
+        for start, maps in _maps(view_masks, channels):
+            weight = rasterizer.lift(
+                gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view.to(device)
+            )
+            weight = torch.round(weight.float() / QUANTUM) * QUANTUM
+            if not alone:
+                weight = torch.zeros(num_units, weight.shape[1], device=device).index_add_(0, unit, weight)
+            inside = weight[:, : max(len(view_masks) - start, 0)]
+            totals.append(weight[:, inside.shape[1] :])
+            who, which = inside.nonzero(as_tuple=True)
+            mask_entries.append(_Entries(who, which + (len(mask_view) + start), (inside[who, which],)))
+        covered, total = torch.cat(totals, 1).unbind(1)
         seen = total.nonzero().squeeze(1)
         view_entries.append(_Entries(seen, torch.full_like(seen, index), (total[seen], covered[seen])))
-        who, which = inside.nonzero(as_tuple=True)
-        mask_entries.append(_Entries(who, which + len(mask_view), (inside[who, which],)))
         mask_view += [index] * len(view_masks)
         areas.append(view_masks.areas.to(device, torch.float32))
         count = index + 1
@@ -170,41 +180,19 @@ def lift_masks(
     )
 
 
-def _lift_view(
-    rasterizer: Rasterizer,
-    gaussians: Gaussians,
-    view: View,
-    masks: MaskSet,
-    unit: Int[Tensor, " N"],
-    num_units: int,
-    channels: int,
-) -> Float[Tensor, "U M+2"]:
-    """Weights of every unit in every mask, on covered pixels, and in total; rounded to QUANTUM."""
-    device, pixels, num_masks = gaussians.device, view.width * view.height, len(masks)
-    view = view.to(device)
-    columns = []
+def _maps(masks: MaskSet, channels: int) -> Iterator[tuple[int, Float[Tensor, "H W C"]]]:
+    """The masks, the pixels that any of them covers, and ones, as maps, some at a time: (number of the first, maps)."""
+    num_masks, pixels = len(masks), masks.height * masks.width
     for start in range(0, num_masks + 2, channels):
         stop = min(start + channels, num_masks + 2)
-        maps = torch.zeros(pixels, stop - start, device=device)
+        maps = torch.zeros(pixels, stop - start, device=masks.pixel.device)
         chosen = (masks.mask >= start) & (masks.mask < stop)
         maps[masks.pixel[chosen], masks.mask[chosen] - start] = 1.0
         if start <= num_masks < stop:
             maps[masks.pixel, num_masks - start] = 1.0
         if stop == num_masks + 2:
             maps[:, -1] = 1.0
-        weight = rasterizer.lift(
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities,
-            maps.reshape(view.height, view.width, -1),
-            view,
-        )
-        weight = torch.round(weight.float() / QUANTUM) * QUANTUM
-        if num_units != weight.shape[0] or not _is_arange(unit):
-            weight = torch.zeros(num_units, weight.shape[1], device=device).index_add_(0, unit, weight)
-        columns.append(weight)
-    return torch.cat(columns, dim=1)
+        yield start, maps.reshape(masks.height, masks.width, -1)
 
 
 @dataclass(frozen=True)
@@ -250,7 +238,3 @@ def _expand(row: Int[Tensor, " U+1"]) -> Int[Tensor, " P"]:
 
 def _scatter(values: Float[Tensor, " P"], index: Int[Tensor, " P"], size: int) -> Float[Tensor, " size"]:
     return torch.zeros(size, dtype=values.dtype, device=values.device).index_add_(0, index, values)
-
-
-def _is_arange(unit: Tensor) -> bool:
-    return bool((unit == torch.arange(unit.shape[0], device=unit.device)).all())

@@ -54,7 +54,9 @@ def refine_anchors(
     who, which = _join(gaussian_anchor, contested, torch.div(pair, num_labels, rounding_mode="floor"), num_anchors)
     label = (pair % num_labels)[which]
     regions = lifted.group(torch.where(gaussian_anchor >= 0, anchor_label[gaussian_anchor], -1), num_labels)
-    rows = Rows.of(lifted, regions)
+    keep = torch.ones(lifted.num_units + num_labels, dtype=torch.bool, device=device)
+    keep[: lifted.num_units] = contested[gaussian_anchor]
+    rows = Rows.of(lifted, regions, keep=keep)
     score = torch.from_numpy(rows.affinities(who, label + lifted.num_units)).to(device)
     stay = label == anchor_label[gaussian_anchor[who]]
     score = score + MARGIN * stay

@@ -19,8 +19,9 @@ from ag2_ns.graph.tree import InstanceTree, build_tree
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
 
-GAUSSIAN_ENTRIES = 4e8
-"""Most (Gaussian, view) pairs for which weights are kept by Gaussian (some 12 bytes each and again per mask)."""
+GAUSSIAN_ENTRIES = 1.5e8
+"""Most (Gaussian, view) pairs for which weights are kept by Gaussian (about 100 bytes each at the peak); beyond
+that, anchors are not refined."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class InstanceTree:
     support: Float[Tensor, " R"]
     """Largest visible area over the views, pixels."""
     anchor_node: Int[Tensor, " A"]
-    """The lowest node that holds each anchor; -1 for anchors never seen and for floaters."""
+    """The lowest node that holds each anchor; -1 for floaters and for anchors never seen, unless inside an object."""
     seen: Bool[Tensor, " A"]
     """Whether any view sees the anchor."""
 
@@ -166,11 +166,32 @@ def build_tree(
     """
     seen = lifted.visible >= SEEN
     rows = Rows.of(lifted, keep=seen)
-    edges = edges[:, seen[edges[0]] & seen[edges[1]]].cpu().numpy()
+    joined = edges[:, seen[edges[0]] & seen[edges[1]]].cpu().numpy()
     if feature is not None:
         feature = torch.nn.functional.normalize(feature.detach().float(), dim=1).cpu().numpy()
-    merges = merge_regions(rows, edges, feature, tau)
-    return condense(merges, lifted, seen)
+    merges = merge_regions(rows, joined, feature, tau)
+    return adopt_unseen(condense(merges, lifted, seen), edges)
+
+
+def adopt_unseen(tree: InstanceTree, edges: Int[Tensor, "2 E"]) -> InstanceTree:
+    """Give anchors that no view sees to the object around them, so that cutting it out leaves no filling behind.
+
+    An unseen anchor joins when all its neighbours that are in an object are in the same one; twice, to reach further
+    inside. `seen` still tells them apart.
+    """
+    node, top = tree.anchor_node, tree.top(0.5)
+    if tree.num_nodes == 0:
+        return tree
+    ends, others = torch.cat([edges[0], edges[1]]), torch.cat([edges[1], edges[0]])
+    for _ in range(2):
+        wants = ~tree.seen[ends] & (node[ends] < 0) & (node[others] >= 0)
+        who, what = ends[wants], top[node[others[wants]]]
+        least = torch.full_like(node, tree.num_nodes).scatter_reduce_(0, who, what, "amin")
+        most = torch.full_like(node, -1).scatter_reduce_(0, who, what, "amax")
+        node = torch.where(least == most, most, node)
+    held = node >= 0
+    size = tree.subtree_sum(torch.bincount(node[held], minlength=tree.num_nodes).double()).round().long()
+    return replace(tree, anchor_node=node, size=size)
 
 
 @jit
