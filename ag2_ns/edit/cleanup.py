@@ -9,8 +9,8 @@ rendering weight as in `graph.lifting`.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ MAX_VIEWS = 64
 SEEN = 0.5
 """Rendering weight (pixels, over all views) below which a Gaussian counts as never seen."""
 
-OBJECT = 0.6
+OBJECT = 0.5
 """A Gaussian outside of the selection goes with it if at least this share of its weight lies inside the object."""
 
 SUPPORT = 0.25
@@ -46,7 +46,13 @@ DEPTH = 0.1
 """Never seen Gaussians go if they are inside the object's hull by at least this share of its smallest extent."""
 
 ROUNDS = 2
-"""Times the votes are taken, each time with what the round before added and spared."""
+"""Times the votes are taken at most, each time with what the round before added and spared."""
+
+REVEALED = 0.25
+"""A Gaussian was hidden until now if it had less than this share of the weight that it has without the object,"""
+
+BESIDE = 0.05
+"""and less than this share of it beside the object."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Votes:
     inside: Float[Tensor, " N"]
     """On pixels that the object dominates."""
     total: Float[Tensor, " N"]
+    pixels: Mapping[int, Bool[Tensor, "H W"]]
+    """The object's pixels in each view that was asked, by the view's index."""
 
     @property
     def share(self) -> Float[Tensor, " N"]:
@@ -71,10 +79,16 @@ class Cleanup:
     """Not selected, but mainly drew the object, or filled its inside."""
     spared: Bool[Tensor, " N"]
     """Selected, but mainly draws something else."""
+    votes: Votes | None = None
+    """What this was decided by; None where there was nothing to decide."""
 
     def removed(self, selected: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Everything that goes."""
         return (selected & ~self.spared) | self.residue
+
+    def also(self, residue: Bool[Tensor, " N"]) -> Cleanup:
+        """The same with more residue."""
+        return replace(self, residue=self.residue | residue)
 
 
 def spread_views(views: Sequence[View], count: int = MAX_VIEWS) -> list[int]:
@@ -125,19 +139,41 @@ def object_votes(
     """How much of every Gaussian's rendering lies in the object; two passes per view. Arguments as `find_residue`."""
     inside = torch.zeros(len(gaussians), device=gaussians.device)
     total = torch.zeros_like(inside)
-    g = gaussians
+    g, found = gaussians, {}
     for i in spread_views(views):
         view = views[i].to(g.device)
-        pixels = object_pixels(g, selected, view, rasterizer, None if masks is None else masks[i])
-        if not bool(pixels.any()):
-            maps = torch.ones(view.height, view.width, 1, device=g.device)
-            total += rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view)[:, 0]
-            continue
+        found[i] = pixels = object_pixels(g, selected, view, rasterizer, None if masks is None else masks[i])
         maps = torch.stack([pixels.float(), torch.ones_like(pixels, dtype=torch.float32)], -1)
         weight = rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view)
         inside += weight[:, 0]
         total += weight[:, 1]
-    return Votes(inside, total)
+    return Votes(inside, total, found)
+
+
+@torch.no_grad()
+def revealed(
+    gaussians: Gaussians, removed: Bool[Tensor, " N"], votes: Votes, views: Sequence[View], rasterizer: Rasterizer
+) -> Bool[Tensor, " N"]:
+    """The Gaussians that only show where the object was: no picture ever said how they should look.
+
+    Args:
+        gaussians: the scene with the object.
+        removed: everything that goes.
+        votes: of the scene with the object.
+        views: the views that the votes were taken in.
+        rasterizer: a backend for the Gaussians' device.
+    """
+    rest = (~removed).nonzero().squeeze(1)
+    g = gaussians[rest]
+    now = torch.zeros(len(rest), device=g.device)
+    for i, pixels in votes.pixels.items():
+        if bool(pixels.any()):
+            maps = pixels.float()[..., None]
+            now += rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, views[i].to(g.device))[:, 0]
+    out = torch.zeros_like(removed)
+    total, inside = votes.total[rest], votes.inside[rest]
+    out[rest] = (now >= SEEN) & (total < REVEALED * now) & (total - inside < BESIDE * now)
+    return out
 
 
 @torch.no_grad()
@@ -179,7 +215,9 @@ def find_residue(
         drew = seen & (votes.share >= OBJECT) & (near | ~foreign)
         filled = ~seen & ~foreign & _within_hull(gaussians, selected)
         spared = selected & seen & (votes.share < SUPPORT)
-        result = Cleanup((drew | filled) & ~selected, spared)
+        last, result = result, Cleanup((drew | filled) & ~selected, spared, votes)
+        if torch.equal(last.removed(selected), result.removed(selected)):
+            break
     return result
 
 

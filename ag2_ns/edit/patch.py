@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ag2_ns.edit.cleanup import spread_views
+from ag2_ns.edit.cleanup import OBJECT, SEEN, Votes
 from ag2_ns.edit.operations import Patch
 from ag2_ns.edit.similarity import Similarity
 from ag2_ns.gaussians.gaussians import Gaussians
@@ -33,10 +33,16 @@ FLAT = 0.03
 AGREE = 0.3
 """Least share of the boundary's opacity that must lie on the plane for it to be the support."""
 
-ABOVE = 0.9
+ABOVE = 0.8
 """Least share of the object that must be on one side of it."""
 
-GRID = 96
+REACH = 0.3
+"""The object comes down to the plane by at least this share of its size: nobody saw it touch."""
+
+LOOKS = 2
+"""A place was seen if at least so many views see it."""
+
+GRID = 80
 """Cells of the patch along the longer side of the object, at most."""
 
 NEIGHBOURS = 24
@@ -72,7 +78,7 @@ def support_plane(
     gaussian_anchor: Int[Tensor, " N"],
     graph: AnchorGraph,
     removed: Bool[Tensor, " N"],
-    seen: Bool[Tensor, " N"] | None = None,
+    votes: Votes,
 ) -> Plane | None:
     """The plane that an object stands on, or None where its surroundings are not flat.
 
@@ -83,13 +89,13 @@ def support_plane(
         gaussians: the scene with the object.
         gaussian_anchor: the anchor of each.
         graph: the anchor graph.
-        removed: the object.
-        seen: the Gaussians that views see; all by default.
+        removed: all that goes with the object.
+        votes: how the views see the Gaussians.
     """
     anchors = torch.zeros(graph.num_anchors, dtype=torch.bool, device=graph.device)
     anchors[gaussian_anchor[removed]] = True
     ring = boundary_anchors(graph, anchors)[gaussian_anchor] & ~removed
-    ring = ring if seen is None else ring & seen
+    ring &= (votes.total >= SEEN) & (votes.share < OBJECT)
     means, object_means = gaussians.means[ring], gaussians.means[removed]
     weight, object_weight = gaussians.opacities[ring], gaussians.opacities[removed]
     if len(means) < 8 or len(object_means) < 8:
@@ -116,7 +122,7 @@ def support_plane(
     side = torch.sign((above * object_weight[:, None]).sum(0))
     normals, offsets, above = normals * side[:, None], offsets * side, above * side
     share = ((above > -2 * tolerance) * object_weight[:, None]).sum(0) / object_weight.sum()
-    reaches = torch.quantile(above, 0.05, dim=0) < 4 * tolerance
+    reaches = torch.quantile(_thin(above), 0.05, dim=0) < REACH * size
     on = (means @ normals.T - offsets).abs() < tolerance
     score = (on * weight[:, None]).sum(0) / weight.sum()
     score = torch.where((share >= ABOVE) & reaches, score, -1.0)
@@ -145,46 +151,84 @@ def _refit(
     return normal, offset, on
 
 
+@dataclass(frozen=True)
+class Hole:
+    """A hole in a flat support, and what closes it."""
+
+    centre: Float[Tensor, "P 3"]
+    """Places on the plane that no view saw."""
+    rgb: Float[Tensor, "P 3"]
+    """Colours to give them."""
+    support: Int[Tensor, " P"]
+    """The Gaussian of the support that each belongs to."""
+    plane: Plane
+    step: float
+    """Distance between neighbouring places, scene units."""
+
+    def patch(self, trained: Int[Tensor, " N'"], count: int, label: str = "") -> Patch:
+        """The edit that closes it.
+
+        Args:
+            trained: the trained Gaussian of each of the scene (`EditedScene.source`).
+            count: the number of trained Gaussians.
+            label: what was removed.
+        """
+        turn = torch.stack([*self.plane.axes(), self.plane.normal], 1).double().cpu()
+        wxyz = Similarity(turn, 1.0, torch.zeros(3, dtype=torch.double)).quaternion()
+        scales = (0.8 * self.step, 0.8 * self.step, 0.05 * self.step)
+        source = trained[self.support]
+        return Patch.of(source, self.centre, self.rgb, count, label, wxyz=wxyz, scales=scales, opacity=OPACITY)
+
+    def under(self, gaussians: Gaussians, hidden: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Of the Gaussians that were hidden, those that would stick out of the patch."""
+        out = torch.zeros_like(hidden)
+        rows = hidden.nonzero().squeeze(1)
+        if len(rows) == 0:
+            return out
+        g = gaussians[rows]
+        height = self.plane.height(g.means)
+        distance, _ = nearest(g.means - height[:, None] * self.plane.normal, self.centre, 1)
+        wide = g.scales.amax(1)
+        out[rows] = (distance[:, 0] < 2 * self.step + wide) & (height > -3 * wide - 2 * self.step)
+        return out
+
+
 @torch.no_grad()
-def hole_patch(
+def find_hole(
     gaussians: Gaussians,
     gaussian_anchor: Int[Tensor, " N"],
     graph: AnchorGraph,
     removed: Bool[Tensor, " N"],
+    votes: Votes,
     views: Sequence[View],
     rasterizer: Rasterizer,
-    *,
-    seen: Bool[Tensor, " N"] | None = None,
-) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P 3"], Int[Tensor, " P"], Plane, float] | None:
-    """Gaussians that close the hole in a flat support, or None where there is no such hole.
+) -> Hole | None:
+    """The hole that an object leaves in the flat support under it, or None where there is none.
 
     Args:
         gaussians: the scene with the object.
         gaussian_anchor: the anchor of each.
         graph: the anchor graph.
         removed: all that goes with the object (`Cleanup.removed`).
-        views: the training views.
+        votes: how the views see the Gaussians (`Cleanup.votes`).
+        views: the views that the votes were taken in.
         rasterizer: a backend for the Gaussians' device.
-        seen: the Gaussians that views see; all by default.
-
-    Returns:
-        Centres, colours, the support's Gaussian that each belongs to, the plane, and the distance between centres.
     """
-    plane = support_plane(gaussians, gaussian_anchor, graph, removed, seen)
+    plane = support_plane(gaussians, gaussian_anchor, graph, removed, votes)
     if plane is None:
         return None
     centres, step = _cells(gaussians.means[removed], plane)
-    hidden = _never_seen(gaussians, removed, centres, plane, step, views, rasterizer)
-    centres = centres[hidden]
+    centres = centres[_never_seen(gaussians, centres, plane, step, votes, views, rasterizer)]
     if len(centres) == 0:
         return None
     support = plane.support.nonzero().squeeze(1)
-    near = gaussians[support]
+    near, seen = gaussians[support], votes.total[support]
     distance, neighbour = nearest(centres, near.means, min(NEIGHBOURS, len(support)))
-    weight = near.opacities[neighbour] / (distance + step).square()
+    # What many pixels show has the right colour; slivers in the contact shadow may have any.
+    weight = seen[neighbour] / (distance + 4 * step).square()
     weight = weight / weight.sum(1, keepdim=True)
     colour = (C0 * near.sh[:, 0] + 0.5).clamp(0, 1)
-    return centres, (colour[neighbour] * weight[..., None]).sum(1), support[neighbour[:, 0]], plane, step
+    return Hole(centres, (colour[neighbour] * weight[..., None]).sum(1), support[neighbour[:, 0]], plane, step)
 
 
 def _cells(points: Float[Tensor, "K 3"], plane: Plane) -> tuple[Float[Tensor, "P 3"], float]:
@@ -206,20 +250,18 @@ def _thin(values: Tensor, most: int = 100_000) -> Tensor:
 
 def _never_seen(
     gaussians: Gaussians,
-    removed: Bool[Tensor, " N"],
     centres: Float[Tensor, "P 3"],
     plane: Plane,
     step: float,
+    votes: Votes,
     views: Sequence[View],
     rasterizer: Rasterizer,
 ) -> Bool[Tensor, " P"]:
-    """Places that no view sees while the object is there, and that are a hole without it."""
-    covered = torch.zeros(len(centres), dtype=torch.bool, device=centres.device)
-    looked = torch.zeros_like(covered)
-    rest = gaussians[~removed]
-    for i in spread_views(views):
+    """Places that the object, or something else, hides from all views but a stray one."""
+    looks = torch.zeros(len(centres), device=centres.device)
+    for i, pixels in votes.pixels.items():
         view = views[i].to(centres.device)
-        with_object, without = (render(g, view, rasterizer, sh_degree=0) for g in (gaussians, rest))
+        out = render(gaussians, view, rasterizer, sh_degree=0)
         camera = centres @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
         pixel = (camera @ view.K.T)[:, :2] / camera[:, 2:].clamp_min(1e-6)
         x, y = pixel.floor().long().unbind(1)
@@ -227,34 +269,8 @@ def _never_seen(
         x, y = x.clamp(0, view.width - 1), y.clamp(0, view.height - 1)
         eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
         # Depth errors that a small step across the plane explains are larger the flatter the view.
-        slant = (plane.normal @ torch.nn.functional.normalize(centres - eye, dim=1).T).abs().clamp_min(0.05)
-        slack = 2 * step / slant
-        depth, alpha = with_object.depth[y, x, 0], with_object.alpha[y, x, 0]
-        # Seen: the surface rendered there lies at the place, or behind it.
-        sees = inside & ((alpha < 0.5) | (depth > camera[:, 2] - slack))
-        looked |= sees
-        depth, alpha = without.depth[y, x, 0], without.alpha[y, x, 0]
-        closed = (alpha > 0.8) & ((depth - camera[:, 2]).abs() < slack)
-        covered |= inside & closed
-    return ~looked & ~covered
-
-
-def make_patch(
-    hole: tuple[Float[Tensor, "P 3"], Float[Tensor, "P 3"], Int[Tensor, " P"], Plane, float],
-    trained: Int[Tensor, " N'"],
-    count: int,
-    label: str = "",
-) -> Patch:
-    """The edit for what `hole_patch` found.
-
-    Args:
-        hole: its result.
-        trained: the trained Gaussian of each that it was asked of (`EditedScene.source`).
-        count: the number of trained Gaussians.
-        label: what was removed.
-    """
-    centres, rgb, support, plane, step = hole
-    turn = torch.stack([*plane.axes(), plane.normal], 1).double().cpu()
-    wxyz = Similarity(turn, 1.0, torch.zeros(3, dtype=torch.double)).quaternion()
-    scales = (0.7 * step, 0.7 * step, 0.05 * step)
-    return Patch.of(trained[support], centres, rgb, count, label, wxyz=wxyz, scales=scales, opacity=OPACITY)
+        slant = (torch.nn.functional.normalize(centres - eye, dim=1) @ plane.normal).abs().clamp_min(0.05)
+        depth, alpha = out.depth[y, x, 0], out.alpha[y, x, 0]
+        # Seen: the surface rendered there is not the object, and lies at the place or behind it.
+        looks += inside & ~pixels[y, x] & ((alpha < 0.5) | (depth > camera[:, 2] - 2 * step / slant))
+    return looks < LOOKS

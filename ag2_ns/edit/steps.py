@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.edit.apply import EditedScene, centre_of
-from ag2_ns.edit.cleanup import Cleanup, find_residue
+from ag2_ns.edit.cleanup import Cleanup, find_residue, revealed
 from ag2_ns.edit.history import Step
 from ag2_ns.edit.operations import (
     Delete,
@@ -24,7 +23,7 @@ from ag2_ns.edit.operations import (
     Transform,
     Vector,
 )
-from ag2_ns.edit.patch import hole_patch, make_patch
+from ag2_ns.edit.patch import find_hole
 from ag2_ns.errors import UserError
 from ag2_ns.graph.anchor_graph import AnchorGraph
 from ag2_ns.query.selection import Selection
@@ -155,13 +154,14 @@ def _cleaned(
     cleanup = find_residue(
         scene.gaussians, scene.anchor, around.graph, instance, chosen, around.views, around.rasterizer, around.masks
     )
-    if not patch:
+    if not patch or cleanup.votes is None:
         return cleanup, ()
     removed = cleanup.removed(chosen)
-    hole = hole_patch(scene.gaussians, scene.anchor, around.graph, removed, around.views, around.rasterizer)
-    if hole is None:
-        return cleanup, ()
-    patches = make_patch(hole, scene.source, count, selection.label)
+    hole = find_hole(
+        scene.gaussians, scene.anchor, around.graph, removed, cleanup.votes, around.views, around.rasterizer
+    )
     # The new Gaussians belong to copy 0; a support that is itself a duplicate cannot carry them.
-    on_original = bool((scene.copy[hole[2]] == 0).all())
-    return cleanup, (patches,) if on_original and not bool(torch.isnan(hole[0]).any()) else ()
+    if hole is None or bool((scene.copy[hole.support] != 0).any()):
+        return cleanup, ()
+    hidden = revealed(scene.gaussians, removed, cleanup.votes, around.views, around.rasterizer)
+    return cleanup.also(hole.under(scene.gaussians, hidden)), (hole.patch(scene.source, count, selection.label),)
