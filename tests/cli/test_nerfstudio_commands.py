@@ -1,0 +1,370 @@
+"""Every ns-* command on a run of ours, at tiny size on the CPU."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import socket
+import threading
+import time
+import types
+import urllib.request
+
+import mediapy
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264, run_process, small_config, trainer_of
+
+from ag2_ns.data.ply import read_gaussians
+
+HELD_OUT = math.ceil(VIEWS / 8)
+
+
+def load(path):
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+# Training.
+
+
+@pytest.mark.slow
+def test_ns_train_writes_a_run(run):
+    assert "Training Finished" in run.process.out
+    assert "Traceback" not in run.process.err + run.process.out
+    state = load(run.checkpoint)
+    assert state["step"] == STEPS - 1
+    model = {k.removeprefix("_model."): v for k, v in state["pipeline"].items()}
+    anchors, children = len(model["anchor_xyz"]), len(model["child_params.offset"])
+    assert anchors < children <= 3 * anchors, "three children per anchor, less those that no view shows"
+    assert int(model["schedule_length"]) == STEPS
+    assert any(k.startswith("index.") for k in model), "the end of training lifts the prepared masks"
+    assert (run.folder / "dataparser_transforms.json").is_file()
+    assert not [k for k in model if "lpips" in k]
+
+
+def test_both_methods_and_the_dataparser_are_registered():
+    from nerfstudio.configs.dataparser_configs import all_dataparsers
+    from nerfstudio.configs.method_configs import all_descriptions, all_methods
+
+    for name in ("ag2aussian", "ag2aussian-small"):
+        assert all_methods[name].method_name == name and "AG2aussian" in all_descriptions[name]
+        assert set(all_methods[name].optimizers) >= {"offset", "sh_dc", "anchor_feature", "camera_opt"}
+    assert "ag2-data" in all_dataparsers
+
+
+@pytest.mark.slow
+def test_ns_train_lists_the_methods():
+    done = run_process("ns-train", "--help")
+    assert done.status == 0
+    assert "ag2aussian" in done.out and "ag2aussian-small" in done.out
+
+
+def test_the_full_method_trains_with_other_budgets(scene, tmp_path):
+    config = small_config(scene, tmp_path, steps=6, method="ag2aussian")
+    config.pipeline.model.children_per_anchor = 2
+    trainer = trainer_of(config)
+    model = trainer.pipeline.model
+    before = model.child_params["sh_dc"].detach().clone()
+    trainer.train()
+    assert config.method_name == "ag2aussian" and model.config.sh_degree == 3
+    after = model.child_params["sh_dc"].detach()
+    assert after.shape[1:] == before.shape[1:] and torch.isfinite(after).all()
+    assert (trainer.checkpoint_dir / "step-000000005.ckpt").is_file()
+
+
+def test_unprepared_data_trains_colours_and_says_how_to_prepare(scene, tmp_path, capsys):
+    config = small_config(scene, tmp_path, steps=2)
+    config.pipeline.datamanager.use_masks = False
+    trainer = trainer_of(config)
+    trainer.train()
+    assert trainer.pipeline.model.scene_index() is None
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("images", "transforms.json"):
+        (bare / name).symlink_to(scene / name)
+    config = small_config(bare, tmp_path / "two", steps=2)
+    capsys.readouterr()
+    trainer = trainer_of(config)
+    trainer.train()
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("has no masks") == 1 and "ag2 prepare" in said and "--pipeline.datamanager.prepare True" in said
+    assert trainer.pipeline.model.scene_index() is None
+
+
+def test_prepare_on_the_way(scene, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("images", "transforms.json", "masks_sparse", "clip_features", "text_features.json"):
+        (bare / name).symlink_to(scene / name)
+    config = small_config(bare, tmp_path / "out", steps=2)
+    config.pipeline.datamanager.prepare = True
+    trainer = trainer_of(config)
+    trainer.train()
+    assert (bare / "ag2").is_dir()
+    assert trainer.pipeline.model.scene_index() is not None
+
+
+# Resuming.
+
+
+@pytest.fixture
+def growing(scene, tmp_path):
+    """A configuration that grows anchors early."""
+
+    def make(steps: int):
+        config = small_config(scene, tmp_path / "out", steps=steps)
+        model = config.pipeline.model
+        model.schedule_steps, model.grow_from, model.grow_every, model.grow_until = 60, 10, 5, 55
+        model.remove_invisible_at, model.resolution_schedule = (), 1
+        model.growth = type(model.growth)(threshold=1e-7, min_seen=0)
+        model.instances = "none"
+        return config
+
+    return make
+
+
+def test_resume_continues_the_optimizers(growing):
+    config = growing(30)
+    first = trainer_of(config)
+    started = len(first.pipeline.model.anchor_xyz)
+    first.train()
+    saved = load(first.checkpoint_dir / "step-000000029.ckpt")
+    grown = saved["pipeline"]["_model.anchor_xyz"].shape[0]
+    assert grown != started, "the test needs an anchor count that differs from the initial one"
+
+    config = growing(7)
+    config.load_dir = first.checkpoint_dir
+    config.set_timestamp()
+    config.timestamp += "-resumed"
+    second = trainer_of(config)
+    model = second.pipeline.model
+    assert len(model.anchor_xyz) == grown and second._start_step == 30
+    assert int(model.schedule_length) == 30, "the schedule of the first run stays"
+    for group, optimizer in second.optimizers.optimizers.items():
+        if group not in model.get_param_groups() or not saved["optimizers"][group]["state"]:
+            continue
+        (parameter,) = optimizer.param_groups[0]["params"]
+        assert parameter is model.get_param_groups()[group][0], group
+        kept = saved["optimizers"][group]["state"][0]
+        for name in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(optimizer.state[parameter][name], kept[name]), (group, name)
+    loaded = model.child_params["sh_dc"].detach().clone()
+    model.before_step(30)
+    second.train_iteration(30)
+    moved = model.child_params["sh_dc"].detach()
+    assert (moved != loaded).any(dim=1).float().mean() > 0.5
+    assert float(second.optimizers.optimizers["sh_dc"].state[model.child_params["sh_dc"]]["step"]) == 31
+    second.train()
+    assert load(second.checkpoint_dir / "step-000000036.ckpt")["step"] == 36
+
+
+def test_resuming_twice_equals_resuming_once(growing):
+    """The state that a resumed run starts from does not depend on what the fresh model looked like."""
+    first = trainer_of(growing(8))
+    first.train()
+    after = []
+    for seed in (0, 1):
+        config = growing(1)
+        config.machine.seed = seed
+        config.load_dir = first.checkpoint_dir
+        config.timestamp += f"-{seed}"
+        config.pipeline.model.max_initial_anchors = 100 + 50 * seed
+        again = trainer_of(config)
+        model = again.pipeline.model
+        again.pipeline.datamanager.train_unseen_cameras = [0, 1]
+        again.pipeline.train()
+        model.before_step(8)
+        model._get_background_color = lambda: torch.zeros(3)
+        again.train_iteration(8)
+        after.append({k: v.detach().clone() for k, v in model.child_params.items()})
+    for name, value in after[0].items():
+        assert torch.allclose(value, after[1][name], atol=1e-6), name
+
+
+# Evaluating.
+
+
+def test_ns_eval(run, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    nerfstudio_command("ns-eval", "--load-config", run.config, "--output-path", tmp_path / "eval.json")
+    results = json.loads((tmp_path / "eval.json").read_text())["results"]
+    assert results["psnr"] > 8 and 0 < results["ssim"] <= 1
+    assert not [k for k in results if "lpips" in k]
+    said = capfd.readouterr().out
+    assert said.count("LPIPS is left out") == 1
+    assert not list(tmp_path.glob("torch/**/*.pth")), "nothing is downloaded"
+
+
+def test_ns_eval_writes_pictures(run, tmp_path):
+    args = (
+        "--load-config",
+        run.config,
+        "--output-path",
+        tmp_path / "eval.json",
+        "--render-output-path",
+        tmp_path / "p",
+    )
+    nerfstudio_command("ns-eval", *args)
+    pictures = sorted((tmp_path / "p").glob("*.jpg")) + sorted((tmp_path / "p").glob("*.png"))
+    assert len(pictures) >= HELD_OUT
+    assert mediapy.read_image(pictures[0]).shape[0] == HEIGHT
+
+
+# Rendering.
+
+
+def test_ns_render_interpolate(run, tmp_path):
+    args = ("--load-config", run.config, "--output-path", tmp_path / "flight.mp4", "--interpolation-steps", 3)
+    names = ("--rendered-output-names", "rgb", "feature", "depth", "accumulation")
+    nerfstudio_command("ns-render", "interpolate", *args, *names)
+    video = read_h264(tmp_path / "flight.mp4")
+    assert video.shape[1:] == (HEIGHT, 4 * WIDTH, 3)
+    assert video[0, :, :WIDTH].std() > 5 and video[0, :, WIDTH : 2 * WIDTH].std() > 1
+
+
+def camera_path(path, count=2, width=64, height=48):
+    frames = []
+    for k in range(count):
+        pose = np.eye(4)
+        pose[:3, 3] = (0.1 * k, 0.0, 1.0)
+        frames.append({"camera_to_world": pose.flatten().tolist(), "fov": 60, "aspect": width / height})
+    content = {"camera_type": "perspective", "render_height": height, "render_width": width, "camera_path": frames}
+    path.write_text(json.dumps(content | {"fps": 24, "seconds": count / 24, "crop": None}))
+    return path
+
+
+def test_ns_render_camera_path_as_images(run, tmp_path):
+    args = ("--load-config", run.config, "--camera-path-filename", camera_path(tmp_path / "path.json"))
+    out = ("--output-path", tmp_path / "frames", "--output-format", "images", "--image-format", "png")
+    nerfstudio_command("ns-render", "camera-path", *args, *out, "--rendered-output-names", "rgb", "depth")
+    frames = sorted((tmp_path / "frames").glob("*.png"))
+    assert len(frames) == 2 and mediapy.read_image(frames[0]).shape == (48, 128, 3)
+
+
+def test_ns_render_rgba_has_the_opacity_as_alpha(run, tmp_path):
+    args = ("--load-config", run.config, "--camera-path-filename", camera_path(tmp_path / "path.json", count=1))
+    out = ("--output-path", tmp_path / "frames", "--output-format", "images", "--image-format", "png")
+    nerfstudio_command("ns-render", "camera-path", *args, *out, "--rendered-output-names", "rgba")
+    image = mediapy.read_image(tmp_path / "frames" / "00000.png")
+    assert image.shape == (48, 64, 4) and image[..., 3].max() > 0
+
+
+def test_ns_render_of_an_unknown_output_ends_with_an_error(run, tmp_path):
+    args = ("--load-config", run.config, "--output-path", tmp_path / "x.mp4", "--rendered-output-names", "nonsense")
+    with pytest.raises(SystemExit) as stop:
+        nerfstudio_command("ns-render", "interpolate", *args)
+    assert stop.value.code == 1
+
+
+def test_ns_render_dataset(run, tmp_path):
+    args = ("--load-config", run.config, "--output-path", tmp_path / "renders", "--image-format", "png")
+    names = ("--rendered-output-names", "rgb", "gt-rgb", "raw-depth", "rgba", "feature")
+    nerfstudio_command("ns-render", "dataset", *args, "--split", "train+test", *names)
+    count = {s: len(list((tmp_path / "renders" / s / "rgb").glob("*.png"))) for s in ("train", "test")}
+    assert count == {"train": VIEWS - HELD_OUT, "test": HELD_OUT}
+    first = sorted((tmp_path / "renders" / "test" / "raw-depth").glob("*.npy.gz"))[0]
+    with gzip.open(first) as file:
+        depth = np.load(file)
+    assert depth.shape == (HEIGHT, WIDTH, 1) and np.isfinite(depth).all()
+    truth = mediapy.read_image(sorted((tmp_path / "renders" / "test" / "gt-rgb").glob("*.png"))[0])
+    rgb = mediapy.read_image(sorted((tmp_path / "renders" / "test" / "rgb").glob("*.png"))[0])
+    assert truth.shape == rgb.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_ns_render_dataset_renders_all_outputs_by_default(run, tmp_path):
+    args = ("--load-config", run.config, "--output-path", tmp_path / "renders", "--image-format", "png")
+    nerfstudio_command("ns-render", "dataset", *args)
+    names = {p.name for p in (tmp_path / "renders" / "test").iterdir()}
+    assert {"rgb", "gt-rgb", "feature", "depth", "accumulation"} <= names
+
+
+def test_ns_render_spiral_is_refused_by_nerfstudio(run, tmp_path):
+    """nerfstudio's spiral needs a datamanager of rays and asserts so, for splatfacto just as for us."""
+    with pytest.raises(AssertionError):
+        nerfstudio_command("ns-render", "spiral", "--load-config", run.config, "--output-path", tmp_path / "s.mp4")
+
+
+# Exporting.
+
+
+def test_ns_export_gaussian_splat(run, tmp_path):
+    args = ("--load-config", run.config, "--output-dir", tmp_path)
+    nerfstudio_command("ns-export", "gaussian-splat", *args)
+    ours = read_gaussians(tmp_path / "splat.ply")
+    vertex = PlyData.read(tmp_path / "splat.ply")["vertex"]
+    state = {k.removeprefix("_model."): v for k, v in load(run.checkpoint)["pipeline"].items()}
+    child = state["child_anchor"]
+    means = state["anchor_xyz"][child] + state["anchor_radius"][child] * state["child_params.offset"]
+    assert 0 < len(ours) == len(vertex) <= len(means)
+    finite = (state["child_params.opacity_logit"] > -5.5373).squeeze(-1)  # nerfstudio drops what is under 1/255
+    assert len(ours) == int(finite.sum())
+    assert torch.allclose(ours.means, means[finite], atol=1e-5)
+    opacity = torch.from_numpy(np.array(vertex["opacity"])).sigmoid()
+    assert torch.allclose(opacity, state["child_params.opacity_logit"][finite].sigmoid().squeeze(-1), atol=1e-5)
+    rest = [p.name for p in vertex.properties if p.name.startswith("f_rest")]
+    assert len(rest) == 9 and ours.sh.shape[1] == 4
+
+
+def test_the_exported_splat_opens_in_another_reader(run, tmp_path):
+    o3d = pytest.importorskip("open3d")
+    nerfstudio_command("ns-export", "gaussian-splat", "--load-config", run.config, "--output-dir", tmp_path)
+    cloud = o3d.io.read_point_cloud(str(tmp_path / "splat.ply"))
+    ours = read_gaussians(tmp_path / "splat.ply")
+    assert np.allclose(np.asarray(cloud.points), ours.means.numpy(), atol=1e-5)
+
+
+# The viewer.
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_ns_viewer_serves_its_page_and_a_connection(run, monkeypatch):
+    from nerfstudio.scripts.viewer import run_viewer
+    from websockets.sync.client import connect
+
+    port, started, stop = free_port(), [], threading.Event()
+    original = run_viewer.ViewerState
+
+    def remember(*args, **kwargs):
+        started.append(original(*args, **kwargs))
+        return started[-1]
+
+    def sleep(seconds):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        time.sleep(seconds)
+
+    monkeypatch.setattr(run_viewer, "ViewerState", remember)
+    monkeypatch.setattr(run_viewer, "time", types.SimpleNamespace(sleep=sleep))
+    options = ("--viewer.websocket-port", port, "--viewer.websocket-host", "127.0.0.1")
+
+    def serve():
+        with pytest.raises(KeyboardInterrupt):
+            nerfstudio_command("ns-viewer", "--load-config", run.config, *options)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        page, deadline = b"", time.monotonic() + 60
+        while not page and time.monotonic() < deadline:
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read()
+            except OSError:
+                assert thread.is_alive(), "ns-viewer ended"
+                time.sleep(0.2)
+        assert b"<html" in page.lower()
+        with connect(f"ws://127.0.0.1:{port}", max_size=None) as socket_:
+            assert len(socket_.recv(timeout=20)) > 0
+    finally:
+        stop.set()
+        thread.join(20)
+        for viewer in started:
+            viewer.viser_server.stop()
+    assert started and not thread.is_alive()
