@@ -12,7 +12,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from ag2_ns import compat
 from ag2_ns.data.datamanager import AG2DataManagerConfig
 from ag2_ns.data.dataparser import AG2DataParserConfig
-from ag2_ns.gaussians.model import AG2ModelConfig
+from ag2_ns.gaussians.model_config import AG2ModelConfig
 from ag2_ns.pipeline import AG2PipelineConfig, AG2TrainerConfig
 
 compat.apply()
