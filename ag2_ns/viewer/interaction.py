@@ -16,7 +16,6 @@ import torch
 from nerfstudio.viewer.viewer_elements import (
     ViewerButton,
     ViewerCheckbox,
-    ViewerClick,
     ViewerDropdown,
     ViewerRGB,
     ViewerSlider,
@@ -32,6 +31,7 @@ from ag2_ns.viewer.session import Session
 from ag2_ns.viewer.worker import Lane
 
 if TYPE_CHECKING:
+    from ag2_ns.edit.operations import Vector
     from ag2_ns.gaussians.model import AG2Model
 
 TYPING = 0.7
@@ -150,13 +150,13 @@ class Panel(nn.Module):
 
     def _connected(self) -> None:
         self.layers.server = self.control.server
-        self.control.register_pointer_cb("click", self._on_click)
+        self.layers.listen(self._on_click)
         self.lanes["act"].submit(self.refresh)
 
-    def _on_click(self, click: ViewerClick) -> None:
+    def _on_click(self, origin: Vector, direction: Vector) -> None:
         mode = self.A1_mode.value
         if mode != "do nothing":
-            self.act(lambda: self.session.click(click.origin, click.direction, mode))
+            self.act(lambda: self.session.click(origin, direction, mode))
 
     def _on_text(self, element: ViewerText) -> None:
         if element.value.strip() and element.value.strip() != self._typed:

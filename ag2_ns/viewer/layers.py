@@ -1,4 +1,10 @@
-"""What the viewer shows in three dimensions on top of the picture: anchors with their graph, and a gizmo."""
+"""What the viewer has in three dimensions on top of the picture: anchors with their graph, a gizmo, a click catcher.
+
+While a scene-wide pointer callback is registered (nerfstudio's `register_pointer_cb`), viser 0.2 lets no drag turn the
+camera, and takes the end of every drag for a click. Clickable scene nodes have neither fault, so clicks are caught by
+an invisible sphere around everything, whose inside is its front. Of such a click only the place on the screen is right
+(the ray that comes with it is not); the ray follows from the tab's camera.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ag2_ns.edit.operations import Quaternion, Vector
 from ag2_ns.graph.scene_index import SceneIndex
 
 SCALE = 10.0
@@ -18,6 +26,9 @@ SCALE = 10.0
 
 MOST_ANCHORS, MOST_EDGES = 20_000, 4_000
 """More are thinned out: a browser must draw them."""
+
+AROUND = 40.0
+"""Radius of the sphere that catches clicks, scene units; nerfstudio's cameras lie within 1 or so."""
 
 SAMPLES = 6
 """Points that stand for an edge; viser 0.2.7 has no line segments."""
@@ -45,6 +56,22 @@ def anchor_dots(index: SceneIndex, chosen: Bool[Tensor, " A"]) -> tuple[Dots, Do
     return _dots(at, (1.0, 0.6, 0.1)), _dots(lines, (0.3, 0.8, 1.0))
 
 
+def screen_ray(place: tuple[float, float], wxyz: Quaternion, fov: float, aspect: float) -> Vector:
+    """The direction that a place on the screen shows.
+
+    Args:
+        place: across and down, 0 to 1.
+        wxyz: the camera's rotation, camera to world, x right, y down, z forward.
+        fov: vertical, radians.
+        aspect: width over height.
+    """
+    half = np.tan(fov / 2)
+    x, y, z = (place[0] - 0.5) * 2 * half * aspect, (place[1] - 0.5) * 2 * half, 1.0
+    w, *rest = (float(v) for v in wxyz)
+    direction = Rotation.from_quat([*rest, w]).apply([x, y, z])
+    return tuple(float(v) for v in direction / np.linalg.norm(direction))
+
+
 def _dots(points: Tensor, color: tuple[float, float, float]) -> Dots:
     xyz = points.detach().cpu().numpy().astype(np.float32)
     return Dots(xyz, np.broadcast_to(np.array(color, np.float32), xyz.shape).copy())
@@ -57,6 +84,24 @@ class Layers:
         self.server: Any = None
         self._nodes: dict[str, Any] = {}
         self._gizmo: Any = None
+
+    def listen(self, clicked: Callable[[Vector, Vector], None]) -> None:
+        """Tell `clicked` the ray of every click on the picture: origin (scene units) and direction."""
+        if self.server is None:
+            return
+        import trimesh
+
+        sphere = trimesh.creation.icosphere(subdivisions=1, radius=AROUND * SCALE)
+        inwards = np.ascontiguousarray(sphere.faces[:, ::-1]).astype(np.uint32)
+        node = self.server.scene.add_mesh_simple(
+            "/click_catcher", np.asarray(sphere.vertices, np.float32), inwards, opacity=0.0, side="front"
+        )
+
+        @node.on_click
+        def _(event: Any) -> None:
+            camera = event.client.camera
+            direction = screen_ray(event.screen_pos, camera.wxyz, camera.fov, camera.aspect)
+            clicked(tuple(float(v) / SCALE for v in camera.position), direction)
 
     def show_anchors(self, index: SceneIndex | None, chosen: Bool[Tensor, " A"] | None, size: float) -> None:
         """Show the chosen anchors and their edges; None shows none.
@@ -81,9 +126,9 @@ class Layers:
 
     def show_gizmo(
         self,
-        centre: tuple[float, float, float],
+        centre: Vector,
         size: float,
-        moved: Callable[[tuple[float, float, float], tuple[float, float, float, float]], None],
+        moved: Callable[[Vector, Quaternion], None],
     ) -> None:
         """Show a gizmo at a point (scene units); `moved` is told its position and rotation w, x, y, z."""
         if self.server is None:
@@ -95,7 +140,7 @@ class Layers:
         gizmo.on_update(lambda g: moved(tuple(float(p) / SCALE for p in g.position), tuple(float(w) for w in g.wxyz)))
         self._gizmo = gizmo
 
-    def place_gizmo(self, position: tuple[float, float, float], wxyz: tuple[float, float, float, float]) -> None:
+    def place_gizmo(self, position: Vector, wxyz: Quaternion) -> None:
         """Move the gizmo, if it is shown."""
         if self._gizmo is not None:
             self._gizmo.position = tuple(p * SCALE for p in position)

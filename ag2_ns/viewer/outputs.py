@@ -72,8 +72,9 @@ def hues(number: Int[Tensor, " R"]) -> Float[Tensor, "R 3"]:
 
 def feature_looks(anchor_feature: Float[Tensor, "A F"], anchor: Int[Tensor, " N"]) -> Float[Tensor, "N 3"]:
     """Colours of the anchors' features (any F), by Gaussian; the same features always give the same colours."""
-    mean, projection = color_projection(anchor_feature.nan_to_num())
-    return (((anchor_feature.nan_to_num() - mean) @ projection) + 0.5)[anchor]
+    finite = anchor_feature.nan_to_num(0.0, 0.0, 0.0)
+    mean, projection = color_projection(finite)
+    return ((finite - mean) @ projection + 0.5)[anchor]
 
 
 def outline(mask: Bool[Tensor, "H W"], width: int) -> Bool[Tensor, "H W"]:

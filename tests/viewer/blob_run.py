@@ -107,6 +107,7 @@ def run_config(data: Path, output_dir: Path):
     parser.orientation_method, parser.center_method, parser.auto_scale_poses = "none", "none", False
     parser.eval_interval = 3
     config.output_dir, config.experiment_name, config.timestamp = output_dir, "blobs", "run"
+    config.machine.device_type = "cpu"
     config.pipeline.model.sh_degree = 1
     config.pipeline.model.background_color = "black"
     return config

@@ -22,12 +22,13 @@ class Tab:
         self.nodes: set[str] = set()
         self.pictures = 0
         self._image = b""
-        self.enabled_pointer = False
+        self.clickable: set[str] = set()
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         turn = vtf.SO3.from_matrix(c2w[:3, :3]) @ vtf.SO3.from_x_radians(np.pi)
         self.eye = c2w[:3, 3]
+        self._c2w, self._fov, self._aspect = c2w, fov, aspect
         self.send(
             "ViewerCameraMessage", wxyz=turn.wxyz.tolist(), position=(10 * self.eye).tolist(), fov=fov, aspect=aspect,
             look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0],
@@ -59,8 +60,8 @@ class Tab:
             self._elements[m["id"]] |= m["updates"]
         elif kind == "BackgroundImageMessage":
             self.pictures, self._image = self.pictures + 1, m["rgb_bytes"]
-        elif kind == "ScenePointerEnableMessage":
-            self.enabled_pointer = m["enable"]
+        elif kind == "SetSceneNodeClickableMessage":
+            self.clickable.add(m["name"])
         elif kind in ("PointCloudMessage", "TransformControlsMessage"):
             self.nodes.add(m["name"])
         elif kind == "RemoveSceneNodeMessage":
@@ -89,11 +90,13 @@ class Tab:
         self.send("GuiUpdateMessage", id=self.element(label, kind)["id"], updates={"value": value})
 
     def click(self, point) -> None:
-        d = np.asarray(point, float) - self.eye
-        d /= np.linalg.norm(d)
+        """Click where a point of the scene is seen, as the browser tells it (its rays are wrong, see layers.py)."""
+        x, y, z = self._c2w[:3, :3].T @ (np.asarray(point, float) - self.eye)
+        half = np.tan(self._fov / 2)
+        place = [0.5 + x / -z / (2 * half * self._aspect), 0.5 - y / -z / (2 * half)]
         self.send(
-            "ScenePointerMessage", event_type="click", ray_origin=(10 * self.eye).tolist(), ray_direction=d.tolist(),
-            screen_pos=[[0.5, 0.5]],
+            "SceneNodeClickMessage", name="/click_catcher", instance_index=None, ray_origin=[0.0, 0.0, 0.0],
+            ray_direction=[1.0, 0.0, 0.0], screen_pos=place,
         )  # fmt: skip
 
     def picture(self) -> np.ndarray:

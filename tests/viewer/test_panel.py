@@ -36,7 +36,7 @@ def viewer(loaded):
 @pytest.fixture
 def tab(viewer):
     tab = Tab(viewer.config.websocket_port, ring_pose(0))
-    tab.until(lambda: tab.pictures > 0 and tab.enabled_pointer, 60)
+    tab.until(lambda: tab.pictures > 0 and "/click_catcher" in tab.clickable, 60)
     yield tab
     tab.close()
 
@@ -107,7 +107,7 @@ def test_click_modes(loaded, tab):
     tab.until(lambda: loaded.model.panel.A1_mode.value == "remove")
     tab.click(CENTRES["red"])
     tab.until(lambda: session.state.selection.nodes == (5,))
-    tab.click((0.0, 0.0, 5.0))
+    tab.click((0.0, 0.9, 0.5))
     tab.until(lambda: len(session.state.questions) == 4)
     assert session.state.selection.nodes == (5,)
 
