@@ -14,22 +14,59 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
+from ag2_ns.data.datamanager import AG2DataManagerConfig, check_scene
+from ag2_ns.errors import UserError
+from ag2_ns.gaussians.checkpoint import newest_checkpoint, refuse_truncated
+
 
 @dataclass
 class AG2TrainerConfig(TrainerConfig):
-    """A run that tells its pipeline where it lies."""
+    """A run that tells its pipeline where it lies, and looks at what it is given before it writes anything."""
 
     def get_checkpoint_dir(self) -> Path:
-        """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline."""
+        """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline.
+
+        Raises:
+            UserError: the newest checkpoint there is truncated.
+        """
         self.pipeline.run_folder = str(self.get_base_dir())
-        return super().get_checkpoint_dir()
+        folder = super().get_checkpoint_dir()
+        newest = newest_checkpoint(folder)
+        if newest is not None:
+            refuse_truncated(newest)
+        return folder
+
+    def check(self) -> None:
+        """Refuse what training would fail on.
+
+        Raises:
+            UserError: no CUDA where it is asked for, no checkpoint to resume from, or a scene that cannot be read.
+        """
+        if self.machine.device_type == "cuda" and not torch.cuda.is_available():
+            raise UserError("CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu")
+        if self.load_dir is not None:
+            newest = newest_checkpoint(self.load_dir)
+            if newest is None:
+                raise UserError(f"{self.load_dir}: no checkpoint there; --load-dir takes a run's nerfstudio_models")
+            step = self.load_step
+            refuse_truncated(newest if step is None else self.load_dir / f"step-{step:09d}.ckpt")
+        if self.load_checkpoint is not None:
+            refuse_truncated(self.load_checkpoint)
+        if isinstance(self.pipeline.datamanager, AG2DataManagerConfig):
+            check_scene(self.pipeline.datamanager)
 
     def save_config(self) -> None:
-        """Write config.yml, without the folder: runs may be moved."""
+        """Write config.yml, without the folder: runs may be moved.
+
+        Raises:
+            UserError: see `check`; nothing is written then.
+        """
+        self.check()
         folder, self.pipeline.run_folder = self.pipeline.run_folder, ""
         super().save_config()
         self.pipeline.run_folder = folder

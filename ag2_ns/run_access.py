@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ from torch import Tensor
 from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.served import served_downscale
 from ag2_ns.errors import UserError
+from ag2_ns.gaussians.checkpoint import newest_checkpoint
 from ag2_ns.gaussians.views import view_of
 from ag2_ns.perception.encoder import Encoder, encoder_of
 from ag2_ns.query.click import select_click
@@ -137,6 +139,28 @@ class LoadedRun:
         )
 
 
+def read_config(path: Path) -> TrainerConfig:
+    """The configuration of a run.
+
+    Raises:
+        UserError: no such file, or not a configuration.
+    """
+    import yaml
+    from nerfstudio.engine.trainer import TrainerConfig
+
+    if path.is_dir():
+        path = path / "config.yml"
+    try:
+        config = yaml.load(path.read_text(), Loader=yaml.Loader)  # nerfstudio's own format, as its commands read it
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the config.yml of a run") from None
+    except (OSError, yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
+        raise UserError(f"{path}: not a nerfstudio config.yml ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, TrainerConfig):
+        raise UserError(f"{path}: not a nerfstudio config.yml; give the one beside nerfstudio_models")
+    return config
+
+
 def load_run(config_path: Path) -> LoadedRun:
     """Load a run of `ag2aussian` (trained or lifted).
 
@@ -150,19 +174,24 @@ def load_run(config_path: Path) -> LoadedRun:
     config_path = Path(config_path)
     if config_path.is_dir():
         config_path = config_path / "config.yml"
-    if not config_path.is_file():
-        raise UserError(f"{config_path}: no such file; give the config.yml of a run with --load-config")
-    try:
-        config, pipeline, _, _ = eval_setup(config_path, test_mode="test")
-    except (EOFError, RuntimeError, OSError, KeyError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error
-    model = pipeline.model
-    if not isinstance(model, AG2Model):
+    config = read_config(config_path)
+    if not issubclass(getattr(config.pipeline.model, "_target", object), AG2Model):
         raise UserError(
             f"{config_path}: a run of {config.method_name}, not of ag2aussian; convert it with "
             f"`ag2 lift --load-config {config_path}`"
         )
+    folder = config.get_checkpoint_dir()
+    if newest_checkpoint(folder) is None:
+        raise UserError(
+            f"{folder}: no checkpoint there; work in the folder where the run was trained, or correct output_dir in "
+            f"{config_path}"
+        )
+    try:
+        config, pipeline, _, _ = eval_setup(config_path, test_mode="test")
+    except (EOFError, RuntimeError, OSError, KeyError, AssertionError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error
+    model = pipeline.model
     data = Path(config.pipeline.datamanager.data or config.data)
     downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
     texts = TextEncoder(data, downscale, model.device.type)

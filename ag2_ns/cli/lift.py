@@ -96,6 +96,7 @@ class Lift:
 
     def _from_run(self) -> tuple[TrainerConfig, Gaussians | None, dict | None]:
         from ag2_ns.config import ag2aussian
+        from ag2_ns.run_access import read_config
 
         source = read_config(self.load_config)
         state = read_model_state(source, self.load_config)
@@ -190,28 +191,6 @@ class Lift:
         return float(-10 * torch.stack(errors).mean().clamp(min=1e-12).log10())
 
 
-def read_config(path: Path) -> TrainerConfig:
-    """The configuration of a run.
-
-    Raises:
-        UserError: no such file, or not a configuration.
-    """
-    import yaml
-    from nerfstudio.engine.trainer import TrainerConfig
-
-    if path.is_dir():
-        path = path / "config.yml"
-    try:
-        config = yaml.load(path.read_text(), Loader=yaml.Loader)  # nerfstudio's own format, as its commands read it
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the config.yml of a run") from None
-    except (OSError, yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
-        raise UserError(f"{path}: not a nerfstudio config.yml ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, TrainerConfig):
-        raise UserError(f"{path}: not a nerfstudio config.yml; give the one beside nerfstudio_models")
-    return config
-
-
 def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]:
     """The model's tensors from the newest checkpoint of a run.
 
@@ -223,17 +202,20 @@ def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]
 
     import torch
 
+    from ag2_ns.gaussians.checkpoint import newest_checkpoint, refuse_truncated
+
     folder = config.get_checkpoint_dir()
     if not folder.is_dir():
         folder = (config_path if config_path.is_dir() else config_path.parent) / "nerfstudio_models"
-    checkpoints = sorted(folder.glob("step-*.ckpt"))
-    if not checkpoints:
+    newest = newest_checkpoint(folder)
+    if newest is None:
         raise UserError(f"{folder}: no checkpoint there; the run was moved or never saved one")
+    refuse_truncated(newest)
     try:
-        content = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
+        content = torch.load(newest, map_location="cpu", weights_only=True)
         state = content["pipeline"]
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise UserError(f"{checkpoints[-1]}: damaged ({str(error).splitlines()[0]}); train the run again") from error
+        raise UserError(f"{newest}: damaged ({str(error).splitlines()[0]}); train the run again") from error
     return {k.removeprefix("_model."): v for k, v in state.items() if k.startswith("_model.")}
 
 
@@ -264,7 +246,7 @@ def write_run(config: TrainerConfig, pipeline: Pipeline) -> Path:
         models.mkdir(parents=True, exist_ok=True)
         content = {"step": step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {}}
         target = models / f"step-{step:09d}.ckpt"
-        fresh = models / f".{target.name}.{os.getpid()}"
+        fresh = folder / f".{target.name}.{os.getpid()}"  # nerfstudio takes every file in `models` for a checkpoint
         torch.save(content, fresh)
         os.replace(fresh, target)
         pipeline.datamanager.train_dataparser_outputs.save_dataparser_transform(folder / "dataparser_transforms.json")

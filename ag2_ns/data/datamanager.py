@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.utils.rich_utils import CONSOLE
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ag2_ns.data.dataparser import AG2DataParserConfig, first_line
 from ag2_ns.data.served import served_downscale
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
@@ -59,8 +61,8 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
         try:
             return super()._load_images(split, where)
         except (OSError, AssertionError, ValueError) as error:
-            raise first_bad_image(dataset) or UserError(
-                f"{self.config.data}: images cannot be loaded: {error}"
+            raise first_bad_image(dataset._dataparser_outputs) or UserError(
+                f"{self.config.data}: images cannot be loaded ({first_line(error)})"
             ) from error
 
     # Masks.
@@ -129,19 +131,26 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
         return camera, self._with_masks(batch, "eval", int(batch["image_idx"]))
 
 
-def first_bad_image(dataset: InputDataset) -> UserError | None:
-    """What is wrong with the first image of a dataset that cannot be served, or None."""
-    for index, path in enumerate(dataset.image_filenames):
+def first_bad_image(outputs: DataparserOutputs, decode: bool = True) -> UserError | None:
+    """What is wrong with the first image of a split that cannot be served, or None.
+
+    Args:
+        outputs: file names and cameras, as the dataparser gave them.
+        decode: read the pixels too, not only the headers.
+    """
+    for index, path in enumerate(outputs.image_filenames):
         path = Path(path)
         try:
             with Image.open(path) as image:
-                image.load()
+                if decode:
+                    image.load()
                 size = image.size
         except FileNotFoundError:
             return UserError(f"{path}: no such image; restore it or remove its frame")
         except (OSError, SyntaxError, ValueError) as error:
-            return UserError(f"{path}: not a readable image ({error}); replace it or remove its frame")
-        camera = dataset.cameras[index]
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+            return UserError(f"{path}: not a readable image ({reason}); replace it or remove its frame")
+        camera = outputs.cameras[index]
         expected = int(camera.width.item()), int(camera.height.item())
         if size != expected:
             return UserError(
@@ -149,3 +158,18 @@ def first_bad_image(dataset: InputDataset) -> UserError | None:
                 "resize it or correct w and h"
             )
     return None
+
+
+def check_scene(config: AG2DataManagerConfig) -> None:
+    """Look at what training would read, without decoding a picture.
+
+    Raises:
+        UserError: the scene cannot be read, or an image is missing, no image, or of another size than its camera.
+    """
+    if not isinstance(config.dataparser, AG2DataParserConfig):
+        return
+    parser = replace(config.dataparser, data=Path(config.data or config.dataparser.data), load_points=False).setup()
+    for split in ("train", "val"):
+        bad = first_bad_image(parser.get_dataparser_outputs(split=split), decode=False)
+        if bad is not None:
+            raise bad

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,15 +85,60 @@ class _Transforms(Nerfstudio):
         return placed_points(ply_file_path, transform_matrix, scale_factor)
 
 
+class _Colmap(ColmapDataParser):
+    """nerfstudio's COLMAP reader, which says what is wrong with a model and does without its points."""
+
+    def _get_all_images_and_cameras(self, recon_dir: Path) -> dict[str, Any]:
+        try:
+            meta = super()._get_all_images_and_cameras(recon_dir)
+        except UNREADABLE as error:
+            raise UserError(
+                f"{recon_dir}: not a readable COLMAP model ({first_line(error)}); export it from COLMAP again"
+            ) from error
+        frames = meta["frames"]
+        if len(frames) < 2:
+            raise UserError(f"{recon_dir}: only one view; reconstruction needs at least two")
+        for frame in frames:
+            if not np.isfinite(frame["transform_matrix"]).all():
+                raise UserError(f"{recon_dir}: the pose of {frame['file_path']} is not finite; remove that image")
+        return meta
+
+    def _load_3D_points(self, colmap_path: Path, transform_matrix: Tensor, scale_factor: float) -> dict[str, Tensor]:
+        if not any((colmap_path / f"points3D.{end}").is_file() for end in ("bin", "txt")):
+            return no_points(f"{colmap_path}: no points3D file")
+        try:
+            points = super()._load_3D_points(colmap_path, transform_matrix, scale_factor)
+        except UNREADABLE as error:
+            empty = "mat1 and mat2" in str(error) or "dimension" in str(error)  # what torch says of no rows
+            reason = "no points in points3D" if empty else f"points3D cannot be read ({first_line(error)})"
+            return no_points(f"{colmap_path}: {reason}")
+        return points if len(points["points3D_xyz"]) else no_points(f"{colmap_path}: no points in points3D")
+
+
+UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AssertionError, RuntimeError, OSError, struct.error)
+"""What nerfstudio's readers raise for damaged files."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip() if text else type(error).__name__
+
+
+def no_points(reason: str) -> dict[str, Tensor]:
+    """Nothing, and a line that says why."""
+    CONSOLE.print(f"{reason}; starting from random points.", style="yellow", markup=False, soft_wrap=True)
+    return {}
+
+
 def placed_points(path: Path, transform: Tensor, scale: float) -> dict[str, Tensor]:
-    """The points of a PLY file in the run's frame; nothing (and a line that says so) where it is absent or empty."""
+    """The points of a PLY file in the run's frame; nothing (and a line that says so) where it cannot be used."""
     if not path.is_file():
-        CONSOLE.print(f"[yellow]{path}: no such point cloud; starting from random points.")
-        return {}
-    xyz, rgb = read_points(path)
-    if len(xyz) == 0:
-        CONSOLE.print(f"[yellow]{path}: the point cloud is empty; starting from random points.")
-        return {}
+        return no_points(f"{path}: no such point cloud")
+    try:
+        xyz, rgb = read_points(path)
+    except UserError as error:
+        return no_points(str(error))
     points = torch.as_tensor(xyz, dtype=torch.float32)
     points = (points @ transform[:3, :3].T + transform[:3, 3]) * scale
     return {"points3D_xyz": points, "points3D_rgb": torch.as_tensor(rgb, dtype=torch.uint8)}
@@ -115,8 +161,8 @@ class AG2DataParser(DataParser):
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         kind, place = scene_layout(self.config.data)
         outputs = self._from_transforms(place, split) if kind == "transforms" else self._from_colmap(place, split)
-        if len(outputs.image_filenames) and not torch.isfinite(outputs.cameras.camera_to_worlds).all():
-            raise UserError(f"{place}: a camera pose is not finite; remove that frame")
+        if len(outputs.image_filenames):
+            check_cameras(place, outputs)
         if "points3D_xyz" in outputs.metadata:
             finite = torch.isfinite(outputs.metadata["points3D_xyz"]).all(-1)
             for key in [k for k in outputs.metadata if k.startswith("points3D_")]:
@@ -143,7 +189,10 @@ class AG2DataParser(DataParser):
         parser = _Transforms(config)
         if getattr(self, "_skip_images", False) and config.downscale_factor is None:
             parser.downscale_factor = 1
-        return parser._generate_dataparser_outputs(split)
+        try:
+            return parser._generate_dataparser_outputs(split)
+        except (AssertionError, KeyError, ValueError, TypeError, IndexError, OSError) as error:
+            raise UserError(f"{path}: nerfstudio cannot read this scene ({first_line(error)})") from error
 
     def _from_colmap(self, folder: Path, split: str) -> DataparserOutputs:
         data = self.config.data
@@ -165,14 +214,23 @@ class AG2DataParser(DataParser):
         config = ColmapDataParserConfig(
             data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
         )
-        try:
-            return ColmapDataParser(config)._generate_dataparser_outputs(split)
-        except ValueError as error:
-            if "points3D" not in str(error):
-                raise
-            CONSOLE.print(f"[yellow]{folder}: no points3D file; starting from random points.")
-            config.load_3D_points = False
-            return ColmapDataParser(config)._generate_dataparser_outputs(split)
+        return _Colmap(config)._generate_dataparser_outputs(split)
+
+
+def check_cameras(place: Path, outputs: DataparserOutputs) -> None:
+    """Refuse cameras that nothing can be projected into.
+
+    Raises:
+        UserError: a pose or a focal length is not finite, or a focal length is not positive.
+    """
+    cameras = outputs.cameras
+    focal = torch.cat((cameras.fx, cameras.fy), dim=-1)
+    pose_ok = torch.isfinite(cameras.camera_to_worlds).flatten(1).all(1)
+    focal_ok = (torch.isfinite(focal) & (focal > 0)).all(1)
+    for ok, what in ((pose_ok, "pose is not finite"), (focal_ok, "focal length is not a positive number")):
+        if not ok.all():
+            name = outputs.image_filenames[int((~ok).nonzero()[0])].name
+            raise UserError(f"{place}: the camera of {name}: its {what}; remove that frame")
 
 
 def largest_factor_on_disk(data: Path, example: Path, limit: int = 1600) -> int:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ag2_ns.errors import UserError
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the last step that nerfstudio left in `folder`, or None."""
+    found = [p for p in folder.glob("step-*.ckpt") if p.stem[5:].isdigit()]
+    return max(found, key=lambda p: int(p.stem[5:]), default=None)
+
+
+def refuse_truncated(path: Path) -> None:
+    """See whether a checkpoint is whole, at the cost of reading its end.
+
+    Raises:
+        UserError: it does not exist, or was cut short while it was written or copied.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; name the folder nerfstudio_models of a run")
+    if not zipfile.is_zipfile(path):
+        raise UserError(
+            f"{path}: this checkpoint is truncated or none at all; delete it to use the one before, or train again"
+        )
 
 
 class TensorStore(nn.Module):

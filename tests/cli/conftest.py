@@ -1,4 +1,4 @@
-"""One tiny prepared table-top scene and one short run on it made by the real `ns-train`, shared by this room's tests."""
+"""One tiny prepared table-top scene and one short run on it by the real `ns-train`, shared by this room's tests."""
 
 from __future__ import annotations
 

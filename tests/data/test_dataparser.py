@@ -1,0 +1,290 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from bad_scenes import (
+    COLOURS,
+    FOCAL,
+    POINTS,
+    VIEWS,
+    WIDTH,
+    colmap_scene,
+    edit_transforms,
+    picture,
+    ring_pose,
+    transforms_scene,
+    write_ply,
+)
+
+from ag2_ns.data.dataparser import AG2DataParserConfig, scene_layout
+from ag2_ns.errors import UserError
+
+AS_CAPTURED = dict(orientation_method="none", center_method="none", auto_scale_poses=False)
+
+
+def parse(data, split="train", **options):
+    return AG2DataParserConfig(data=data, **options).setup().get_dataparser_outputs(split=split)
+
+
+def said(capsys) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def one_line(error) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# What is read.
+
+
+def test_transforms_poses_intrinsics_points_and_split(tmp_path):
+    outputs = parse(transforms_scene(tmp_path / "s"), **AS_CAPTURED)
+    held_out = parse(tmp_path / "s", split="val", **AS_CAPTURED)
+    assert [p.name for p in held_out.image_filenames] == ["view_00.png", "view_08.png"]
+    assert len(outputs.image_filenames) + len(held_out.image_filenames) == VIEWS
+    expected = torch.tensor(ring_pose(1)[:3], dtype=torch.float32)
+    assert torch.allclose(outputs.cameras.camera_to_worlds[0], expected, atol=1e-6)
+    assert float(outputs.cameras.fx[0]) == FOCAL and int(outputs.cameras.width[0]) == WIDTH
+    assert torch.allclose(outputs.metadata["points3D_xyz"], torch.from_numpy(POINTS), atol=1e-6)
+    assert torch.equal(outputs.metadata["points3D_rgb"], torch.from_numpy(COLOURS))
+
+
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_points_stay_where_the_cameras_saw_them(make, tmp_path):
+    """Whatever the frame is turned and scaled to, a point projects to the same pixel."""
+    make(tmp_path / "s")
+
+    def pixels(**options):
+        outputs = parse(tmp_path / "s", **options)
+        c2w = torch.eye(4).repeat(len(outputs.cameras), 1, 1)
+        c2w[:, :3] = outputs.cameras.camera_to_worlds
+        points = torch.cat((outputs.metadata["points3D_xyz"], torch.ones(len(POINTS), 1)), dim=1)
+        p = (torch.linalg.inv(c2w) @ points.T).transpose(1, 2)[..., :3]
+        return FOCAL * p[..., :2] / -p[..., 2:]
+
+    plain, turned = pixels(**AS_CAPTURED), pixels(orientation_method="up", center_method="poses")
+    assert torch.allclose(plain, turned, atol=1e-3)
+    assert plain.norm(dim=-1).max() < WIDTH, "the points are in the pictures"
+
+
+def test_colmap_and_transforms_agree(tmp_path):
+    a = parse(transforms_scene(tmp_path / "t"), **AS_CAPTURED)
+    b = parse(colmap_scene(tmp_path / "c"), **AS_CAPTURED)
+    world = b.dataparser_transform[:3, :3]  # nerfstudio's reader turns COLMAP's y down into z up
+
+    def spots(outputs):
+        return outputs.cameras.camera_to_worlds[:, :, 3]
+
+    assert torch.allclose(spots(b), spots(a) @ world.T, atol=1e-5)
+    assert torch.allclose(b.metadata["points3D_xyz"], a.metadata["points3D_xyz"] @ world.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["sparse/0", "colmap/sparse/0", "sparse"])
+def test_where_colmap_models_are_found(model, tmp_path):
+    colmap_scene(tmp_path / "s", model)
+    assert scene_layout(tmp_path / "s") == ("colmap", tmp_path / "s" / model)
+    assert len(parse(tmp_path / "s").image_filenames) == 7
+
+
+def test_a_transforms_file_may_be_named_directly(tmp_path):
+    transforms_scene(tmp_path / "s")
+    assert len(parse(tmp_path / "s" / "transforms.json").image_filenames) == 7
+
+
+@pytest.mark.parametrize("size", [(16, 12), (17, 13)])
+def test_ag2aussian_layout_with_smaller_images(size, tmp_path):
+    """Datasets round odd sizes up or down; the cameras follow the files."""
+    full = (33, 25)
+    scene = colmap_scene(tmp_path / "s")
+    (scene / "sparse/0/cameras.txt").write_text(f"1 PINHOLE {full[0]} {full[1]} {FOCAL} {FOCAL} 16.5 12.5\n")
+    (scene / "images_2").mkdir()
+    for k in range(VIEWS):
+        picture(k, *full).save(scene / "images" / f"view_{k:02d}.png")
+        picture(k, *size).save(scene / "images_2" / f"view_{k:02d}.png")
+    outputs = parse(scene, downscale_factor=2)
+    assert outputs.image_filenames[0].parent.name == "images_2"
+    assert (int(outputs.cameras.width[0]), int(outputs.cameras.height[0])) == size
+    assert float(outputs.cameras.fx[0]) == pytest.approx(FOCAL / 2)
+
+
+def test_a_factor_without_its_folder_is_refused(tmp_path):
+    with pytest.raises(UserError) as error:
+        parse(colmap_scene(tmp_path / "s"), downscale_factor=4)
+    assert "images_4" in one_line(error) and "--downscale-factor" in one_line(error)
+
+
+def test_lens_distortion_is_kept_for_the_datamanager(tmp_path):
+    outputs = parse(transforms_scene(tmp_path / "s", distortion={"k1": 0.1, "k2": -0.02, "p1": 0.001, "p2": 0.002}))
+    assert outputs.cameras.distortion_params[0].tolist() == pytest.approx([0.1, -0.02, 0, 0, 0.001, 0.002])
+
+
+def test_points_that_are_not_finite_are_dropped(tmp_path):
+    scene = transforms_scene(tmp_path / "s")
+    points = POINTS.copy()
+    points[1, 2] = np.nan
+    write_ply(scene / "points.ply", points)
+    metadata = parse(scene).metadata
+    assert len(metadata["points3D_xyz"]) == len(metadata["points3D_rgb"]) == 2
+    lines = (colmap_scene(tmp_path / "c") / "sparse/0/points3D.txt").read_text().replace("0.5 0.2 -0.1", "nan 0 0", 1)
+    (tmp_path / "c/sparse/0/points3D.txt").write_text(lines.replace("0.20000000298023224", "nan"))
+    metadata = parse(tmp_path / "c").metadata
+    assert {len(v) for k, v in metadata.items() if k.startswith("points3D_")} == {len(metadata["points3D_xyz"])}
+    assert torch.isfinite(metadata["points3D_xyz"]).all() and 0 < len(metadata["points3D_xyz"]) < 3
+
+
+# Point clouds that are not there.
+
+
+@pytest.mark.parametrize("what", ["absent", "empty", "broken", "truncated"])
+def test_a_useless_ply_means_random_points_and_a_line(what, tmp_path, capsys):
+    scene = transforms_scene(tmp_path / "s")
+    ply = scene / "points.ply"
+    if what == "absent":
+        ply.unlink()
+    elif what == "empty":
+        write_ply(ply, POINTS[:0], COLOURS[:0])
+    elif what == "broken":
+        ply.write_bytes(b"nothing like a point cloud")
+    else:
+        ply.write_bytes(ply.read_bytes()[:-10])
+    metadata = parse(scene).metadata
+    assert "points3D_xyz" not in metadata
+    out = said(capsys)
+    assert "points.ply" in out.replace(" ", "") and out.count("random points") == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "# only a comment\n", "1 2 three\n"])
+def test_useless_colmap_points_mean_random_points_and_a_line(content, tmp_path, capsys):
+    path = colmap_scene(tmp_path / "s") / "sparse/0/points3D.txt"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    assert "points3D_xyz" not in parse(tmp_path / "s").metadata
+    assert said(capsys).count("random points") == 1
+
+
+# Bad input.
+
+
+def drop_pose(meta):
+    del meta["frames"][3]["transform_matrix"]
+
+
+def nan_pose(meta):
+    meta["frames"][3]["transform_matrix"][0][3] = float("nan")
+
+
+def short_pose(meta):
+    meta["frames"][3]["transform_matrix"] = [[1, 0], [0, 1]]
+
+
+def one_view(meta):
+    meta["frames"] = meta["frames"][:1]
+
+
+def no_frames(meta):
+    meta["frames"] = []
+
+
+def no_focal(meta):
+    del meta["fl_x"]
+
+
+def zero_focal(meta):
+    meta["fl_x"] = 0.0
+
+
+def other_image(meta):
+    meta["frames"][3]["file_path"] = "images/nothing.png"
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (drop_pose, ["view_03.png", "transform_matrix"]),
+        (nan_pose, ["view_03.png", "finite"]),
+        (short_pose, ["view_03.png", "4x4"]),
+        (one_view, ["transforms.json", "one view"]),
+        (no_frames, ["transforms.json", "no frames"]),
+        (no_focal, ["transforms.json"]),
+        (zero_focal, ["transforms.json", "focal length"]),
+        (other_image, ["nothing.png", "no such image"]),
+    ],
+)
+def test_bad_transforms_are_refused_by_name(change, words, tmp_path):
+    scene = edit_transforms(transforms_scene(tmp_path / "s"), change)
+    before = sorted(p.relative_to(scene) for p in scene.rglob("*"))
+    with pytest.raises(UserError) as error:
+        parse(scene)
+    assert all(word in one_line(error) for word in words), one_line(error)
+    assert sorted(p.relative_to(scene) for p in scene.rglob("*")) == before
+
+
+def test_transforms_that_are_no_json(tmp_path):
+    scene = transforms_scene(tmp_path / "s")
+    (scene / "transforms.json").write_text('{"frames": [')
+    with pytest.raises(UserError, match=r"transforms\.json: not readable as JSON"):
+        parse(scene)
+    (scene / "transforms.json").write_text(json.dumps([1, 2]))
+    with pytest.raises(UserError, match="no frames"):
+        parse(scene)
+
+
+def test_no_scene_at_all(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        parse(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"neither transforms\.json nor a COLMAP model"):
+        parse(tmp_path / "empty")
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"photo\.png: not a folder"):
+        parse(tmp_path / "photo.png")
+
+
+def test_all_images_gone(tmp_path):
+    scene = transforms_scene(tmp_path / "s")
+    for path in (scene / "images").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="restore the images folder"):
+        parse(scene)
+    scene = colmap_scene(tmp_path / "c")
+    for path in (scene / "images").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="no images there"):
+        parse(scene)
+
+
+def test_damaged_colmap_models(tmp_path):
+    scene = colmap_scene(tmp_path / "one", views=1)
+    with pytest.raises(UserError, match="only one view"):
+        parse(scene)
+    scene = colmap_scene(tmp_path / "nan")
+    path = scene / "sparse/0/images.txt"
+    lines = path.read_text().splitlines()
+    lines[4] = " ".join([*lines[4].split()[:5], "nan", *lines[4].split()[6:]])
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=r"view_02\.png is not finite"):
+        parse(scene)
+    scene = colmap_scene(tmp_path / "cut")
+    (scene / "sparse/0/images.txt").write_text("1 0.5 0.5\n\n")
+    with pytest.raises(UserError, match="not a readable COLMAP model"):
+        parse(scene)
+    scene = colmap_scene(tmp_path / "binary")
+    for name in ("cameras", "images"):
+        (scene / f"sparse/0/{name}.txt").unlink()
+        (scene / f"sparse/0/{name}.bin").write_bytes(b"\x05\x00\x00")
+    with pytest.raises(UserError, match="not a readable COLMAP model") as error:
+        parse(scene)
+    one_line(error)
+
+
+def test_the_config_is_left_as_it_was(tmp_path):
+    config = AG2DataParserConfig(data=transforms_scene(tmp_path / "s"))
+    before = replace(config)
+    config.setup().get_dataparser_outputs(split="train")
+    assert config == before
