@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from plyfile import PlyData
-from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264, run_process, small_config, trainer_of
+from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264, small_config, trainer_of
 
 from ag2_ns.data.ply import read_gaussians
 
@@ -53,13 +53,6 @@ def test_both_methods_and_the_dataparser_are_registered():
         assert all_methods[name].method_name == name and "AG2aussian" in all_descriptions[name]
         assert set(all_methods[name].optimizers) >= {"offset", "sh_dc", "anchor_feature", "camera_opt"}
     assert "ag2-data" in all_dataparsers
-
-
-@pytest.mark.slow
-def test_ns_train_lists_the_methods():
-    done = run_process("ns-train", "--help")
-    assert done.status == 0
-    assert "ag2aussian" in done.out and "ag2aussian-small" in done.out
 
 
 def test_the_full_method_trains_with_other_budgets(scene, tmp_path):
