@@ -33,7 +33,7 @@ SEEN = 0.5
 OBJECT = 0.5
 """A Gaussian outside of the selection goes with it if at least this share of its weight lies inside the object."""
 
-SUPPORT = 0.25
+SUPPORT = 0.35
 """A Gaussian of the selection stays if less than this share does."""
 
 HOPS = 2

@@ -36,8 +36,8 @@ AGREE = 0.3
 ABOVE = 0.8
 """Least share of the object that must be on one side of it."""
 
-REACH = 0.3
-"""The object comes down to the plane by at least this share of its size: nobody saw it touch."""
+REACH = 0.75
+"""The object comes down to the plane within this share of its size: nobody sees where it touches."""
 
 LOOKS = 2
 """A place was seen if at least so many views see it."""
