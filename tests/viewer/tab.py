@@ -93,7 +93,7 @@ class Tab:
         """Click where a point of the scene is seen, as the browser tells it (its rays are wrong, see layers.py)."""
         x, y, z = self._c2w[:3, :3].T @ (np.asarray(point, float) - self.eye)
         half = np.tan(self._fov / 2)
-        place = [0.5 + x / -z / (2 * half * self._aspect), 0.5 - y / -z / (2 * half)]
+        place = [float(0.5 + x / -z / (2 * half * self._aspect)), float(0.5 - y / -z / (2 * half))]
         self.send(
             "SceneNodeClickMessage", name="/click_catcher", instance_index=None, ray_origin=[0.0, 0.0, 0.0],
             ray_direction=[1.0, 0.0, 0.0], screen_pos=place,
