@@ -13,7 +13,6 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from ag2_ns.graph.neighbours import radius_edges
 from ag2_ns.graph.refine import refine_anchors
 from ag2_ns.graph.scene_index import SceneIndex, language_of
 from ag2_ns.graph.tree import build_tree
+from ag2_ns.query.click import select_click
 from ag2_ns.query.relevancy import NEGATIVES
 from ag2_ns.query.text import select_text
 from ag2_ns.rasterizer.base import View
@@ -140,34 +140,51 @@ def oracle(rasterizer, gaussians, views, folder: Path, numbers: list[int]) -> to
     return total.argmax(1)[:, None] == torch.tensor(numbers, device=gaussians.device)
 
 
-def score(index, gaussians, rasterizer, views, folder: Path, clock: Clock, best: bool = False) -> dict:
-    labels = json.loads((folder / "ground_truth" / "labels.json").read_text())
-    table = json.loads((folder / "text_features.json").read_text())
-    device = gaussians.device
-    negatives = torch.tensor([table[n] for n in NEGATIVES], device=device)
-    texts = list(labels.values())
-    picked = [
-        clock("text", select_text, index, t, torch.tensor(table[t], device=device), negatives, several=False)
-        for t in texts
-    ]
-    if best:
-        owner = oracle(rasterizer, gaussians, views, folder, [int(i) for i in labels])
-        picked = [replace(s, gaussian_mask=owner[:, k]) for k, s in enumerate(picked)]
-    values = torch.stack([s.gaussian_mask for s in picked], 1).float()
-    ids = [np.array(Image.open(p)) for p in sorted((folder / "ground_truth" / "ids").glob("*.png"))]
-    out = {t: ([], [], s.nodes[0] if s.nodes else -1) for t, s in zip(texts, picked)}
-    for view, truth in zip(views, ids):
-        drawn = rasterizer.rasterize(
-            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, values, view.to(device)
-        ).values
-        drawn = (drawn > 0.5).cpu().numpy()
-        for k, (number, text) in enumerate(labels.items()):
-            wanted = truth == int(number)
-            if wanted.sum() >= 200 * truth.size / (640 * 480):
-                prediction = None if picked[k].empty else drawn[..., k]
-                out[text][0].append(iou(prediction, wanted))
-                out[text][1].append(boundary_iou(prediction, wanted))
-    return out
+class Truth:
+    """The ids of a scene's views; scores selections against them by rendering."""
+
+    def __init__(self, rasterizer, gaussians: Gaussians, views: list[View], folder: Path):
+        self.rasterizer, self.gaussians = rasterizer, gaussians
+        self.views = [v.to(gaussians.device) for v in views]
+        self.ids = [np.array(Image.open(p)) for p in sorted((folder / "ground_truth" / "ids").glob("*.png"))]
+        self.labels = {int(k): v for k, v in json.loads((folder / "ground_truth" / "labels.json").read_text()).items()}
+        table = json.loads((folder / "text_features.json").read_text())
+        self.text = {t: torch.tensor(table[t], device=gaussians.device) for t in self.labels.values()}
+        self.negatives = torch.tensor([table[n] for n in NEGATIVES], device=gaussians.device)
+
+    def score(self, masks: torch.Tensor, numbers: list[int], edges: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Mean IoU and boundary IoU over the views of K sets of Gaussians [N, K], each against one id."""
+        found: list[tuple[list, list]] = [([], []) for _ in numbers]
+        g = self.gaussians
+        for view, truth in zip(self.views, self.ids):
+            drawn = self.rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, masks.float(), view).values
+            drawn = (drawn > 0.5).cpu().numpy()
+            for k, number in enumerate(numbers):
+                wanted = truth == number
+                if wanted.sum() >= 200 * truth.size / (640 * 480):
+                    found[k][0].append(iou(drawn[..., k], wanted))
+                    if edges:
+                        found[k][1].append(boundary_iou(drawn[..., k], wanted))
+        return tuple(np.array([np.mean(f[i]) if f[i] else np.nan for f in found]) for i in (0, 1))
+
+    def clicks(self, index: SceneIndex, clock: Clock, each: int = 5) -> float:
+        """Mean IoU of the objects under random pixels: `each` clicks per object, in views that show it well."""
+        rng = np.random.default_rng(0)
+        asked, sets = [], {}
+        for number in self.labels:
+            shown = [v for v, i in enumerate(self.ids) if (i == number).sum() >= 200 * i.size / (640 * 480)]
+            for v in rng.choice(shown, each) if shown else []:
+                y, x = np.nonzero(self.ids[v] == number)
+                k = rng.integers(len(x))
+                place = self.views[v], int(x[k]), int(y[k])
+                chosen = clock("click", select_click, index, self.gaussians, self.rasterizer, *place)
+                asked.append((chosen.nodes, number))
+                sets[chosen.nodes] = chosen.gaussian_mask
+        clock.times["click"] /= max(len(asked), 1)
+        pairs = sorted(set(asked))
+        masks = torch.stack([sets[nodes] for nodes, _ in pairs], 1)
+        ious = dict(zip(pairs, self.score(masks, [number for _, number in pairs], edges=False)[0]))
+        return float(np.mean([ious[pair] for pair in asked]))
 
 
 def main() -> None:
@@ -179,7 +196,7 @@ def main() -> None:
         from ag2_ns.rasterizer.gsplat import GsplatRasterizer as Backend
     rasterizer = Backend()
     table = Table(title="Text queries without training")
-    steps = ("lift", "graph", "tree", "refine", "language", "text")
+    steps = ("lift", "graph", "tree", "refine", "language", "text", "click")
     heads = (
         "scene",
         "Gaussians",
@@ -191,6 +208,7 @@ def main() -> None:
         "mBIoU",
         "Acc@.25",
         "Acc@.5",
+        "clicks",
         *steps,
     )
     for name in heads:
@@ -212,21 +230,27 @@ def main() -> None:
                     masks, features = read_masks(folder)
                     clock = Clock(options.device)
                     index = index_of(rasterizer, gaussians, views, masks, features, options.voxel, clock)
-                    found = score(index, gaussians, rasterizer, views, folder, clock)
-                    bound = score(index, gaussians, rasterizer, views, folder, Clock(options.device), best=True)
-                    ceiling = float(np.mean([np.mean(a) for a, _, _ in bound.values() if a]))
-                    means = [float(np.mean(a)) for a, _, _ in found.values() if a]
-                    total = summary(means, [float(np.mean(b)) for _, b, _ in found.values() if b])
-                    clock.times["text"] /= len(found)
+                    truth = Truth(rasterizer, gaussians, views, folder)
+                    texts, numbers = list(truth.labels.values()), list(truth.labels)
+                    picked = [
+                        clock("text", select_text, index, t, truth.text[t], truth.negatives, several=False)
+                        for t in texts
+                    ]
+                    clock.times["text"] /= len(picked)
+                    ious, edges = truth.score(torch.stack([p.gaussian_mask for p in picked], 1), numbers)
+                    bound, _ = truth.score(oracle(rasterizer, gaussians, views, folder, numbers), numbers, edges=False)
+                    clicked = truth.clicks(index, clock)
+                    known = ~np.isnan(ious)
+                    total = summary(ious[known], edges[known])
                     table.add_row(
                         folder.name, str(len(gaussians)), str(index.num_anchors), str(index.tree.num_nodes),
-                        str(len(index.tree.instances())), f"{ceiling:.3f}", *(f"{v:.3f}" for v in total.values()),
+                        str(len(index.tree.instances())), f"{np.nanmean(bound):.3f}",
+                        *(f"{v:.3f}" for v in total.values()), f"{clicked:.3f}",
                         *(f"{clock.times[s]:.3f}" for s in steps),
                     )  # fmt: skip
                     if options.each:
-                        for text, (a, _, node) in sorted(found.items(), key=lambda kv: np.mean(kv[1][0])):
-                            ceiling = np.mean(bound[text][0])
-                            console.print(f"  {np.mean(a):.3f} of {ceiling:.3f} {text} (node {node}, {len(a)} views)")
+                        for k in np.argsort(ious):
+                            console.print(f"  {ious[k]:.3f} of {bound[k]:.3f} {texts[k]} {picked[k].nodes}")
     console.print(table)
 
 
