@@ -96,6 +96,7 @@ def initialise(
     opacity: float = 0.01,
     spread: float = 0.5,
     max_anchors: int | None = None,
+    radius_cap: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> tuple[Anchors, Children]:
     """Anchors at the points, one per voxel, and children around them (AG2aussian's initialisation).
@@ -114,6 +115,7 @@ def initialise(
         opacity: initial opacity of a child.
         spread: largest initial |offset| per axis, in radii.
         max_anchors: keep a random subset of at most this many points.
+        radius_cap: raise the cap to this many times the median distance between neighbours.
         generator: source of randomness, on the CPU.
     """
     device = points.device
@@ -123,8 +125,8 @@ def initialise(
         keep = keep[torch.randperm(len(keep), generator=generator)[:max_anchors].sort().values.to(device)]
     xyz, rgb = points[keep], rgb[keep]
     gap = nearest(xyz, xyz, 2)[0][:, 1:2] if len(xyz) > 1 else torch.full((len(xyz), 1), 16 * voxel, device=device)
-    # Subsampled or sparse clouds leave gaps that voxel-sized children could never cover.
-    cap = 16 * voxel if max_anchors is None else max(16 * voxel, float(gap.median()) if len(gap) else 0.0)
+    # The published cap of 16 voxels suits dense clouds; in sparse ones children could never cover the gaps.
+    cap = max(16 * voxel, radius_cap * float(gap.median())) if len(gap) else 16 * voxel
     radius = (torch.floor(gap.clamp(max=cap) / voxel) * voxel).clamp(min=voxel)
     scale = 0.5 * gap.clamp(min=0.001 * extent)
     anchors = Anchors(xyz, radius, torch.ones(len(xyz), feature_width, device=device))

@@ -38,6 +38,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Opacity of the first Gaussians of random points, most of which show nothing."""
     max_initial_anchors: int = 200_000
     """Larger point clouds are thinned to this many anchors."""
+    radius_cap: float = 1.0
+    """Initial radii reach up to 16 voxels or this many median distances between neighbouring points."""
     num_random: int = 50_000
     """Points to start from when the scene has no point cloud."""
     max_gaussians: int = 3_000_000

@@ -65,6 +65,7 @@ class AnchorModel(SplatfactoModel):
             sh_degree=c.sh_degree,
             opacity=opacity,
             max_anchors=c.max_initial_anchors,
+            radius_cap=c.radius_cap,
             generator=generator,
         )
         # Equal features would never separate: nothing repels two identical means.

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss, ssim
+from ag2_ns.gaussians.losses import _blurred, near_anchor_loss, opacity_cover_loss, photometric_loss, ssim
 
 
 def test_photometric_is_zero_for_equal_pictures_and_matches_its_parts():
@@ -55,6 +55,14 @@ def test_ssim_matches_torchmetrics():
     _, full = reference(*image, data_range=1.0, return_full_image=True)
     inner = full[..., 5:-5, 5:-5].mean()
     assert ssim(a, b).item() == pytest.approx(inner.item(), rel=1e-6)
+
+
+def test_banded_window_is_a_convolution():
+    x = torch.rand(4, 1, 20, 23, dtype=torch.float64)
+    position = torch.arange(11, dtype=torch.float64) - 5
+    window = torch.softmax(-0.5 * (position / 1.5) ** 2, 0)
+    expected = torch.nn.functional.conv2d(x, (window[:, None] * window)[None, None])
+    torch.testing.assert_close(_blurred(x), expected)
 
 
 def test_ssim_gradcheck():
