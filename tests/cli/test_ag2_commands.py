@@ -1,0 +1,261 @@
+"""The `ag2` command's own jobs, end to end at tiny size: example, prepare, demo, lift, query, eval."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import mediapy
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import HEIGHT, OBJECTS, VIEWS, WIDTH, ag2, nerfstudio_command, read_h264
+
+from ag2_ns.data.ply import write_gaussians
+from ag2_ns.run_access import load_run, load_selection
+
+
+def answer(capfd) -> dict:
+    """The JSON line that a query ends with."""
+    return json.loads(capfd.readouterr().out.strip().splitlines()[-1])
+
+
+def labels(scene: Path) -> dict[int, str]:
+    return {int(k): v for k, v in json.loads((scene / "ground_truth" / "labels.json").read_text()).items()}
+
+
+def object_label(scene: Path) -> tuple[int, str]:
+    """The object that covers most pixels, not the table it stands on."""
+    count = np.zeros(256, int)
+    for path in sorted((scene / "ground_truth" / "ids").glob("*.png")):
+        count += np.bincount(np.asarray(Image.open(path)).ravel().astype(int), minlength=256)
+    known = {i: text for i, text in labels(scene).items() if "table" not in text}
+    best = max(known, key=lambda i: count[i])
+    return best, known[best]
+
+
+def test_example(tmp_path):
+    ag2("example", tmp_path / "s", "--objects", 2, "--views", 3, "--width", 48, "--height", 36, "--seed", 5)
+    assert len(list((tmp_path / "s" / "images").iterdir())) == 3
+    assert len(labels(tmp_path / "s")) >= 2
+    for part in ("transforms.json", "ground_truth/ids", "masks_sparse", "clip_features", "text_features.json"):
+        assert (tmp_path / "s" / part).exists(), part
+
+
+def test_prepare_skips_what_is_valid(scene, capfd):
+    before = {p: p.stat().st_mtime_ns for p in (scene / "ag2").rglob("*") if p.is_file()}
+    ag2("prepare", scene, "--preview-every", 0)
+    assert f"{VIEWS} valid already" in " ".join(capfd.readouterr().out.split())
+    assert {p: p.stat().st_mtime_ns for p in (scene / "ag2").rglob("*") if p.is_file()} == before
+
+
+def test_demo(scene, tmp_path, capfd):
+    options = ("--steps", 15, "--frames", 6, "--device", "cpu", "--output-dir", tmp_path)
+    ag2("demo", "--data", scene, *options)
+    out = capfd.readouterr().out
+    (folder,) = (tmp_path / "scene" / "ag2aussian-small").iterdir()
+    for word in ("psnr", "ssim", "gaussians", "anchors", "time: train", "ns-viewer --load-config"):
+        assert word in out, word
+    assert str(folder / "contact_sheet.png") in out and str(folder / "video.mp4") in out
+    sheet = mediapy.read_image(folder / "contact_sheet.png")
+    assert sheet.shape[1] >= 4 * WIDTH and sheet.std() > 10
+    video = read_h264(folder / "video.mp4")
+    assert video.shape == (6, HEIGHT, 2 * WIDTH, 3) and video[:, :, :WIDTH].std() > 5
+    assert not [p for p in folder.iterdir() if p.name.startswith(".")], "nothing temporary is left"
+    assert load_run(folder / "config.yml").index is not None
+
+
+def test_demo_makes_its_own_scene(tmp_path, monkeypatch):
+    from ag2_ns.cli import demo
+
+    asked = {}
+
+    def generate(out, **options):
+        asked.update(options, out=out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ag2_ns.data.tabletop.generate", generate)
+    with pytest.raises(KeyboardInterrupt):
+        demo.Demo(output_dir=tmp_path, device="cpu", seed=3).main()
+    assert asked["seed"] == 3 and asked["out"].parent == tmp_path and asked["views"] == 40
+
+
+# Queries.
+
+
+def test_text_query(run, scene, tmp_path, capfd):
+    identity, text = object_label(scene)
+    ag2("query", "--load-config", run.config, "--text", text, "--output-dir", tmp_path)
+    found = answer(capfd)
+    assert found["found"] and found["label"] == text and found["gaussians"] > 0 and found["reason"] == ""
+    names = {p.stem for p in (scene / "images").iterdir()}
+    for part in ("masks", "overlays"):
+        assert {p.stem for p in (tmp_path / part).glob("*.png")} == names
+    hits = selected = share = 0
+    for path in sorted((tmp_path / "masks").glob("*.png")):
+        mask = np.asarray(Image.open(path)) > 127
+        truth = np.asarray(Image.open(scene / "ground_truth" / "ids" / path.name)) == identity
+        hits, selected, share = hits + (mask & truth).sum(), selected + mask.sum(), share + truth.mean() / VIEWS
+    assert hits / selected > max(0.5, 4 * share), "fifty steps give a rough shape, but in the right place"
+    index = load_run(run.config).require_index()
+    selection = load_selection(Path(found["selection"]), index)
+    assert int(selection.gaussian_mask.sum()) == found["gaussians"]
+
+
+def test_click_query(run, scene, tmp_path, capfd):
+    identity, _ = object_label(scene)
+    paths = sorted((scene / "ground_truth" / "ids").glob("*.png"))
+    truth = {p.stem: np.asarray(Image.open(p)) == identity for p in paths}
+    view = max(truth, key=lambda k: truth[k].sum())
+    ys, xs = truth[view].nonzero()
+    centre = int(np.argmin((xs - xs.mean()) ** 2 + (ys - ys.mean()) ** 2))
+    x, y = int(xs[centre]), int(ys[centre])
+    args = ("--load-config", run.config, "--click", view, x, y, "--max-views", 2, "--output-dir", tmp_path)
+    ag2("query", *args)
+    found = answer(capfd)
+    assert found["found"] and found["level"] == 0.5
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 2
+
+
+def test_all_takes_at_least_as_much(run, scene, tmp_path, capfd):
+    _, text = object_label(scene)
+    counts = []
+    for extra in ((), ("--all",)):
+        args = ("--load-config", run.config, "--text", text, "--max-views", 1, "--output-dir", tmp_path / str(extra))
+        ag2("query", *args, *extra)
+        counts.append(answer(capfd)["gaussians"])
+    assert counts[1] >= counts[0] > 0
+
+
+def test_eval(run, scene, tmp_path, capfd):
+    args = ("--load-config", run.config, "--ground-truth", scene / "ground_truth", "--output-dir", tmp_path)
+    ag2("eval", *args)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {p["label"] for p in report["prompts"]} == set(labels(scene).values())
+    for key in ("miou", "mbiou", "acc25", "acc50"):
+        assert 0 <= report["mean_over_prompts"][key] <= 1
+    shown = [p for p in report["prompts"] if p["views"]]
+    assert len(shown) >= OBJECTS
+    assert report["mean_over_prompts"]["miou"] == pytest.approx(np.mean([p["miou"] for p in shown]))
+    assert [p["miou"] for p in report["prompts"]] == sorted(p["miou"] for p in report["prompts"]), "worst first"
+    assert mediapy.read_image(tmp_path / "worst_first.png").shape[2] == 3
+    assert "mIoU" in capfd.readouterr().out
+
+
+# Lifting.
+
+
+def opens(config: Path, scene: Path, tmp_path: Path, capfd) -> dict:
+    """The run answers a text and is measured by nerfstudio."""
+    _, text = object_label(scene)
+    args = ("--load-config", config, "--text", text, "--max-views", 1)
+    capfd.readouterr()
+    ag2("query", *args, "--output-dir", tmp_path / "query")
+    found = answer(capfd)
+    assert found["found"]
+    nerfstudio_command("ns-eval", "--load-config", config, "--output-path", tmp_path / "eval.json")
+    return json.loads((tmp_path / "eval.json").read_text())["results"]
+
+
+def only_config(folder: Path) -> Path:
+    (path,) = folder.rglob("config.yml")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(run):
+    return load_run(run.config)
+
+
+def test_lift_our_own_run(run, scene, tmp_path, capfd, trained):
+    ag2("lift", "--load-config", run.config, "--output-dir", tmp_path / "out", "--device", "cpu")
+    config = only_config(tmp_path / "out")
+    results = opens(config, scene, tmp_path, capfd)
+    lifted = load_run(config)
+    assert torch.equal(lifted.gaussians.means, trained.gaussians.means), "the splat is not changed"
+    assert torch.equal(lifted.index.tree.parent, trained.index.tree.parent), "nor what lifting finds in it"
+    nerfstudio_command("ns-eval", "--load-config", run.config, "--output-path", tmp_path / "own.json")
+    own = json.loads((tmp_path / "own.json").read_text())["results"]
+    assert results["psnr"] == pytest.approx(own["psnr"], abs=1e-4)
+
+
+def splatfacto_run(gaussians, scene: Path, folder: Path, source) -> Path:
+    """A run of nerfstudio's own splatfacto that shows `gaussians`: its configuration and a checkpoint as it writes."""
+    import yaml
+    from nerfstudio.configs.method_configs import all_methods
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    config = deepcopy(all_methods["splatfacto"])
+    config.data = config.pipeline.datamanager.data = scene
+    config.pipeline.datamanager.dataparser = NerfstudioDataParserConfig(load_3D_points=True, eval_mode="interval")
+    config.output_dir, config.experiment_name, config.timestamp = folder, "scene", "run"
+    models = config.get_checkpoint_dir()
+    models.mkdir(parents=True)
+    (config.get_base_dir() / "config.yml").write_text(yaml.dump(config))
+    trainable = {
+        "means": gaussians.means,
+        "scales": gaussians.scales.log(),
+        "quats": gaussians.quats,
+        "features_dc": gaussians.sh[:, 0],
+        "features_rest": gaussians.sh[:, 1:],
+        "opacities": gaussians.opacities.clamp(1e-6, 1 - 1e-6).logit()[:, None],
+    }
+    state = {f"_model.gauss_params.{k}": torch.nn.Parameter(v.clone()) for k, v in trainable.items()}
+    state |= {"_model.camera_optimizer.pose_adjustment": torch.zeros(3, 6), "_model.lpips.net.lin0": torch.zeros(1)}
+    schedulers = {"means": {"base_lrs": [np.float64(1.6e-4)], "_last_lr": [np.float64(1e-6)]}}
+    content = {"step": 29999, "pipeline": state, "optimizers": {}, "schedulers": schedulers, "scalers": {}}
+    torch.save(content, models / "step-000029999.ckpt")
+    return config.get_base_dir() / "config.yml"
+
+
+def test_lift_a_splatfacto_run(scene, tmp_path, capfd, trained):
+    source = splatfacto_run(trained.gaussians, scene, tmp_path / "splatfacto", trained)
+    ag2("lift", "--load-config", source, "--output-dir", tmp_path / "out", "--device", "cpu")
+    config = only_config(tmp_path / "out")
+    results = opens(config, scene, tmp_path, capfd)
+    lifted = load_run(config)
+    assert len(lifted.gaussians) == len(trained.gaussians)
+    assert torch.allclose(lifted.gaussians.means, trained.gaussians.means, atol=1e-5)
+    nerfstudio_command("ns-eval", "--load-config", trained.config_path, "--output-path", tmp_path / "own.json")
+    own = json.loads((tmp_path / "own.json").read_text())["results"]
+    assert results["psnr"] == pytest.approx(own["psnr"], abs=0.05)
+
+
+def test_a_splatfacto_run_is_sent_to_lift(scene, tmp_path, capfd, trained):
+    source = splatfacto_run(trained.gaussians, scene, tmp_path / "splatfacto", trained)
+    with pytest.raises(SystemExit):
+        ag2("query", "--load-config", source, "--text", "mug", "--output-dir", tmp_path / "q")
+    err = capfd.readouterr().err
+    assert err.startswith("error: ") and "splatfacto" in err and "ag2 lift" in err
+
+
+@pytest.mark.parametrize("frame", ["run", "world"])
+def test_lift_a_ply_in_either_frame(frame, scene, tmp_path, capfd, trained):
+    from ag2_ns.export.frame import world_frame
+
+    gaussians = trained.gaussians
+    if frame == "world":
+        outputs = trained.pipeline.datamanager.train_dataparser_outputs
+        gaussians = world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale)).gaussians(gaussians)
+        assert not torch.allclose(gaussians.means, trained.gaussians.means, atol=0.05)
+    write_gaussians(tmp_path / "splat.ply", gaussians)
+    args = ("--ply", tmp_path / "splat.ply", "--data", scene, "--output-dir", tmp_path / "out", "--device", "cpu")
+    capfd.readouterr()
+    ag2("lift", *args)
+    assert f"lies in the {frame} frame" in " ".join(capfd.readouterr().out.split())
+    config = only_config(tmp_path / "out")
+    opens(config, scene, tmp_path, capfd)
+    means = load_run(config).gaussians.means
+    assert torch.allclose(means, trained.gaussians.means, atol=1e-4)
+
+
+def test_a_lifted_run_renders_and_exports(run, tmp_path):
+    ag2("lift", "--load-config", run.config, "--output-dir", tmp_path / "out", "--device", "cpu")
+    config = only_config(tmp_path / "out")
+    args = ("--load-config", config, "--output-path", tmp_path / "v.mp4", "--interpolation-steps", 2)
+    nerfstudio_command("ns-render", "interpolate", *args, "--rendered-output-names", "rgb", "instance")
+    assert read_h264(tmp_path / "v.mp4").shape[1:] == (HEIGHT, 2 * WIDTH, 3)
+    nerfstudio_command("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", tmp_path)
+    assert (tmp_path / "splat.ply").stat().st_size > 1000
