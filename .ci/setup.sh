@@ -20,3 +20,5 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
   echo "$want" > "$stamp"
 fi
 export PATH="$root/.venv/bin:$PATH"
+# Spinning OpenMP threads slow everything down as soon as two programs share the cores.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}

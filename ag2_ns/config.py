@@ -12,6 +12,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from ag2_ns import compat
 from ag2_ns.data.datamanager import AG2DataManagerConfig
 from ag2_ns.data.dataparser import AG2DataParserConfig
+from ag2_ns.gaussians.growth import PruneRule
 from ag2_ns.gaussians.model_config import AG2ModelConfig
 from ag2_ns.pipeline import AG2PipelineConfig, AG2TrainerConfig
 
@@ -92,6 +93,27 @@ _small = replace(
     invisible_below=1.0,
 )
 
+_published = replace(
+    _model,
+    schedule_steps=35000,
+    initial_opacity=0.01,
+    radius_cap=0.0,
+    offset_lr=1e-3,
+    offset_lr_final=1e-4,
+    num_downscales=0,
+    grow_until=20000,
+    prune=PruneRule(min_child_opacity=0.0, min_recovered_opacity=0.0),
+    pause_after_reset=0,
+    opacity_cover_from=3000,
+    distortion_weight=20.0,
+    distortion_from=10000,
+    mask_loss_from=5000,
+    propagation_from=30000,
+    remove_invisible_at=(14990, 30001),
+    instances="both",
+    background_color="black",
+)
+
 ag2aussian = MethodSpecification(
     config=_trainer("ag2aussian", 10000, _model),
     description="AG2aussian: anchor-graph Gaussians with instances to click, name and edit.",
@@ -100,4 +122,9 @@ ag2aussian = MethodSpecification(
 ag2aussian_small = MethodSpecification(
     config=_trainer("ag2aussian-small", 1000, _small),
     description="AG2aussian with budgets for a laptop CPU.",
+)
+
+ag2aussian_published = MethodSpecification(
+    config=_trainer("ag2aussian-published", 35000, _published),
+    description="AG2aussian with the published schedule and constants, for comparisons.",
 )
