@@ -109,7 +109,11 @@ class Edit:
     def _check(self) -> None:
         """Refuse what contradicts itself before a run is loaded."""
         changes = [name for name in ("delete", "isolate", "recolour") if getattr(self, name)]
-        places = [name for name in ("move", "rotate", "scale", "duplicate") if getattr(self, name) not in (None, False)]
+        places = [
+            name
+            for name in ("move", "rotate", "scale", "duplicate")
+            if getattr(self, name) is not None and getattr(self, name) is not False
+        ]
         manage = [name for name in ("undo", "redo", "clear", "list") if getattr(self, name)]
         asked = [name for name in ("text", "click", "selection") if getattr(self, name) is not None]
         kinds = [*changes, *(["/".join(places)] if places else []), *manage]

@@ -1,0 +1,132 @@
+"""`ag2 export` on a stand-in run: every format, edits and the world frame."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+
+from ag2_ns import run_access
+from ag2_ns.cli.export import Export
+from ag2_ns.data.ply import read_gaussians
+from ag2_ns.edit.edit_file import Fingerprint, edit_path, save_edits
+from ag2_ns.edit.history import History
+from ag2_ns.edit.operations import Delete, Duplicate, Members
+from ag2_ns.errors import UserError
+from ag2_ns.export.frame import FILE_NAME, run_to_world
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch, gaussians, index):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    transform = [[0.0, -1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0]]
+    (folder / FILE_NAME).write_text(json.dumps({"transform": transform, "scale": 0.5}))
+    model = SimpleNamespace(
+        anchor_xyz=index.anchor_xyz, anchor_radius=torch.ones(12, 1), anchor_features=lambda: torch.ones(12, 3)
+    )
+    run = SimpleNamespace(
+        config_path=folder / "config.yml", gaussians=gaussians, model=model, require_index=lambda: index
+    )
+    nodes = {"red mug": [0], "the table!": [3], "unicorn": []}
+
+    def select(run, *, text=None, click=None, level=None):
+        if not nodes[text]:
+            return index.nothing(text, "no such thing")
+        return index.selection(nodes[text], text, 0.8)
+
+    monkeypatch.setattr(run_access, "load_run", lambda path: run)
+    monkeypatch.setattr(run_access, "select", select)
+    return folder / "config.yml"
+
+
+def edit(config, index, *edits):
+    history = History()
+    for e in edits:
+        history = history.push(e)
+    save_edits(edit_path(config), history, Fingerprint.of(36, index.anchor_xyz))
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_pieces_and_the_rest(config, tmp_path, gaussians, capsys):
+    out = tmp_path / "out"
+    Export(config, out, text=("red mug", "the table!"), format=("splat", "anchors", "boxes", "hulls")).main()
+    assert names(out) == [
+        "anchors.ply", "boxes.glb", "hulls.glb", "labels.json", "red-mug.ply", "rest.ply", "the-table.ply",
+    ]  # fmt: skip
+    torch.testing.assert_close(read_gaussians(out / "red-mug.ply").means, gaussians.means[:21])
+    assert set(PlyData.read(str(out / "the-table.ply"))["vertex"]["instance"]) == {3}
+    assert len(PlyData.read(str(out / "rest.ply"))["vertex"].data) == 3
+    anchors = PlyData.read(str(out / "anchors.ply"))
+    assert anchors["vertex"]["label"].tolist() == [0] * 7 + [3] * 4 and len(anchors["edge"].data) == 10
+    content = json.loads((out / "labels.json").read_text())
+    assert content["labels"] == ["red mug", "the table!"] and content["frame"] == "run"
+    assert content["instances"]["3"]["label_id"] == 1 and content["instances"]["3"]["gaussians"] == 12
+    assert sorted(content["files"]) == [n for n in names(out) if n != "labels.json"]
+    assert "21 Gaussians" in capsys.readouterr().out
+
+
+def test_edits_are_honoured_unless_told_not_to(config, tmp_path, index):
+    node = index.gaussian_node(0.5)
+    edit(config, index, Delete(Members.of(node == 0)), Duplicate(Members.of(node == 3), translation=(9.0, 0, 0)))
+    Export(config, tmp_path / "a", all=True, format=("splat", "anchors")).main()
+    vertex = PlyData.read(str(tmp_path / "a" / "scene.ply"))["vertex"]
+    assert np.unique(vertex["instance"]).tolist() == [-1, 3, 7] and len(vertex.data) == 27
+    assert json.loads((tmp_path / "a" / "labels.json").read_text())["instances"]["7"]["duplicate_of"] == 3
+    assert set(PlyData.read(str(tmp_path / "a" / "anchors.ply"))["vertex"]["label"]) == {-1, 3, 7}
+    Export(config, tmp_path / "b", all=True, edits=False, format=("splat",)).main()
+    assert len(PlyData.read(str(tmp_path / "b" / "scene.ply"))["vertex"].data) == 36
+    with pytest.raises(UserError, match="red mug: edits removed all of it"):
+        Export(config, tmp_path / "c", text=("red mug",)).main()
+
+
+def test_world_frame(config, tmp_path, gaussians):
+    Export(config, tmp_path / "out", all=True, world=True, box="box").main()
+    back = read_gaussians(tmp_path / "out" / "scene.ply")
+    expected = run_to_world(config).gaussians(gaussians)
+    for name in ("means", "quats", "scales", "sh"):
+        torch.testing.assert_close(getattr(back, name), getattr(expected, name), atol=1e-5, rtol=1e-4)
+    x, y, z = (gaussians.means * 2).unbind(1)  # x_run = 0.5 * (R x + t)
+    torch.testing.assert_close(back.means, torch.stack([y - 2, -(x - 1), z - 3], 1))
+    content = json.loads((tmp_path / "out" / "labels.json").read_text())
+    assert content["frame"] == "world"
+    own = back.means[21:33]
+    np.testing.assert_allclose(content["instances"]["3"]["box"]["size"], own.amax(0) - own.amin(0), atol=1e-4)
+
+
+def test_pieces_of_one_name_get_files_of_their_own(config, tmp_path):
+    Export(config, tmp_path / "out", text=("red mug", "red mug"), format=("splat",)).main()
+    assert names(tmp_path / "out") == ["labels.json", "red-mug-2.ply", "red-mug.ply", "rest.ply"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "or the whole scene with --all"),
+        ({"all": True, "text": ("red mug",)}, "not both"),
+        ({"text": ("unicorn",)}, "unicorn: nothing found"),
+        ({"all": True, "level": 2.0}, "--level 2.0"),
+        ({"all": True, "format": ()}, "name at least one"),
+        ({"all": True, "vocabulary": ("mug",)}, "no language"),
+    ],
+)
+def test_bad_input_is_one_line(config, tmp_path, options, words, monkeypatch, index):
+    run = run_access.load_run(config)
+    run.texts = SimpleNamespace(embed=lambda t: torch.ones(4), negatives=lambda: None)
+    with pytest.raises(UserError, match=words) as error:
+        Export(config, tmp_path / "out", **options).main()
+    assert "\n" not in str(error.value)
+
+
+def test_unwritable_and_unknown_frame(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        Export(config, tmp_path / "file" / "out", all=True).main()
+    (config.parent / FILE_NAME).unlink()
+    with pytest.raises(UserError, match="without --world"):
+        Export(config, tmp_path / "out", all=True, world=True).main()
