@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ag2_ns.data.dataparser import AG2DataParserConfig, first_line
-from ag2_ns.data.served import served_downscale
+from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
 from ag2_ns.errors import UserError
@@ -99,7 +99,11 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
 
     def _served(self, split: Literal["train", "eval"], index: int) -> Tensor:
         image = (self.cached_train if split == "train" else self.cached_eval)[index]["image"]
-        return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+        if image.dtype == torch.uint8:
+            return image
+        # Undoing a lens on floats rounds differently than on the bytes that masks were made from.
+        dataset = self.train_dataset if split == "train" else self.eval_dataset
+        return torch.from_numpy(served_image(InputDataset(dataset._dataparser_outputs), index))
 
     def prepared(self, split: Literal["train", "eval"], index: int) -> PreparedMasks | None:
         """Masks and features of one view, checked against its image the first time."""

@@ -18,6 +18,10 @@ from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.view_store import image_hash
+from ag2_ns.errors import UserError
+
+MAX_COMING = 4
+"""Views that may be on their way at once; those that nobody came for are forgotten."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class ViewMasks:
         with self._lock:
             known = name in self._kept
         if not known and name not in self._coming:
+            while len(self._coming) >= MAX_COMING:
+                self._coming.pop(next(iter(self._coming))).cancel()
             self._coming[name] = self._pool.submit(self._load, name, image)
 
     def _load(self, name: str, image: Callable[[], np.ndarray | Tensor] | None) -> PreparedMasks:
@@ -105,6 +111,11 @@ class ViewMasks:
         features = None
         if self.feature_store is not None:
             features = self.feature_store.read(name, self.mask_store.identity(name)).to(self.device)
+            if len(features) != len(masks):
+                raise UserError(
+                    f"{self.feature_store.path(name)}: {len(features)} rows for {len(masks)} masks; renew it with: "
+                    f"{self.feature_store.command} --overwrite"
+                )
         prepared = PreparedMasks(masks.to(self.device), features)
         with self._lock:
             self._checked.add(name)
