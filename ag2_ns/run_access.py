@@ -296,10 +296,16 @@ def load_selection(path: Path, index: SceneIndex) -> Selection:
         with np.load(path, allow_pickle=False) as file:
             meta = json.loads(file["meta"].tobytes())
             anchors, gaussians, score = file["anchor_mask"], file["gaussian_mask"], file["anchor_score"]
+            version = meta["format"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make a selection with `ag2 query`") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a selection file ({error}); make it again with `ag2 query`") from None
+    if version != SELECTION_FORMAT:
+        raise UserError(
+            f"{path}: written by another version (format {version}, this one reads {SELECTION_FORMAT}); make it again "
+            "with `ag2 query`"
+        )
     if (meta["anchors"], meta["gaussians"]) != (index.num_anchors, index.num_gaussians):
         raise UserError(
             f"{path}: selects among {meta['gaussians']} Gaussians, this run has {index.num_gaussians}; "

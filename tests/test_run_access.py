@@ -75,6 +75,13 @@ def test_an_archive_of_something_else(tmp_path):
         load_selection(tmp_path / "array.npz.npy", index())
 
 
+def test_a_selection_of_another_version(tmp_path, monkeypatch):
+    save_selection(tmp_path / "selection.npz", selection())
+    monkeypatch.setattr("ag2_ns.run_access.SELECTION_FORMAT", 2)
+    with pytest.raises(UserError, match="format 1, this one reads 2"):
+        load_selection(tmp_path / "selection.npz", index())
+
+
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_selection(tmp_path / "selection.npz", index())
