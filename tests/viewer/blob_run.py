@@ -63,7 +63,9 @@ def blob_index(xyz, leaf) -> SceneIndex:
     ):
         rows[node, list(axes)] = 1.0
     rows = torch.nn.functional.normalize(rows, dim=1)
-    language = NodeLanguage(rows.half(), torch.full((7,), 5.0), torch.full((7,), 0.9), torch.full((7,), 0.8))
+    language = NodeLanguage(
+        rows.half(), torch.full((7,), 5.0), torch.full((7,), 0.9), torch.tensor([0.3, 0.8, 0.6, 0.6, 0.8, 0.8, 0.8])
+    )
     d = torch.cdist(xyz, xyz)
     edges = (d < 0.11).nonzero().T
     return SceneIndex(torch.arange(len(xyz)), xyz, edges[:, edges[0] != edges[1]], tree, language)
