@@ -144,10 +144,11 @@ def trust_of(matches: Matches, support: Float[Tensor, " R"], quality: Float[Tens
     Two things count: how many views matched, with one more view's worth that did not; and whether the matched masks are
     about this node, or about another that they fit better (the object for its half, the table for the table with all
     that stands on it). Quality is not compared across objects: something thin or half hidden matches worse than
-    something large, and is no less there.
+    something large, and is no less there. Nor do views that missed it count a second time: they weigh by their IoU.
     """
-    own = torch.zeros_like(support).index_add_(0, matches.node, matches.visible * matches.iou)
-    best = torch.zeros_like(support).index_add_(0, matches.node, matches.visible * matches.best_iou)
+    weight = matches.visible * matches.iou
+    own = torch.zeros_like(support).index_add_(0, matches.node, weight * matches.iou)
+    best = torch.zeros_like(support).index_add_(0, matches.node, weight * matches.best_iou)
     matched = quality * support
     return own / best.clamp_min(1e-12) * matched / (matched + 1.0)
 
