@@ -88,7 +88,7 @@ class AG2Pipeline(VanillaPipeline):
 
     def __init__(self, config: AG2PipelineConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
-        panel = getattr(self.model, "panel", None)
+        panel = getattr(self.model, "AG2", None)
         if panel is not None:
             panel.session.connect(self.datamanager, config.run_folder)
 
@@ -99,7 +99,7 @@ class AG2Pipeline(VanillaPipeline):
             UserError: edits of another run, or a query (environment variable AG2_QUERY) that cannot be answered.
         """
         super().load_pipeline(loaded_state, step)
-        panel = getattr(self.model, "panel", None)
+        panel = getattr(self.model, "AG2", None)
         if panel is not None:
             panel.session.open()
 
@@ -119,4 +119,4 @@ class AG2Pipeline(VanillaPipeline):
             return super().get_average_image_metrics(*args, **kwargs)
 
     def _as_trained(self) -> Any:
-        return self.model.panel.session.as_trained()
+        return self.model.AG2.session.as_trained()

@@ -70,7 +70,7 @@ class Render:
         run = load_run(self.load_config)
         console = Console(soft_wrap=True, highlight=False)
         found = self._selections(run)
-        session = run.model.panel.session
+        session = run.model.AG2.session
         with torch.no_grad():
             scene = session.scene()
             chosen = [scene.selected(s) for s in found]
@@ -138,7 +138,7 @@ class Render:
         elif self.orbit or (not way and chosen.shape[1]):
             if not chosen.shape[1]:
                 raise UserError("--orbit: nothing to circle around; add --text 'red mug'")
-            scene = run.model.panel.session.scene()
+            scene = run.model.AG2.session.scene()
             capture = [v for _, v in run.views("train")]
             views = orbit(scene.gaussians, chosen.any(1), capture, run.model.backend(), self.frames, self.size)
             return views, self.fps, [None] * len(views)

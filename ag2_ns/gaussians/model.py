@@ -171,7 +171,7 @@ class AG2Model(AnchorModel):
             return {}
         background = self._get_background_color()
         if not self.training:
-            return self.panel.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
+            return self.AG2.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
         feature = self.anchor_features()[self.child_anchor] if self._needs_feature() else None
         view = view_of(camera, self.camera_optimizer.apply_to_camera(camera), 1 / self._get_downscale_factor())
         c = self.config

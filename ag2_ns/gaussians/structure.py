@@ -81,7 +81,7 @@ class AnchorModel(SplatfactoModel):
         self.index = TensorStore()
         self.camera_optimizer: CameraOptimizer = c.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         self.metrics = ImageMetrics()
-        self.panel = Panel(self)
+        self.AG2 = Panel(self)  # the name is the title of the folder in the viewer
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.crop_box: OrientedBox | None = None
@@ -100,7 +100,7 @@ class AnchorModel(SplatfactoModel):
     # What the rest of nerfstudio (export, viewer, crop) reads from a splatfacto model: in evaluation, as edited.
 
     def _edited(self) -> dict[str, Tensor] | None:
-        return None if self.training else self.panel.session.trainable()
+        return None if self.training else self.AG2.session.trainable()
 
     @property
     def means(self) -> Tensor:

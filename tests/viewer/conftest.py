@@ -38,4 +38,4 @@ def loaded(blob_run):
 
 @pytest.fixture
 def session(loaded):
-    return loaded.model.panel.session
+    return loaded.model.AG2.session

@@ -71,7 +71,7 @@ class Page:
 
     def note(self) -> str:
         text = self.page.locator("body").inner_text()
-        return text[text.index("panel\n") : text.index("Click to")].replace("\n", " ")
+        return text[text.index("AG2\n") : text.index("Click to")].replace("\n", " ")
 
     def until(self, *words: str, gone: str | None = None, seconds: float = 30) -> str:
         end = time.monotonic() + seconds

@@ -29,7 +29,7 @@ def viewer(loaded):
     )  # fmt: skip
     state.init_scene(loaded.pipeline.datamanager.train_dataset, "completed")
     yield state
-    loaded.model.panel.wait()
+    loaded.model.AG2.wait()
     state.viser_server.stop()
 
 
@@ -64,7 +64,7 @@ def test_a_click_is_answered_with_a_selection_and_its_picture(loaded, tab):
 def test_typing_finds_remembers_and_explains(loaded, tab):
     tab.set("Find", "blue ball", "Text")
     tab.until(lambda: "**blue ball**" in tab.note() or ("blue ball" in tab.note() and "Gaussians" in tab.note()))
-    assert loaded.model.panel.session.state.selection.label == "blue ball"
+    assert loaded.model.AG2.session.state.selection.label == "blue ball"
     tab.until(lambda: any("blue ball" in o for o in tab.element("Again", "Dropdown")["options"]))
     tab.set("Find", "walrus", "Text")
     tab.press("Find")
@@ -72,7 +72,7 @@ def test_typing_finds_remembers_and_explains(loaded, tab):
     tab.set("Find", "  ", "Text")
     tab.press("Find")
     tab.until(lambda: "text is empty" in tab.note())
-    assert loaded.model.panel.session.state.selection.label == "blue ball"
+    assert loaded.model.AG2.session.state.selection.label == "blue ball"
     entry = next(o for o in tab.element("Again", "Dropdown")["options"] if "blue" in o)
     tab.press("Clear")
     tab.until(lambda: "Click on something" in tab.note())
@@ -81,7 +81,7 @@ def test_typing_finds_remembers_and_explains(loaded, tab):
 
 
 def test_the_slider_goes_from_part_to_group(loaded, tab):
-    session = loaded.model.panel.session
+    session = loaded.model.AG2.session
     tab.click(CENTRES["red"])
     tab.until(lambda: "instance 1" in tab.note())
     tab.set("Granularity", 0.0, "Slider")
@@ -93,18 +93,18 @@ def test_the_slider_goes_from_part_to_group(loaded, tab):
 
 
 def test_click_modes(loaded, tab):
-    session = loaded.model.panel.session
+    session = loaded.model.AG2.session
     tab.click(CENTRES["red"])
     tab.until(lambda: "instance 1" in tab.note())
     tab.set("Click to", "add", "Dropdown")
-    tab.until(lambda: loaded.model.panel.A1_mode.value == "add")
+    tab.until(lambda: loaded.model.AG2.A1_mode.value == "add")
     tab.click(CENTRES["blue"])
     tab.until(lambda: "instance 1 + instance 5" in tab.note())
     tab.set("Click to", "do nothing", "Dropdown")
-    tab.until(lambda: loaded.model.panel.A1_mode.value == "do nothing")
+    tab.until(lambda: loaded.model.AG2.A1_mode.value == "do nothing")
     tab.click(CENTRES["green"])
     tab.set("Click to", "remove", "Dropdown")
-    tab.until(lambda: loaded.model.panel.A1_mode.value == "remove")
+    tab.until(lambda: loaded.model.AG2.A1_mode.value == "remove")
     tab.click(CENTRES["red"])
     tab.until(lambda: session.state.selection.nodes == (5,))
     tab.click((0.0, 0.9, 0.5))
@@ -113,7 +113,7 @@ def test_click_modes(loaded, tab):
 
 
 def test_delete_undo_and_keep(loaded, tab):
-    session, folder = loaded.model.panel.session, loaded.folder
+    session, folder = loaded.model.AG2.session, loaded.folder
     tab.set("Close holes", False, "Checkbox")
     tab.press("Delete")
     tab.until(lambda: "nothing is selected" in tab.note())
@@ -146,18 +146,18 @@ def test_delete_undo_and_keep(loaded, tab):
 
 
 def test_deleting_closes_holes_in_the_background(loaded, tab):
-    session = loaded.model.panel.session
+    session = loaded.model.AG2.session
     tab.click(CENTRES["blue"])
     tab.until(lambda: "instance 5" in tab.note())
     tab.press("Delete")
     tab.until(lambda: "1 edit" in tab.note())
-    assert loaded.model.panel.wait(60)
+    assert loaded.model.AG2.wait(60)
     delete = session.state.history.edits[0]
     assert delete.name == "delete" and delete.residue is not None
 
 
 def test_moving_is_previewed_then_made(loaded, tab):
-    session = loaded.model.panel.session
+    session = loaded.model.AG2.session
     tab.set("Close holes", False, "Checkbox")
     tab.click(CENTRES["red"])
     tab.until(lambda: "instance 1" in tab.note())
@@ -215,7 +215,7 @@ def test_a_scene_without_instances_says_so(viewer, loaded, tab):
     tab.press("Find")
     tab.until(lambda: "no instances yet" in tab.note())
     before = tab.pictures
-    loaded.model.panel.draw()
+    loaded.model.AG2.draw()
     tab.until(lambda: tab.pictures > before)
 
 
@@ -224,6 +224,6 @@ def test_drawing_changes_no_parameter(loaded, tab):
     tab.click(CENTRES["red"])
     tab.until(lambda: "instance 1" in tab.note())
     tab.press("Delete")
-    loaded.model.panel.wait(60)
+    loaded.model.AG2.wait(60)
     tab.settled()
     assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())

@@ -159,7 +159,7 @@ def test_edits_and_selection_are_found_when_the_run_is_opened_again(blob_run, lo
     assert session.save_edits() == blob_run.parent / FILE_NAME
     assert session.save_selection() == blob_run.parent / SELECTION_FILE
     run = load_run(blob_run)
-    again = run.model.panel.session
+    again = run.model.AG2.session
     assert again.state.history.edits == session.state.history.edits
     assert again.state.selection.nodes == (BLUE,)
     again.undo()
@@ -174,7 +174,7 @@ def test_edits_can_be_left_out(blob_run, session, monkeypatch):
     session.save_edits()
     monkeypatch.setenv("AG2_EDITS", "0")
     run = load_run(blob_run)
-    assert not run.model.panel.session.edits()
+    assert not run.model.AG2.session.edits()
 
 
 def test_the_query_of_the_environment_is_selected(blob_run, monkeypatch):
@@ -182,7 +182,7 @@ def test_the_query_of_the_environment_is_selected(blob_run, monkeypatch):
 
     monkeypatch.setenv("AG2_QUERY", "red ball; blue ball")
     run = load_run(blob_run)
-    session = run.model.panel.session
+    session = run.model.AG2.session
     assert set(session.state.selection.nodes) == {RED, BLUE}
 
 
