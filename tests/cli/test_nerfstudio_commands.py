@@ -361,3 +361,75 @@ def test_ns_viewer_serves_its_page_and_a_connection(run, monkeypatch):
         for viewer in started:
             viewer.viser_server.stop()
     assert started and not thread.is_alive()
+
+
+# Odd scenes and options.
+
+
+def subset(scene, folder, views: int, change=lambda meta: None):
+    """The first views of a scene, unprepared."""
+    folder.mkdir()
+    (folder / "images").symlink_to(scene / "images")
+    meta = json.loads((scene / "transforms.json").read_text())
+    (folder / meta["ply_file_path"]).symlink_to(scene / meta["ply_file_path"])
+    meta["frames"] = meta["frames"][:views]
+    change(meta)
+    (folder / "transforms.json").write_text(json.dumps(meta))
+    return folder
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_two_views_train_and_grow(points, scene, tmp_path):
+    """One of them is held out, so there is a single training camera and the scene's extent is not known from it."""
+    folder = subset(scene, tmp_path / "two", 2, lambda meta: None if points else meta.pop("ply_file_path"))
+    config = small_config(folder, tmp_path / "out", steps=16)
+    model = config.pipeline.model
+    model.schedule_steps, model.grow_from, model.grow_every, model.grow_until = 16, 2, 4, 14
+    model.growth = type(model.growth)(threshold=1e-7, min_seen=0)
+    model.remove_invisible_at = (10,)
+    model.max_gaussians = 3000
+    trainer = trainer_of(config)
+    trainer.train()
+    trained = trainer.pipeline.model
+    assert 0 < trained.num_points <= 3000 + 5
+    assert torch.isfinite(trained.gaussians().means).all()
+    trainer.pipeline.eval()
+    metrics = trainer.pipeline.get_average_eval_image_metrics()
+    assert math.isfinite(metrics["psnr"])
+
+
+def test_a_lens_and_nerfstudios_own_dataparser(scene, tmp_path):
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    folder = subset(scene, tmp_path / "lens", VIEWS, lambda meta: meta.update(k1=0.1, k2=0.01))
+    config = small_config(folder, tmp_path / "out", steps=3)
+    config.pipeline.datamanager.dataparser = NerfstudioDataParserConfig(load_3D_points=True)
+    trainer = trainer_of(config)
+    trainer.train()
+    config = trainer.config.get_base_dir() / "config.yml"
+    nerfstudio_command("ns-eval", "--load-config", config, "--output-path", tmp_path / "eval.json")
+    args = ("--load-config", config, "--output-path", tmp_path / "renders", "--rendered-output-names", "rgb", "gt-rgb")
+    nerfstudio_command("ns-render", "dataset", *args)
+    nerfstudio_command("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", tmp_path)
+    assert len(read_gaussians(tmp_path / "splat.ply")) > 0
+
+
+def test_ns_train_load_dir_on_the_command_line(run, scene, tmp_path):
+    from nerfstudio.utils import writer
+
+    options = ("--data", scene, "--output-dir", tmp_path, "--timestamp", "more", "--vis", "tensorboard")
+    options += ("--max-num-iterations", 3, "--machine.device-type", "cpu", "--load-dir", run.checkpoint.parent)
+    options += ("--pipeline.datamanager.prepare", "False", "--pipeline.model.mask-loss", "none")
+    try:
+        nerfstudio_command("ns-train", "ag2aussian-small", *options, "ag2-data", "--eval-interval", 6)
+    finally:
+        writer.EVENT_WRITERS.clear()
+    (path,) = (tmp_path / "scene" / "ag2aussian-small" / "more" / "nerfstudio_models").iterdir()
+    state, old = load(path), load(run.checkpoint)
+    assert state["step"] == STEPS + 2
+    assert int(state["pipeline"]["_model.schedule_length"]) == STEPS
+    name = "_model.child_params.sh_dc"
+    assert state["pipeline"][name].shape == old["pipeline"][name].shape
+    assert not torch.equal(state["pipeline"][name], old["pipeline"][name])
+    step = state["optimizers"]["sh_dc"]["state"][0]["step"]
+    assert float(step) == STEPS + 3
