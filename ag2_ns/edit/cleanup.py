@@ -24,7 +24,7 @@ from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.anchor_graph import AnchorGraph
 from ag2_ns.rasterizer.base import Rasterizer, View
 
-MAX_VIEWS = 64
+MAX_VIEWS = 40
 """Votes are taken in at most this many views, evenly spread."""
 
 SEEN = 0.5
