@@ -179,15 +179,20 @@ class AG2DataParser(DataParser):
         )
         return {name: getattr(c, name) for name in names.split()}
 
+    @property
+    def _images_needed(self) -> bool:
+        """Whether pictures must be there: exporting and rendering a camera path do without."""
+        return not getattr(self, "_skip_images", False)
+
     def _from_transforms(self, path: Path, split: str) -> DataparserOutputs:
-        check_transforms(path)
+        check_transforms(path, images=self._images_needed)
         config = NerfstudioDataParserConfig(
             data=path if self.config.data.is_file() else self.config.data,
             load_3D_points=self.config.load_points,
             **self._shared_options(),
         )
         parser = _Transforms(config)
-        if getattr(self, "_skip_images", False) and config.downscale_factor is None:
+        if not self._images_needed and config.downscale_factor is None:
             parser.downscale_factor = 1
         try:
             return parser._generate_dataparser_outputs(split)
@@ -197,10 +202,13 @@ class AG2DataParser(DataParser):
     def _from_colmap(self, folder: Path, split: str) -> DataparserOutputs:
         data = self.config.data
         images = data / "images"
-        if not images.is_dir() or not any(images.iterdir()):
+        present = images.is_dir() and any(images.iterdir())
+        if not present and self._images_needed:
             raise UserError(f"{images}: no images there; a COLMAP scene needs its pictures in images/")
         factor = self.config.downscale_factor
-        if factor is None:
+        if not present:
+            factor = 1
+        elif factor is None:
             factor = largest_factor_on_disk(data, next(p for p in sorted(images.rglob("*")) if p.is_file()))
         elif factor > 1 and not (data / f"images_{factor}").is_dir():
             raise UserError(
@@ -265,8 +273,12 @@ def rounding(data: Path, factor: int) -> Literal["floor", "round", "ceil"]:
     return "floor"
 
 
-def check_transforms(path: Path) -> None:
+def check_transforms(path: Path, images: bool = True) -> None:
     """Refuse a transforms.json that would fail later with less to say.
+
+    Args:
+        path: the file.
+        images: whether its pictures must exist.
 
     Raises:
         UserError: it is not JSON, holds fewer than two frames, a pose that is not a finite 4x4 matrix, or names
@@ -289,9 +301,11 @@ def check_transforms(path: Path) -> None:
             raise UserError(f"{path}: {name} has no readable transform_matrix; remove that frame") from error
         if pose.shape not in ((4, 4), (3, 4)) or not np.isfinite(pose).all():
             raise UserError(f"{path}: the pose of {name} is not a finite 4x4 matrix; remove that frame")
-    images = [path.parent / frame["file_path"] for frame in frames]
-    missing = [p for p in images if not p.is_file()]
-    if len(missing) == len(images):
+    if not images:
+        return
+    files = [path.parent / frame["file_path"] for frame in frames]
+    missing = [p for p in files if not p.is_file()]
+    if len(missing) == len(files):
         raise UserError(f"{missing[0]}: no such image, nor any other that {path.name} names; restore the images folder")
     if missing:
         raise UserError(f"{missing[0]}: no such image ({len(missing)} missing); restore it or remove its frame")

@@ -19,6 +19,7 @@ from plyfile import PlyData
 from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264, small_config, trainer_of
 
 from ag2_ns.data.ply import read_gaussians
+from ag2_ns.errors import UserError
 
 HELD_OUT = math.ceil(VIEWS / 8)
 
@@ -412,6 +413,21 @@ def test_a_lens_and_nerfstudios_own_dataparser(scene, tmp_path):
     nerfstudio_command("ns-render", "dataset", *args)
     nerfstudio_command("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", tmp_path)
     assert len(read_gaussians(tmp_path / "splat.ply")) > 0
+
+
+def test_a_run_whose_images_are_gone_still_exports_and_renders(scene, tmp_path):
+    folder = subset(scene, tmp_path / "s", VIEWS)
+    trainer = trainer_of(small_config(folder, tmp_path / "out", steps=2))
+    trainer.train()
+    (folder / "images").unlink()
+    args = ("--load-config", trainer.config.get_base_dir() / "config.yml")
+    nerfstudio_command("ns-export", "gaussian-splat", *args, "--output-dir", tmp_path)
+    assert len(read_gaussians(tmp_path / "splat.ply")) > 0
+    path = ("--camera-path-filename", camera_path(tmp_path / "path.json"))
+    nerfstudio_command("ns-render", "camera-path", *args, *path, "--output-path", tmp_path / "v.mp4")
+    assert read_h264(tmp_path / "v.mp4").shape == (2, 48, 64, 3)
+    with pytest.raises(UserError, match="restore the images folder"):
+        nerfstudio_command("ns-eval", *args, "--output-path", tmp_path / "e.json")
 
 
 def test_ns_train_load_dir_on_the_command_line(run, scene, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -257,6 +258,18 @@ def test_all_images_gone(tmp_path):
         path.unlink()
     with pytest.raises(UserError, match="no images there"):
         parse(scene)
+
+
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_cameras_without_images_where_none_are_needed(make, tmp_path):
+    scene = make(tmp_path / "s")
+    with_images = parse(scene)
+    shutil.rmtree(scene / "images")
+    parser = AG2DataParserConfig(data=scene).setup()
+    parser.downscale_factor = 1  # what nerfstudio does for commands that look at no picture
+    outputs = parser.get_dataparser_outputs(split="train")
+    assert torch.equal(outputs.cameras.camera_to_worlds, with_images.cameras.camera_to_worlds)
+    assert torch.equal(outputs.metadata["points3D_xyz"], with_images.metadata["points3D_xyz"])
 
 
 def test_damaged_colmap_models(tmp_path):
