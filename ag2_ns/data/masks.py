@@ -46,6 +46,4 @@ class MaskSet:
 
     def to(self, device: torch.device | str) -> MaskSet:
         """The same masks on `device`."""
-        return MaskSet(
-            self.height, self.width, self.pixel.to(device), self.mask.to(device), self.score.to(device)
-        )
+        return MaskSet(self.height, self.width, self.pixel.to(device), self.mask.to(device), self.score.to(device))
