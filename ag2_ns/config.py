@@ -30,6 +30,10 @@ LEARNING_RATES = {
 """Adam learning rates by parameter group (AG2aussian's published values, except for offsets)."""
 
 
+FAST_RATES = {"sh_dc": 5e-3, "sh_rest": 2.5e-4, "log_scale": 1e-2, "quat": 2e-3}
+"""Rates for runs of a thousand steps or so, which end before the others settle."""
+
+
 @dataclass
 class FusedAdamConfig(AdamOptimizerConfig):
     """Adam whose step is one kernel per parameter group."""
@@ -74,22 +78,24 @@ _model = AG2ModelConfig()
 
 _small = replace(
     _model,
-    schedule_steps=1000,
-    max_initial_anchors=4000,
-    num_random=4000,
-    max_gaussians=30_000,
+    schedule_steps=1500,
+    max_initial_anchors=12_000,
+    radius_cap=20.0,
+    num_random=8000,
+    max_gaussians=40_000,
     children_per_anchor=3,
     sh_degree=1,
-    grow_from=150,
-    grow_until=600,
+    grow_from=225,
+    grow_until=900,
     grow_every=50,
-    opacity_cover_from=200,
-    mask_loss_from=600,
-    propagation_from=900,
-    resolution_schedule=150,
-    sh_degree_interval=300,
+    prune=PruneRule(max_scale=1.0),
+    opacity_cover_from=300,
+    mask_loss_from=900,
+    propagation_from=1350,
+    resolution_schedule=225,
+    sh_degree_interval=450,
     opacity_reset_every=10_000,
-    remove_invisible_at=(620,),
+    remove_invisible_at=(930,),
     invisible_below=1.0,
 )
 
@@ -120,7 +126,7 @@ ag2aussian = MethodSpecification(
 )
 
 ag2aussian_small = MethodSpecification(
-    config=_trainer("ag2aussian-small", 1000, _small),
+    config=_trainer("ag2aussian-small", 1500, _small, **FAST_RATES),
     description="AG2aussian with budgets for a laptop CPU.",
 )
 

@@ -31,6 +31,8 @@ class Demo:
     """Length of the training run; unset takes the method's own."""
     downscale_factor: int | None = None
     """Use images_2, images_4, … of your own scene."""
+    masks: bool = True
+    """Prepare masks (see `ag2 prepare`) if the scene has none, and end with instances to click and name."""
     frames: int = 48
     """Frames of the video."""
     seed: int = 0
@@ -58,8 +60,8 @@ class Demo:
         from ag2_ns.data.tabletop import generate
 
         small = device == "cpu"
-        size = (320, 240) if small else (640, 480)
-        objects, views = (8, 40) if small else (14, 80)
+        size = (240, 180) if small else (640, 480)
+        objects, views = (8, 60) if small else (14, 80)
         out = self.output_dir / f"tabletop-{objects}x{views}-{size[0]}x{size[1]}-seed{self.seed}"
         if not (out / "transforms.json").is_file():
             generate(out, seed=self.seed, objects=objects, views=views, width=size[0], height=size[1], noise=1.0)
@@ -77,6 +79,7 @@ class Demo:
         config.vis = "tensorboard"
         config.logging.local_writer.enable = False
         config.pipeline.datamanager.data = data
+        config.pipeline.datamanager.prepare = config.pipeline.datamanager.use_masks = self.masks  # type: ignore[attr-defined]
         config.pipeline.datamanager.dataparser.downscale_factor = self.downscale_factor  # type: ignore[attr-defined]
         if self.steps is not None:
             config.max_num_iterations = self.steps
@@ -129,6 +132,13 @@ class Demo:
         console.print(table)
         console.print(f"contact sheet  {folder / 'contact_sheet.png'}")
         console.print(f"video          {folder / 'video.mp4'}")
+        if trainer.pipeline.model.scene_index() is not None:
+            console.print(
+                f"ask            ag2 query --load-config {config} --text 'red mug' --output-dir {folder / 'mug'}"
+            )
+            if (truth := data / "ground_truth").is_dir():
+                options = f"--ground-truth {truth} --output-dir {folder / 'eval'}"
+                console.print(f"queries        ag2 eval --load-config {config} {options}")
         console.print(f"look around    ns-viewer --load-config {config}")
         console.print(f"numbers        ns-eval --load-config {config} --output-path {folder / 'eval.json'}")
         console.print(
