@@ -18,7 +18,7 @@ best one does."""
 
 SAME = 0.8
 """A node above or below the best one that rises this share as far above the typical relevancy answers as well; of
-those, the one that masks are most about is meant."""
+those, the one that fits its masks best is meant."""
 
 _SINGULAR = (
     "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
@@ -100,7 +100,7 @@ def select_text(
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
     best = int(ranked.argmax())
-    best = _most_about(tree, ranked, index.language.trust, best, typical)
+    best = _most_about(tree, ranked, index.language.quality, best, typical)
     nodes = [best]
     if asks_for_several(text) if several is None else several:
         nodes = _antichain(tree, ranked, typical + SHARE * (float(ranked[best]) - typical))
@@ -114,16 +114,16 @@ def select_text(
 
 
 def _most_about(
-    tree: InstanceTree, ranked: Float[Tensor, " R"], trust: Float[Tensor, " R"], best: int, typical: float
+    tree: InstanceTree, ranked: Float[Tensor, " R"], quality: Float[Tensor, " R"], best: int, typical: float
 ) -> int:
-    """The most trusted node among the best one and those above and below it that answer nearly as well.
+    """The node that fits its masks best, among the best one and those above and below it that answer nearly as well.
 
     Half of a bottle looks as much like a bottle as the whole does: between them the masks decide, not the text.
     """
     number = torch.arange(tree.num_nodes, device=ranked.device)
     related = (number >= best) & (number <= tree.last[best]) | (number <= best) & (tree.last >= best)
     least = typical + SAME * (float(ranked[best]) - typical)
-    return int(torch.where(related & (ranked >= least), trust.to(ranked), -1.0).argmax())
+    return int(torch.where(related & (ranked >= least), quality.to(ranked), -1.0).argmax())
 
 
 def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:
