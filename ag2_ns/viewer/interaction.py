@@ -24,6 +24,7 @@ from nerfstudio.viewer.viewer_elements import (
 from torch import nn
 
 from ag2_ns.errors import UserError
+from ag2_ns.viewer.around import surroundings
 from ag2_ns.viewer.elements import Control, Note
 from ag2_ns.viewer.layers import Layers
 from ag2_ns.viewer.place import Place
@@ -151,6 +152,7 @@ class Panel(nn.Module):
     def _connected(self) -> None:
         self.layers.server = self.control.server
         self.layers.listen(self._on_click)
+        self.session.index_changed = self.refresh
         self.lanes["act"].submit(self.refresh)
 
     def _on_click(self, origin: Vector, direction: Vector) -> None:
@@ -248,7 +250,7 @@ class Panel(nn.Module):
 
         def job() -> None:
             with self.busy("clean", "closing holes …") as busy:
-                around = self.session.surroundings(edited, lambda part: busy.say(f"closing holes … {part:.0%}"))
+                around = surroundings(self.session, edited, lambda part: busy.say(f"closing holes … {part:.0%}"))
                 with torch.no_grad():
                     step = make(around)
                 with self.control.lock():

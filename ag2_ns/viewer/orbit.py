@@ -126,18 +126,20 @@ def _turns(azimuth: Float[Tensor, " V"], frames: int) -> Float[Tensor, " F"]:
 def _visible(
     gaussians: Gaussians, selected: Bool[Tensor, " N"], views: Sequence[View], rasterizer: Rasterizer
 ) -> float:
-    """Share of the object's own pixels that other things leave visible, over some views."""
-    shown = alone = 0.0
+    """Share of the object's own pixels that other things leave visible: between the mean and the worst of the views."""
     only = gaussians[selected]
+    shares = []
     for view in views:
         small = _smaller(view, TRY_SIDE)
-        for g, values in ((gaussians, selected.float()[:, None]), (only, only.opacities.new_ones(len(only), 1))):
-            raster = rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, values, small)
-            if g is only:
-                alone += float(raster.values.sum())
-            else:
-                shown += float(raster.values.sum())
-    return shown / max(alone, 1e-9)
+        shown, alone = (
+            float(rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, values, small).values.sum())
+            for g, values in (
+                (gaussians, selected.to(gaussians.means.dtype)[:, None]),
+                (only, only.opacities.new_ones(len(only), 1)),
+            )
+        )
+        shares.append(shown / max(alone, 1e-9))
+    return (sum(shares) / len(shares) + min(shares)) / 2
 
 
 def _smaller(view: View, side: int) -> View:

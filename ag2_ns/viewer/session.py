@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +21,9 @@ from torch import Tensor
 
 from ag2_ns.data.served import served_downscale
 from ag2_ns.edit.apply import EditedScene
-from ag2_ns.edit.cleanup import spread_views
 from ag2_ns.edit.edit_file import FILE_NAME, Fingerprint, load_edits, save_edits
 from ag2_ns.edit.operations import Edit, Members
-from ag2_ns.edit.steps import Surroundings
 from ag2_ns.errors import UserError
-from ag2_ns.gaussians.views import view_of
-from ag2_ns.graph.anchor_graph import AnchorGraph
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.query.click import select_ray
 from ag2_ns.query.look import PATCH, ray_view
@@ -65,6 +61,9 @@ class Session:
         self._appearance = Appearance()
         self._lock = threading.RLock()
         self._trained_only = False
+        self._index: SceneIndex | None = None
+        self.index_changed: Callable[[], None] = lambda: None
+        """Called from a picture when instances came or went."""
         self.texts: TextEncoder | None = None
         self.datamanager: Any = None
         self.run_folder: Path | None = None
@@ -165,6 +164,10 @@ class Session:
         sh_degree: int | None = None,
     ) -> dict[str, Tensor]:
         """nerfstudio's outputs of one camera; see `scene_outputs`. Changes nothing."""
+        index = self.model.scene_index()
+        if index is not self._index:
+            self._index = index
+            self.index_changed()
         scene = self.scene()
         looks = self._appearance.looks(self.model, scene, self.state, not self._trained_only)
         gaussians = scene.gaussians
@@ -227,7 +230,7 @@ class Session:
     def _answer(self, question: Question, join: bool = False) -> Selection:
         with self._lock:
             state = self.state
-            replaces = question.mode == "select" or state.selection is None
+            replaces = question.mode == "select" or state.selection is None or not self._fits(state.selection)
             before = State(history=state.history, level=state.level) if replaces else state
             after = self._asked(before, question, None)
             self._timeline = self._timeline.to(after, join)
@@ -312,7 +315,13 @@ class Session:
         found = self.state.selection
         if found is None or found.empty:
             raise UserError("nothing is selected; click on something or type what to look for")
+        if not self._fits(found):
+            raise UserError("the scene has changed since this was selected; select it again")
         return found
+
+    def _fits(self, found: Selection) -> bool:
+        """Whether a selection is of the model's present Gaussians: training may have gone on."""
+        return len(found.gaussian_mask) == self.model.child_anchor.shape[0]
 
     def members(self) -> Members:
         """The selected Gaussians, for an edit; raises `UserError` if there are none."""
@@ -327,31 +336,6 @@ class Session:
             if then_copy is not None:
                 state = replace(state, copy=then_copy)
             self._timeline = self._timeline.to(state)
-
-    def surroundings(self, edited: bool, progress: Callable[[float], None] | None = None) -> Surroundings:
-        """What a clean removal looks at; slow.
-
-        Args:
-            edited: whether there were edits before: the masks may be out of date then and are left out.
-            progress: told the part done, 0 to 1, while the views are looked at.
-
-        Raises:
-            UserError: before instances exist, or the run does not say what it was trained on.
-        """
-        index, manager = self.index(), self.datamanager
-        if manager is None:
-            raise UserError("the run does not say what data it was trained on; open it with its own config.yml")
-        _ = manager.cached_train  # cameras are those of the undistorted images from here on
-        cameras = manager.train_dataset.cameras
-        views = [view_of(cameras[i : i + 1].to(self.model.device)) for i in range(len(cameras))]
-        masks = None
-        if not edited and manager.view_masks() is not None:
-            masks = [manager.prepared("train", i).masks for i in range(len(views))]
-        graph = AnchorGraph(index.edges, index.num_anchors)
-        looks = 3 * len(spread_views(views))
-        return Surroundings(
-            graph, index.gaussian_node(0.5), Watched(views, looks, progress), self.model.backend(), masks
-        )
 
     def amend(self, old: tuple[Edit, ...], new: tuple[Edit, ...]) -> bool:
         """Replace a step made before by a better one of the same meaning, unless it was undone meanwhile."""
@@ -420,22 +404,6 @@ class Session:
         if self.state.copy is not None:
             mask = mask & (scene.copy == self.state.copy)
         return mask.nonzero().squeeze(1)
-
-
-class Watched(Sequence):
-    """A sequence that says how many of the expected looks at its items were taken."""
-
-    def __init__(self, items: Sequence[Any], expected: int, progress: Callable[[float], None] | None) -> None:
-        self._items, self._expected, self._progress, self._taken = items, expected, progress, 0
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, key: Any) -> Any:
-        self._taken += 1
-        if self._progress is not None:
-            self._progress(min(self._taken / max(self._expected, 1), 0.99))
-        return self._items[key]
 
 
 def _say(line: str) -> None:

@@ -274,3 +274,23 @@ def test_contrast_puts_the_typical_at_zero_and_the_best_at_one():
     assert contrast(score).tolist() == pytest.approx([0, 0, 0, 0, 1])
     assert contrast(torch.tensor([0.0, 0.9])).tolist() == pytest.approx([0, 1])
     assert contrast(torch.zeros(3)).sum() == 0
+
+
+def test_a_selection_of_a_scene_that_has_changed_since_is_let_go(loaded, session):
+    session.ask("red ball")
+    model, index = loaded.model, loaded.model.scene_index()
+    told = []
+    show(loaded)
+    session.index_changed = lambda: told.append(1)
+    keep = torch.ones(len(model.child_anchor), dtype=torch.bool)
+    keep[:5] = False
+    model.restructure(torch.ones(len(model.anchor_xyz), dtype=torch.bool), keep, None, None, {})
+    out = show(loaded)
+    assert told and out["selection"].max() == 0
+    with pytest.raises(UserError, match="changed since"):
+        session.members()
+    from dataclasses import replace
+
+    model.set_scene_index(replace(index, gaussian_anchor=index.gaussian_anchor[5:]))
+    assert session.ask("blue ball", "add").nodes == (BLUE,)
+    assert show(loaded)["selection"].max() > 0.5
