@@ -193,10 +193,10 @@ def random_points(
 
     Half of them fill a ball around the mean camera centre uniformly up to the farthest camera; the other half continue
     outwards to ten times that radius with equal numbers per logarithmic shell, so that near and far surfaces alike find
-    anchors (uniform cubes leave the near field nearly empty).
+    anchors (uniform cubes leave the near field nearly empty). A single camera gets a reach of 1.
     """
     centre = camera_centres.mean(0)
-    reach = float((camera_centres - centre).norm(dim=-1).max())
+    reach = float((camera_centres - centre).norm(dim=-1).max()) or 1.0
     direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     t = torch.rand(count, 1, generator=generator)
     inner = torch.arange(count)[:, None] % 2 == 0

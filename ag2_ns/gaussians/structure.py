@@ -48,7 +48,7 @@ class AnchorModel(SplatfactoModel):
         c = self.config
         centres = (self.kwargs.get("metadata") or {}).get("camera_centres")
         centres = torch.eye(3) if centres is None else centres.detach().cpu().float()
-        extent = max(scene_extent(centres), 1e-6)
+        extent = scene_extent(centres)
         generator = torch.Generator().manual_seed(0)
         opacity = c.initial_opacity
         if self.seed_points is not None and not c.random_init and len(self.seed_points[0]):
@@ -56,6 +56,8 @@ class AnchorModel(SplatfactoModel):
         else:
             points, rgb = random_points(centres, c.num_random, generator)
             opacity = c.random_opacity
+        if extent == 0.0:  # a single training camera: its distance to the points says how large the scene is
+            extent = max(float((points - centres.mean(0)).norm(dim=-1).median()), 1e-6)
         anchors, children = initialise(
             points,
             rgb,

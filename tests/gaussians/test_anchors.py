@@ -77,3 +77,8 @@ def test_random_points_surround_the_cameras(generator):
     distance = (xyz - centres.mean(0)).norm(dim=-1)
     reach = (centres - centres.mean(0)).norm(dim=-1).max()
     assert (distance <= 10.001 * reach).all() and (distance < reach).float().mean() > 0.4
+
+
+def test_random_points_of_a_single_camera_spread(generator):
+    xyz, _ = random_points(torch.zeros(1, 3), 100, generator)
+    assert xyz.isfinite().all() and xyz.std() > 0.3
