@@ -152,7 +152,7 @@ class Panel(nn.Module):
     def _connected(self) -> None:
         self.layers.server = self.control.server
         self.layers.listen(self._on_click)
-        self.session.index_changed = self.refresh
+        self.session.index_changed = lambda: self.act(lambda: None)
         self.lanes["act"].submit(self.refresh)
 
     def _on_click(self, origin: Vector, direction: Vector) -> None:
