@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ag2_ns.errors import UserError
-
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
@@ -40,13 +38,10 @@ class Demo:
 
     def main(self) -> None:
         """Run the job."""
-        import torch
+        from ag2_ns.cli.device import choose_device
 
         start = time.perf_counter()
-        cuda = torch.cuda.is_available()
-        if self.device == "cuda" and not cuda:
-            raise UserError("--device cuda: torch sees no CUDA device; leave --device out or take --device cpu")
-        device = self.device if self.device != "auto" else ("cuda" if cuda else "cpu")
+        device = choose_device(self.device)
         method = self.method if self.method != "auto" else ("ag2aussian" if device == "cuda" else "ag2aussian-small")
         data = self.data if self.data is not None else self._example(device)
         timings: dict[str, float] = {"scene": time.perf_counter() - start}

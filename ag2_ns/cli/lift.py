@@ -127,12 +127,9 @@ class Lift:
     # Building the run.
 
     def _pipeline(self, config: TrainerConfig) -> Pipeline:
-        import torch
+        from ag2_ns.cli.device import choose_device
 
-        cuda = torch.cuda.is_available()
-        if self.device == "cuda" and not cuda:
-            raise UserError("--device cuda: torch sees no CUDA device; leave --device out or take --device cpu")
-        device = self.device if self.device != "auto" else ("cuda" if cuda else "cpu")
+        device = choose_device(self.device)
         config.machine.device_type = device  # type: ignore[assignment]
         if config.pipeline.model.rasterizer == "gsplat" and device == "cpu":
             config.pipeline.model.rasterizer = "auto"

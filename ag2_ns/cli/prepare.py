@@ -185,13 +185,9 @@ class Prepare:
         return data_folder(self.data)
 
     def _device(self) -> str:
-        import torch
+        from ag2_ns.cli.device import choose_device
 
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise UserError(f"--device {self.device}: torch finds no CUDA device; use --device cpu")
-        return self.device
+        return choose_device(self.device)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

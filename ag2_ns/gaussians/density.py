@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 
 from ag2_ns.gaussians.anchors import Anchors, Children
 from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.gaussians.growth import GrowthRule, PruneRule, growth_signal, prunable_anchors
-from ag2_ns.gaussians.growth import grow as grow_anchors
+from ag2_ns.gaussians.growth import GrowthRule, PruneRule, grow, growth_signal, prunable_anchors
 from ag2_ns.rasterizer.base import Rasterizer, View
 
 
@@ -78,7 +77,6 @@ def refine(
     voxel: float,
     growth: GrowthRule,
     prune: PruneRule,
-    grow: bool,
     use_screen_size: bool,
     after_reset: bool,
     max_gaussians: int,
@@ -94,7 +92,6 @@ def refine(
         voxel: finest growth cell, scene units.
         growth: constants of growth.
         prune: constants of pruning.
-        grow: whether anchors may be added.
         use_screen_size: whether children may be too large on screen.
         after_reset: whether opacities have just had time to recover from a reset.
         max_gaussians: growth stops at this many children.
@@ -102,15 +99,11 @@ def refine(
     """
     gaussians, anchors, children = owner.gaussians().detach(), owner.anchor_state(), owner.child_state()
     radius = anchors.radius[children.anchor]
-    new_anchors = new_children = None
-    if grow:
-        signal = growth_signal(
-            statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
-        )
-        budget = max(0, (max_gaussians - len(gaussians)) // growth.children)
-        new_anchors, new_children = grow_anchors(
-            gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator
-        )
+    signal = growth_signal(
+        statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
+    )
+    budget = max(0, (max_gaussians - len(gaussians)) // growth.children)
+    new_anchors, new_children = grow(gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator)
     drop = prunable_anchors(
         gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
     )

@@ -31,7 +31,8 @@ def group_by_voxel(gaussians: Gaussians, extent: float, share: float = GROUP_VOX
     count = torch.bincount(group)
     xyz = gaussians.means.new_zeros(len(count), 3).index_add_(0, group, gaussians.means) / count[:, None]
     radius = xyz.new_full((len(xyz), 1), 3**0.5 / 2 * size)
-    return Anchors(xyz, radius, xyz.new_ones(len(xyz), 3)), children_of(gaussians, Anchors(xyz, radius, xyz), group)
+    anchors = Anchors(xyz, radius, xyz.new_ones(len(xyz), 3))
+    return anchors, children_of(gaussians, anchors, group)
 
 
 def children_of(gaussians: Gaussians, anchors: Anchors, group: Int[Tensor, " N"]) -> Children:

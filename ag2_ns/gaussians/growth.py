@@ -111,7 +111,7 @@ def occupied_cells(
     high = torch.maximum(a.amax(0), b.amax(0)) if len(b) else a.amax(0)
     span = high - low + 1
     key = _cell_key(a, low, span)
-    free = ~torch.isin(key, _cell_key(b, low, span).unique())
+    free = ~torch.isin(key, _cell_key(b, low, span))
     group = torch.full_like(key, -1)
     cells, inverse = torch.unique(key[free], return_inverse=True)
     group[free] = inverse

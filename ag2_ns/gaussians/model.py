@@ -97,7 +97,6 @@ class AG2Model(AnchorModel):
                 voxel=voxel_size(float(self.extent)),
                 growth=c.growth,
                 prune=c.prune,
-                grow=True,
                 use_screen_size=was_reset,
                 after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
                 max_gaussians=c.max_gaussians,
