@@ -116,7 +116,7 @@ _published = replace(
     mask_loss_from=5000,
     propagation_from=30000,
     remove_invisible_at=(14990, 30001),
-    instances="both",
+    instances="features",
     background_color="black",
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -14,11 +14,15 @@ from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.gaussians.views import view_of
 from ag2_ns.graph.anchor_graph import MERGE_REACH, AnchorGraph, build_graph
 from ag2_ns.graph.neighbours import nearest
-from ag2_ns.graph.scene_index import SceneIndex, build_index
+from ag2_ns.graph.scene_index import SceneIndex, build_feature_index, build_index
 from ag2_ns.rasterizer.base import Rasterizer
 
 if TYPE_CHECKING:
     from ag2_ns.data.datamanager import AG2DataManager
+
+Evidence = Literal["lifting", "features", "both"]
+"""What instances are made from: lifted masks (no training), trained features alone (the paper's
+super-anchors), or lifted masks with trained features as a further vote."""
 
 SPARSE_REACH = 4.0
 """The graph reaches at least this many times the typical distance between neighbouring anchors."""
@@ -65,9 +69,10 @@ def index_scene(
     graph: AnchorGraph,
     datamanager: AG2DataManager,
     rasterizer: Rasterizer,
+    instances: Evidence = "lifting",
     anchor_feature: Float[Tensor, "A F"] | None = None,
 ) -> SceneIndex | None:
-    """Lift the prepared masks of all training views, merge anchors into a tree, attach language.
+    """Lift the prepared masks of all training views, group anchors into a tree, attach language.
 
     Args:
         gaussians: on the device where the work is done.
@@ -76,7 +81,8 @@ def index_scene(
         graph: see `merging_graph`.
         datamanager: serves views and their masks.
         rasterizer: a backend for that device.
-        anchor_feature: trained instance features as further evidence, or None.
+        instances: what the tree is made from.
+        anchor_feature: trained instance features; needed for "features" and "both".
 
     Returns:
         The index, or None where the scene has no masks.
@@ -94,16 +100,32 @@ def index_scene(
         views.append(view_of(cameras[i : i + 1]))
         masks.append(prepared.masks.to(gaussians.device))
         features.append(prepared.features)
+    rows = None if any(f is None for f in features) else features
+    splat = gaussians.detach()
     with view_progress(len(views), "lifting masks") as progress:
+        if instances == "features":
+            return build_feature_index(
+                rasterizer,
+                splat,
+                gaussian_anchor,
+                anchor_xyz,
+                anchor_feature,
+                graph,
+                views,
+                masks,
+                rows,
+                progress=progress,
+            )
+        evidence = anchor_feature if instances == "both" else None
         return build_index(
             rasterizer,
-            gaussians.detach(),
+            splat,
             gaussian_anchor,
             anchor_xyz,
             graph.edges,
             views,
             masks,
-            None if any(f is None for f in features) else features,
-            anchor_feature=anchor_feature,
+            rows,
+            anchor_feature=evidence,
             progress=progress,
         )

@@ -41,6 +41,8 @@ class Lift:
     """Where the .ply lies: in nerfstudio's normalised frame or in the capture's own; auto renders both and compares."""
     downscale_factor: int | None = None
     """Use masks of images_2, images_4, … (with --ply)."""
+    instances: Literal["lifting", "features", "both"] = "lifting"
+    """What instances are made from: the masks; the features that a run of ag2aussian trained (as published); both."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to work."""
 
@@ -52,6 +54,11 @@ class Lift:
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
         console = Console(soft_wrap=True, highlight=False)
         config, gaussians, own = self._source()
+        if own is None and self.instances != "lifting":
+            raise UserError(
+                f"--instances {self.instances}: only runs of ag2aussian have trained features; leave it out"
+            )
+        config.pipeline.model.instances = self.instances
         pipeline = self._pipeline(config)
         start = time.perf_counter()
         reach = None

@@ -11,6 +11,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
+from ag2_ns.errors import UserError
 from ag2_ns.gaussians.anchors import voxel_size
 from ag2_ns.gaussians.density import ScreenStatistics, drop_children, refine, visibility
 from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
@@ -35,7 +36,16 @@ class AG2Model(AnchorModel):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Take over the optimizers and hook density control into every step."""
+        """Take over the optimizers and hook density control into every step.
+
+        Raises:
+            UserError: instances are to come from features that nothing trains.
+        """
+        if self.config.instances in ("features", "both") and self.config.mask_loss == "none":
+            raise UserError(
+                f"instances={self.config.instances}: mask_loss=none leaves the features untrained; set "
+                "--pipeline.model.instances lifting or --pipeline.model.mask-loss contrastive"
+            )
         optimizers = training_callback_attributes.optimizers
         assert optimizers is not None
         self.optimizers = optimizers.optimizers
@@ -133,9 +143,15 @@ class AG2Model(AnchorModel):
         if self.config.instances == "none" or not hasattr(datamanager, "view_masks"):
             return
         graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent), reach)
-        feature = self.anchor_features().detach() if self.config.instances == "both" else None
         index = index_scene(
-            self.gaussians(), self.child_anchor, self.anchor_xyz, graph, datamanager, self.backend(), feature
+            self.gaussians(),
+            self.child_anchor,
+            self.anchor_xyz,
+            graph,
+            datamanager,
+            self.backend(),
+            self.config.instances,
+            self.anchor_features().detach(),
         )
         self.set_scene_index(index)
 

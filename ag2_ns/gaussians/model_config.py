@@ -96,8 +96,9 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """First step of that loss."""
     propagation_tau: float = 0.1
     """Bandwidth of the graph's weights: 0.1 for instances, 0.05 for finer parts."""
-    instances: Literal["lifting", "both", "none"] = "lifting"
-    """Evidence for the instance tree that the end of training builds: lifted masks, or those and trained features."""
+    instances: Literal["lifting", "features", "both", "none"] = "lifting"
+    """What the instance tree that the end of training builds is made from: lifted masks, the trained features alone
+    (super-anchors, as published), or lifted masks with the features as a further vote."""
     remove_invisible_at: tuple[int, ...] = (6000,)
     """Steps after which Gaussians that no training view shows are dropped."""
     invisible_below: float = 1.0

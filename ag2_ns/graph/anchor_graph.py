@@ -33,6 +33,8 @@ class AnchorGraph:
     edges: Int[Tensor, "2 E"]
     """Each edge once as (i, j) with i < j, sorted, int64."""
     num_anchors: int
+    reach: float = 0.0
+    """No edge is longer than this, scene units; 0 where that is not known."""
 
     def __len__(self) -> int:
         return self.edges.shape[1]
@@ -44,7 +46,7 @@ class AnchorGraph:
 
     def to(self, device: torch.device | str) -> AnchorGraph:
         """The same graph on `device`."""
-        return AnchorGraph(self.edges.to(device), self.num_anchors)
+        return AnchorGraph(self.edges.to(device), self.num_anchors, self.reach)
 
     def both_ways(self) -> Int[Tensor, "2 2E"]:
         """Every edge in both directions, sorted by first end: the form that message passing takes."""
@@ -63,7 +65,7 @@ class AnchorGraph:
         from torch_geometric.utils import subgraph
 
         edges, _ = subgraph(anchors, self.edges, relabel_nodes=True, num_nodes=self.num_anchors)
-        return AnchorGraph(edges, int(anchors.sum()))
+        return AnchorGraph(edges, int(anchors.sum()), self.reach)
 
     def within(self, seeds: Bool[Tensor, " A"], hops: int) -> Bool[Tensor, " A"]:
         """The anchors at most `hops` edges away from `seeds`."""
@@ -93,7 +95,7 @@ def build_graph(
     reach = reach_factor * CELL * voxel
     edges = radius_edges(xyz, reach, max_neighbours)
     small = radius.detach().reshape(len(xyz)) < reach
-    return AnchorGraph(edges[:, small[edges[0]] & small[edges[1]]], len(xyz))
+    return AnchorGraph(edges[:, small[edges[0]] & small[edges[1]]], len(xyz), reach)
 
 
 def edge_distance(feature: Float[Tensor, "A F"], edges: Int[Tensor, "2 E"]) -> Float[Tensor, " E"]:

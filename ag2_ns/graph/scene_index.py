@@ -12,6 +12,8 @@ from torch import Tensor
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.anchor_graph import AnchorGraph
+from ag2_ns.graph.feature_tree import feature_tree
 from ag2_ns.graph.language import NodeLanguage, node_language
 from ag2_ns.graph.lifting import LiftedMasks, lift_masks
 from ag2_ns.graph.refine import refine_anchors
@@ -155,6 +157,40 @@ def build_index(
         )
     tree = build_tree(lifted, edges, anchor_feature, tau)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
+
+
+def build_feature_index(
+    rasterizer: Rasterizer,
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    anchor_feature: Float[Tensor, "A F"],
+    graph: AnchorGraph,
+    views: Sequence[View],
+    masks: Sequence[MaskSet],
+    features: Sequence[Float[Tensor, "M D"]] | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> SceneIndex:
+    """The paper's way: instances from trained features alone (see `feature_tree`), language from lifted masks.
+
+    Args:
+        rasterizer: the backend that rendered or would render the Gaussians.
+        gaussians: N Gaussians on the device where the work is done.
+        gaussian_anchor: the anchor of each Gaussian.
+        anchor_xyz: the anchors' centres.
+        anchor_feature: their trained instance features.
+        graph: the merging graph.
+        views: the views that have masks.
+        masks: the masks of each view.
+        features: one row per mask, per view; without them the index answers clicks and boxes only.
+        progress: called with the number of views lifted.
+    """
+    lifted = lift_masks(
+        rasterizer, gaussians, views, masks, unit=gaussian_anchor, num_units=len(anchor_xyz), progress=progress
+    )
+    tree = feature_tree(lifted, anchor_feature, anchor_xyz, graph)
+    return SceneIndex(gaussian_anchor, anchor_xyz, graph.edges, tree, language_of(tree, lifted, features))
 
 
 def language_of(

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ag2_ns.graph.anchor_graph import CELL, MERGE_REACH, AnchorGraph, components, edge_distance
+from ag2_ns.graph.anchor_graph import AnchorGraph, components, edge_distance
 from ag2_ns.graph.neighbours import nearest
 
 BANDWIDTH = 0.05
@@ -33,9 +33,7 @@ def super_anchors(
     feature: Float[Tensor, "A F"],
     xyz: Float[Tensor, "A 3"],
     graph: AnchorGraph,
-    voxel: float,
     *,
-    reach_factor: float = MERGE_REACH,
     bandwidth: float = BANDWIDTH,
     rounds: int = ROUNDS,
     tolerance: float = TOLERANCE,
@@ -51,9 +49,7 @@ def super_anchors(
     Args:
         feature: trained anchor features, normalised here.
         xyz: anchor centres, scene units.
-        graph: the merging graph (s = 4).
-        voxel: the run's voxel size, scene units.
-        reach_factor: the s that `graph` was built with.
+        graph: the merging graph (s = 4); without a reach, fragments are attached along edges only.
         bandwidth: of the Gaussian kernel, distance between unit features.
         rounds: mean-shift rounds at most.
         tolerance: an anchor's shift below which its peak is found.
@@ -68,7 +64,7 @@ def super_anchors(
     peak = mean_shift(feature, graph, bandwidth=bandwidth, rounds=rounds, tolerance=tolerance)
     distance = (peak.index_select(0, graph.edges[0]) - peak.index_select(0, graph.edges[1])).square_().sum(1)
     label = components(graph, distance < peak_distance**2)
-    label = attach_fragments(label, feature, xyz, graph, FRAGMENT_REACH * reach_factor * CELL * voxel, min_size)
+    label = attach_fragments(label, feature, xyz, graph, FRAGMENT_REACH * graph.reach, min_size)
     return by_size(label)
 
 

@@ -53,7 +53,7 @@ def graph_row(anchors: int, neighbours: int, device: str, repeats: int) -> list[
     xyz, feature, region, reach = scene(anchors, neighbours)
     xyz, feature, voxel = xyz.to(device), feature.to(device), reach / 64
     near, far = (build_graph(xyz, torch.zeros(anchors, device=device), voxel, s) for s in (2.0, 4.0))
-    label = super_anchors(feature, xyz, far, voxel)
+    label = super_anchors(feature, xyz, far)
     found = int((torch.bincount(label) >= 10).sum())
     leaf = feature.clone().requires_grad_()
     visible = torch.arange(anchors, device=device) % 2 == 0
@@ -62,7 +62,7 @@ def graph_row(anchors: int, neighbours: int, device: str, repeats: int) -> list[
         lambda: nearest(xyz, xyz, 4),
         lambda: radius_edges(xyz, reach / 2),
         lambda: radius_edges(xyz, reach),
-        lambda: super_anchors(feature, xyz, far, voxel),
+        lambda: super_anchors(feature, xyz, far),
         lambda: components(far),
         lambda: grow(near, seed, feature, 0.1, 50),
         lambda: propagation_loss(leaf, near, 0.1, visible).backward(),

@@ -65,7 +65,7 @@ def test_mean_shift_equals_slow(f, rounds, monkeypatch):
 def test_blobs_become_instances():
     xyz, feature, which = blobs()
     graph = build_graph(xyz, torch.zeros(len(xyz)), VOXEL, 4.0)
-    label = super_anchors(feature, xyz, graph, VOXEL)
+    label = super_anchors(feature, xyz, graph)
     sizes = torch.bincount(label)
     assert (sizes[:-1] >= sizes[1:]).all()
     table = torch.zeros(len(sizes), 6).index_put_((label, which), torch.ones(1), accumulate=True)
@@ -75,14 +75,14 @@ def test_blobs_become_instances():
     # One super-anchor holds nearly all of each blob.
     assert (table.amax(0) / 150).min() > 0.9
     assert (sizes[~big].sum() if (~big).any() else 0) <= 0.02 * len(xyz)
-    assert torch.equal(label, super_anchors(feature * 5, xyz, graph, VOXEL))  # only the direction counts
+    assert torch.equal(label, super_anchors(feature * 5, xyz, graph))  # only the direction counts
 
 
 def test_edges_confine_instances():
     """Equal features on two islands are two instances."""
     xyz = torch.cat([torch.rand(30, 3, generator=torch.Generator().manual_seed(0)) * 0.1 + 5 * k for k in range(2)])
     graph = build_graph(xyz, torch.zeros(60), VOXEL, 4.0)
-    assert super_anchors(torch.ones(60, 3), xyz, graph, VOXEL).tolist() == [0] * 30 + [1] * 30
+    assert super_anchors(torch.ones(60, 3), xyz, graph).tolist() == [0] * 30 + [1] * 30
 
 
 def line(labels: list[int], gap_after: int | None = None) -> tuple[torch.Tensor, AnchorGraph]:
@@ -137,14 +137,14 @@ def test_by_size(values):
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_few_anchors(n):
     graph = AnchorGraph(torch.empty(2, 0, dtype=torch.long), n)
-    assert super_anchors(torch.ones(n, 3), torch.rand(n, 3), graph, VOXEL).tolist() == list(range(n))
+    assert super_anchors(torch.ones(n, 3), torch.rand(n, 3), graph).tolist() == list(range(n))
 
 
 def test_zero_features_are_finite():
     xyz = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 0.1
     graph = build_graph(xyz, torch.zeros(20), VOXEL, 4.0)
     assert torch.isfinite(mean_shift(torch.zeros(20, 3), graph)).all()
-    assert (super_anchors(torch.zeros(20, 3), xyz, graph, VOXEL) == 0).all()
+    assert (super_anchors(torch.zeros(20, 3), xyz, graph) == 0).all()
 
 
 @pytest.mark.gpu
@@ -152,8 +152,8 @@ def test_zero_features_are_finite():
 def test_gpu_is_deterministic_and_agrees():
     xyz, feature, _ = blobs(8, 800)
     graph = build_graph(xyz, torch.zeros(len(xyz)), VOXEL, 4.0)
-    cpu = super_anchors(feature, xyz, graph, VOXEL)
-    gpu = [super_anchors(feature.cuda(), xyz.cuda(), graph.to("cuda"), VOXEL).cpu() for _ in range(2)]
+    cpu = super_anchors(feature, xyz, graph)
+    gpu = [super_anchors(feature.cuda(), xyz.cuda(), graph.to("cuda")).cpu() for _ in range(2)]
     assert torch.equal(*gpu)
     torch.testing.assert_close(
         mean_shift(feature.cuda(), graph.to("cuda")).cpu(), mean_shift(feature, graph), rtol=0, atol=2e-3
