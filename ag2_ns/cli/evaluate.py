@@ -1,4 +1,4 @@
-"""`ag2 eval`: how well text queries select what they name."""
+"""`ag2 eval`: how well text queries select what they name, and how well instances are the objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ag2_ns.errors import UserError
 
 @dataclass
 class Eval:
-    """Ask every label of a ground truth, select in 3D, render, and compare: mIoU, Acc@0.25, Acc@0.5, boundary IoU."""
+    """Ask every label of a ground truth, select in 3D, render, and compare: mIoU, Acc@0.25, Acc@0.5, boundary IoU.
+
+    Beside that, without any query: the union of the instances that lie on each object, and how many they are.
+    """
 
     load_config: Path
     """The run's config.yml."""
@@ -27,6 +30,7 @@ class Eval:
         import time
 
         from ag2_ns.data.atomic import write_atomic
+        from ag2_ns.eval.instances import evaluate_instances
         from ag2_ns.eval.tabletop import evaluate_selections, read_ground_truth
         from ag2_ns.indexing import view_progress
         from ag2_ns.run_access import load_run, text_selection
@@ -47,7 +51,12 @@ class Eval:
         views = run.views("train") + run.views("eval")
         with view_progress(len(views), "comparing") as progress:
             report = evaluate_selections(run.gaussians, selections, labels, truth, views, run.model.backend(), progress)
+        with view_progress(len(views), "instances") as progress:
+            instances = evaluate_instances(
+                run.gaussians, index.gaussian_node(0.5), labels, truth, views, run.model.backend(), progress
+            )
         content = report.as_dict() | {
+            "instances": instances.as_dict(),
             "config": str(self.load_config),
             "ground_truth": str(self.ground_truth),
             "seconds_per_query": query_seconds,
@@ -92,16 +101,26 @@ class Eval:
         from rich.console import Console
         from rich.table import Table
 
+        instances = content["instances"]
+        of = {o["label"]: o for o in instances["objects"]}
         table = Table(title="text queries, worst first")
-        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5"):
+        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5", "instances", "their mIoU"):
             table.add_column(name, justify="left" if name == "prompt" else "right")
+        numbers = ("miou", "mbiou", "acc25", "acc50")
         for p in content["prompts"]:
             label = p["label"] + ("  (not found)" if p["missing"] else "")
-            table.add_row(label, str(p["views"]), *(f"{p[k]:.3f}" for k in ("miou", "mbiou", "acc25", "acc50")))
+            own = of[p["label"]]
+            row = [*(f"{p[k]:.3f}" for k in numbers), str(own["instances"]), f"{own['miou']:.3f}"]
+            table.add_row(label, str(p["views"]), *row)
         table.add_section()
         for title, key in (("mean over prompts", "mean_over_prompts"), ("mean over views", "mean_over_views")):
-            table.add_row(title, "", *(f"{content[key][k]:.3f}" for k in ("miou", "mbiou", "acc25", "acc50")))
+            own = ("", f"{instances['miou']:.3f}") if key == "mean_over_prompts" else ()
+            table.add_row(title, "", *(f"{content[key][k]:.3f}" for k in numbers), *own)
         console = Console(soft_wrap=True)
         console.print(table)
+        console.print(
+            f"instances mean IoU {instances['miou']:.3f}; per object median {instances['median_instances']:g}, "
+            f"at most {instances['max_instances']}; {instances['unlabelled']} on no object"
+        )
         console.print(f"report    {self.output_dir / 'report.json'}")
         console.print(f"pictures  {self.output_dir / 'worst_first.png'}")

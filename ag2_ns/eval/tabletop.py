@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,6 +138,22 @@ def evaluate_selections(
         for (_, text), s, ok in zip(labels, selections, found)
     ]
     chosen = chosen_sets(gaussians, selections)
+    for name, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
+        prediction = drawn if found[k] else None
+        results[k].iou.append(iou(prediction, target))
+        results[k].boundary_iou.append(boundary_iou(prediction, target))
+        results[k].view.append(name)
+    return Report(results)
+
+
+def labelled_views(
+    truth: GroundTruth, views: Sequence[tuple[str, View]]
+) -> Iterator[tuple[int, str, View, Int[np.ndarray, "H W"]]]:
+    """The views that have ground truth, with it: (views done, this one included; image name; camera; ids).
+
+    Raises:
+        UserError: no view has ground truth, or its size differs from the camera's.
+    """
     matched = [(n, v) for n, v in views if Path(n).stem in truth.files]
     if not matched:
         raise UserError(f"{truth.folder / 'ids'}: none of its files is named like an image of the scene")
@@ -148,21 +164,37 @@ def evaluate_selections(
                 f"{truth.files[Path(name).stem]}: {ids.shape[1]}x{ids.shape[0]} pixels where the camera has "
                 f"{view.width}x{view.height}; evaluate at the size that the ground truth was made for"
             )
+        yield done, name, view, ids
+
+
+def compared(
+    gaussians: Gaussians,
+    chosen: Bool[Tensor, "N S"],
+    labels: Sequence[tuple[int, str]],
+    truth: GroundTruth,
+    views: Sequence[tuple[str, View]],
+    rasterizer: Rasterizer,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[str, int, Bool[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]]:
+    """Render one set of Gaussians per label in every view that shows its object (see `MIN_PIXELS`).
+
+    Yields:
+        Image name, which label, where the set is drawn, where the object is.
+
+    Raises:
+        UserError: no view has ground truth, or its size differs from the camera's.
+    """
+    for done, name, view, ids in labelled_views(truth, views):
         count = np.bincount(ids.ravel(), minlength=max(i for i, _ in labels) + 1)
         least = MIN_PIXELS * ids.size / (640 * 480)
         present = [k for k, (i, _) in enumerate(labels) if count[i] >= least]
         if present:
             picks = torch.tensor(present, device=gaussians.device)
-            masks = (selection_share(gaussians, chosen[:, picks], view, rasterizer) > SELECTED).cpu().numpy()
+            drawn = (selection_share(gaussians, chosen[:, picks], view, rasterizer) > SELECTED).cpu().numpy()
             for column, k in enumerate(present):
-                target = ids == labels[k][0]
-                prediction = masks[..., column] if found[k] else None
-                results[k].iou.append(iou(prediction, target))
-                results[k].boundary_iou.append(boundary_iou(prediction, target))
-                results[k].view.append(name)
+                yield name, k, drawn[..., column], ids == labels[k][0]
         if progress is not None:
             progress(done)
-    return Report(results)
 
 
 def chosen_sets(gaussians: Gaussians, selections: Sequence[Selection | None]) -> Bool[Tensor, "N S"]:

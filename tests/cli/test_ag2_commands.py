@@ -140,6 +140,11 @@ def test_eval(run, scene, tmp_path, capfd):
     assert len(shown) >= OBJECTS
     assert report["mean_over_prompts"]["miou"] == pytest.approx(np.mean([p["miou"] for p in shown]))
     assert [p["miou"] for p in report["prompts"]] == sorted(p["miou"] for p in report["prompts"]), "worst first"
+    own = report["instances"]
+    shown = [o for o in own["objects"] if o["views"]]
+    assert {o["label"] for o in own["objects"]} == set(labels(scene).values())
+    assert own["miou"] == pytest.approx(np.mean([o["miou"] for o in shown])) and own["miou"] > 0.3
+    assert own["max_instances"] == max(o["instances"] for o in shown) >= own["median_instances"] > 0
     assert mediapy.read_image(tmp_path / "worst_first.png").shape[2] == 3
     assert "mIoU" in capfd.readouterr().out
 

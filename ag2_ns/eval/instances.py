@@ -1,0 +1,129 @@
+"""Instances against ground-truth ids: every object is compared with the union of the instances that belong to it.
+
+Nothing is asked here, neither texts nor clicks: this measures how well the scene falls apart into objects, and into how
+many pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ag2_ns.eval.metrics import boundary_iou, iou, summary
+from ag2_ns.eval.tabletop import GroundTruth, compared, labelled_views
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+
+@dataclass
+class ObjectResult:
+    """How well the instances of one object cover it, over the views that show it."""
+
+    label: str
+    instances: list[int]
+    """The instances that belong to it."""
+    iou: list[float] = field(default_factory=list)
+    boundary_iou: list[float] = field(default_factory=list)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the views."""
+        return float(np.mean(self.iou)) if self.iou else 0.0
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        out = {"label": self.label, "instances": len(self.instances), "views": len(self.iou)}
+        return out | summary(self.iou, self.boundary_iou)
+
+
+@dataclass(frozen=True)
+class InstanceReport:
+    """All objects of a scene."""
+
+    objects: list[ObjectResult]
+    unlabelled: int
+    """Instances that belong to no object: mostly on pixels without a label, or drawn nowhere."""
+
+    def as_dict(self) -> dict:
+        """Means over the objects that some view shows, each first averaged over its views; worst object first."""
+        shown = [o for o in self.objects if o.iou]
+        count = [len(o.instances) for o in shown]
+        return summary([o.miou for o in shown], [float(np.mean(o.boundary_iou)) for o in shown]) | {
+            "median_instances": float(np.median(count)) if count else 0.0,
+            "max_instances": max(count, default=0),
+            "unlabelled": self.unlabelled,
+            "objects": [o.as_dict() for o in sorted(self.objects, key=lambda o: o.miou)],
+        }
+
+
+@torch.no_grad()
+def evaluate_instances(
+    gaussians: Gaussians,
+    instance: Int[Tensor, " N"],
+    labels: Sequence[tuple[int, str]],
+    truth: GroundTruth,
+    views: Sequence[tuple[str, View]],
+    rasterizer: Rasterizer,
+    progress: Callable[[int], None] | None = None,
+) -> InstanceReport:
+    """Give every instance to the object that it is drawn on, render the union of each object's instances, compare.
+
+    An instance belongs to the object that holds most of its rendering weight, summed over the views; to none when
+    pixels without a label hold more. Rendering and the views that count are those of text queries
+    (`tabletop.evaluate_selections`). An object without instances counts 0.
+
+    Args:
+        gaussians: the scene.
+        instance: the instance of each Gaussian, -1 for none (`SceneIndex.gaussian_node`).
+        labels: id and text of each object.
+        truth: the ground truth.
+        views: image names and cameras.
+        rasterizer: a backend for the Gaussians' device.
+        progress: called with the number of views done.
+
+    Raises:
+        UserError: no view has ground truth, or its size differs from the camera's.
+    """
+    names, which = torch.unique(instance, return_inverse=True)
+    weight = _weight_on_objects(gaussians, which, len(names), [i for i, _ in labels], truth, views, rasterizer)
+    most, owner = weight.max(1)
+    owner[(most <= 0) | (owner == len(labels)) | (names < 0)] = -1  # the last column is no label
+    results = [ObjectResult(text, names[owner == k].tolist()) for k, (_, text) in enumerate(labels)]
+    chosen = owner[which][:, None] == torch.arange(len(labels), device=owner.device)
+    for _, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
+        prediction = drawn if results[k].instances else None
+        results[k].iou.append(iou(prediction, target))
+        results[k].boundary_iou.append(boundary_iou(prediction, target))
+    return InstanceReport(results, int(((owner < 0) & (names >= 0)).sum()))
+
+
+def _weight_on_objects(
+    gaussians: Gaussians,
+    which: Int[Tensor, " N"],
+    count: int,
+    ids: Sequence[int],
+    truth: GroundTruth,
+    views: Sequence[tuple[str, View]],
+    rasterizer: Rasterizer,
+) -> Float[Tensor, "K L+1"]:
+    """Pixels that each of `count` instances accounts for on each id, and last on all other pixels, over the views."""
+    device = gaussians.device
+    out = torch.zeros(count, len(ids) + 1, dtype=torch.double, device=device)
+    for _, _, view, image in labelled_views(truth, views):
+        maps = np.stack([image == i for i in ids], -1)
+        maps = np.concatenate([maps, ~maps.any(-1, keepdims=True)], -1)
+        weight = rasterizer.lift(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            torch.from_numpy(maps).to(device, torch.float32),
+            view,
+        )
+        out.index_add_(0, which, weight.double())
+    return out
