@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import ViewStore
+from ag2_ns.data.view_store import ViewStore, same_image
 from ag2_ns.errors import UserError
 
 
@@ -59,9 +59,9 @@ def decode_runs(arrays: dict[str, np.ndarray], height: int, width: int) -> MaskS
     return MaskSet(height, width, torch.from_numpy(pixel), mask, torch.from_numpy(arrays["score"].copy()))
 
 
-def masks_hash(arrays: dict[str, np.ndarray], image_hash: str) -> str:
+def masks_hash(arrays: dict[str, np.ndarray], image: str) -> str:
     """A hash of encoded masks and their image: features remember what they were made from by it."""
-    digest = hashlib.blake2b(image_hash.encode(), digest_size=16)
+    digest = hashlib.blake2b(image.encode(), digest_size=16)
     for name in ("runs", "count"):
         digest.update(np.ascontiguousarray(arrays[name]))
     return digest.hexdigest()
@@ -72,21 +72,21 @@ class MaskStore(ViewStore):
 
     ```
     store = MaskStore.open(Path("data/garden"))
-    masks = store.read(view_key(image_filename, "data/garden"), image_hash(image))
+    masks = store.read(view_key(image_filename, "data/garden"), image_print(image))
     ```
     """
 
     kind: ClassVar[str] = "masks"
 
-    def has(self, stem: str, image_hash: str | None = None) -> bool:
-        """Whether valid masks of this view (and of exactly this image, where its hash is given) are stored."""
+    def has(self, stem: str, image: str | None = None) -> bool:
+        """Whether valid masks of this view (and of this image, where its fingerprint is given) are stored."""
         try:
             meta, _ = self._load(stem)
         except UserError:
             return False
-        return image_hash is None or meta["image"] == image_hash
+        return image is None or same_image(meta["image"], image)
 
-    def read(self, stem: str, image_hash: str | None = None) -> MaskSet:
+    def read(self, stem: str, image: str | None = None) -> MaskSet:
         """Load the masks of one view.
 
         Raises:
@@ -94,7 +94,7 @@ class MaskStore(ViewStore):
                 the command that mends it.
         """
         meta, arrays = self._load(stem, ("runs", "count", "score"))
-        if image_hash is not None and meta["image"] != image_hash:
+        if image is not None and not same_image(meta["image"], image):
             raise UserError(
                 f"{self.path(stem)}: made from another image than the one served now (other pixels, size or "
                 f"distortion); renew it with: {self.command}"
@@ -113,10 +113,10 @@ class MaskStore(ViewStore):
         meta, _ = self._load(stem)
         return meta["height"], meta["width"]
 
-    def write(self, stem: str, masks: MaskSet, image_hash: str) -> str:
+    def write(self, stem: str, masks: MaskSet, image: str) -> str:
         """Store the masks of one view atomically, replacing older ones. Returns their `identity`."""
         arrays = encode_runs(masks)
-        identity = masks_hash(arrays, image_hash)
-        meta = {"height": masks.height, "width": masks.width, "image": image_hash, "masks": identity}
+        identity = masks_hash(arrays, image)
+        meta = {"height": masks.height, "width": masks.width, "image": image, "masks": identity}
         self._write(stem, arrays, meta)
         return identity

@@ -15,7 +15,7 @@ from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.preview import write_sheet
 from ag2_ns.data.served import as_rgb, select_shard
-from ag2_ns.data.view_store import Manifest, image_hash
+from ag2_ns.data.view_store import Manifest, image_print
 from ag2_ns.errors import UserError
 from ag2_ns.perception.encoder import Encoder
 from ag2_ns.perception.segmenter import Segmenter
@@ -114,7 +114,7 @@ def prepare_views(
         if progress is not None:
             progress(index, len(mine), view.name)
         served = view.load()
-        image, content = as_rgb(served), image_hash(served)
+        image, content = as_rgb(served), image_print(served)
         masks, made = None, False
         if not overwrite and masks_to.has(view.name, content):
             identity = masks_to.identity(view.name)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import image_hash
+from ag2_ns.data.view_store import image_print
 from ag2_ns.errors import UserError
 
 MAX_COMING = 4
@@ -106,7 +106,7 @@ class ViewMasks:
             self._coming[name] = self._pool.submit(self._load, name, image)
 
     def _load(self, name: str, image: Callable[[], np.ndarray | Tensor] | None) -> PreparedMasks:
-        digest = image_hash(image()) if image is not None and name not in self._checked else None
+        digest = image_print(image()) if image is not None and name not in self._checked else None
         masks = self.mask_store.read(name, digest)
         features = None
         if self.feature_store is not None:

@@ -24,7 +24,7 @@ from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.served import as_rgb, served_images
-from ag2_ns.data.view_store import Manifest, image_hash
+from ag2_ns.data.view_store import Manifest, image_print
 from ag2_ns.perception.encoder import make_encoder
 from ag2_ns.perception.segmenter import make_segmenter
 
@@ -70,7 +70,7 @@ def without_weights(table: Table, names: list[str], images: list[np.ndarray], fo
     for name, image in zip(names, images):
         t0, masks = seconds(segmenter.segment, image, name)
         t1, features = seconds(encoder.encode_image, image, masks, name)
-        t2, digest = seconds(image_hash, image)
+        t2, digest = seconds(image_print, image)
         t3, identity = seconds(masks_to.write, name, masks, digest)
         features_to.write(name, features, identity)
         t4, _ = seconds(masks_to.read, name, digest)

@@ -21,7 +21,7 @@ from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.prepare import ImageView, prepare_views
 from ag2_ns.data.preview import paint_masks, sheet
 from ag2_ns.data.served import as_rgb, select_shard, served_images
-from ag2_ns.data.view_store import image_hash
+from ag2_ns.data.view_store import image_print
 from ag2_ns.errors import UserError
 
 
@@ -68,7 +68,7 @@ def test_stores_are_filled_and_skipped_next_time(tmp_path, views):
     assert (summary.segmented, summary.encoded, summary.skipped, summary.masks) == (7, 7, 0, 14)
     masks, features = MaskStore.open(tmp_path), FeatureStore.open(tmp_path)
     for view in views:
-        read = masks.read(view.name, image_hash(view.image))
+        read = masks.read(view.name, image_print(view.image))
         rows = features.read(view.name, masks.identity(view.name))
         assert torch.equal(rows, encoder.encode_image(view.image, read, "").half())
     again = prepare_views(views, segmenter, encoder, tmp_path)
@@ -237,7 +237,7 @@ def test_prepare_end_to_end_without_weights(scene, capsys):
     encoder = encoder_of(features.manifest)
     for view in served_images(scene):
         image = view.load()
-        read = masks.read(view.name, image_hash(image))
+        read = masks.read(view.name, image_print(image))
         scores = features.read(view.name).float() @ encoder.encode_text(["the red disc"])[0]
         best = read.dense()[scores.argmax()].numpy()
         red = (image[..., 0] > 140) & (image[..., 2] < 100)

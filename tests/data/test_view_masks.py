@@ -8,7 +8,7 @@ from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.view_masks import MAX_COMING, ViewMasks
-from ag2_ns.data.view_store import Manifest, image_hash
+from ag2_ns.data.view_store import Manifest, image_print
 from ag2_ns.errors import UserError
 
 HEIGHT, WIDTH, VIEWS = 24, 32, 8
@@ -28,7 +28,7 @@ def stores(tmp_path):
     kept = MaskStore.create(tmp_path, Manifest("halves", {}))
     features = FeatureStore.create(tmp_path, Manifest("means", {}))
     for k in range(VIEWS):
-        identity = kept.write(f"v{k}", masks(k), image_hash(image(k)))
+        identity = kept.write(f"v{k}", masks(k), image_print(image(k)))
         features.write(f"v{k}", torch.full((3, 5), float(k)).half(), identity)
     return kept, features
 
