@@ -104,7 +104,7 @@ class Eval:
         instances = content["instances"]
         of = {o["label"]: o for o in instances["objects"]}
         table = Table(title="text queries, worst first")
-        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5", "instances", "their mIoU"):
+        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5", "inst.", "inst. IoU"):
             table.add_column(name, justify="left" if name == "prompt" else "right")
         numbers = ("miou", "mbiou", "acc25", "acc50")
         for p in content["prompts"]:

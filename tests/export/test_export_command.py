@@ -71,6 +71,21 @@ def test_pieces_and_the_rest(config, tmp_path, gaussians, capsys):
     assert "21 Gaussians" in capsys.readouterr().out
 
 
+def test_the_graph_as_other_programs_read_it(config, tmp_path, index):
+    from ag2_ns import run_access
+
+    Export(config, tmp_path, all=True, format=("anchors",)).main()
+    ply = PlyData.read(str(tmp_path / "anchors.ply"))
+    vertex, edge = ply["vertex"], ply["edge"]
+    np.testing.assert_allclose(np.stack([vertex[c] for c in "xyz"], 1), index.anchor_xyz.numpy())
+    feature = run_access.load_run(config).model.anchor_features().numpy()
+    columns = [p.name for p in vertex.properties if p.name.startswith("feature_")]
+    assert columns == [f"feature_{k}" for k in range(feature.shape[1])]
+    np.testing.assert_allclose(np.stack([vertex[c] for c in columns], 1), feature, rtol=1e-6)
+    assert vertex["label"].tolist() == index.tree.cut(0.5).tolist()
+    assert [edge["vertex1"].tolist(), edge["vertex2"].tolist()] == index.edges.tolist()
+
+
 def test_edits_are_honoured_unless_told_not_to(config, tmp_path, index):
     node = index.gaussian_node(0.5)
     edit(config, index, Delete(Members.of(node == 0)), Duplicate(Members.of(node == 3), translation=(9.0, 0, 0)))
