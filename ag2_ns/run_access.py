@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.served import served_downscale
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.checkpoint import newest_checkpoint
 from ag2_ns.gaussians.views import view_of
-from ag2_ns.perception.encoder import Encoder, encoder_of
 from ag2_ns.query.click import select_click
-from ag2_ns.query.relevancy import NEGATIVES
 from ag2_ns.query.selection import Selection
 from ag2_ns.query.text import select_text
 from ag2_ns.rasterizer.base import View
+from ag2_ns.texts import TextEncoder
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -31,51 +28,6 @@ if TYPE_CHECKING:
     from ag2_ns.gaussians.gaussians import Gaussians
     from ag2_ns.gaussians.model import AG2Model
     from ag2_ns.graph.scene_index import SceneIndex
-
-
-class TextEncoder:
-    """The encoder that prepared a scene, opened when the first text is asked."""
-
-    def __init__(self, data: Path, downscale: float = 1, device: str = "cpu") -> None:
-        self.data, self.downscale, self.device = data, downscale, device
-        self._encoder: Encoder | None = None
-        self._known: dict[str, Tensor] = {}
-
-    def encoder(self) -> Encoder:
-        """The encoder.
-
-        Raises:
-            UserError: the scene has no features, or what the encoder needs is gone.
-        """
-        if self._encoder is None:
-            if not FeatureStore.exists(self.data, self.downscale):
-                raise UserError(
-                    f"{self.data}: no language features here; run `ag2 prepare {self.data}`, then `ag2 lift`"
-                )
-            manifest = FeatureStore.open(self.data, self.downscale).manifest
-            self._encoder = encoder_of(manifest, device=self.device)
-        return self._encoder
-
-    def embed(self, text: str) -> Float[Tensor, " D"]:
-        """The embedding of one text, kept for the next time.
-
-        Raises:
-            UserError: an empty text, or one that a closed list of texts does not hold.
-        """
-        text = text.strip()
-        if not text:
-            raise UserError("the text is empty; say what to look for, for example --text 'red mug'")
-        if text not in self._known:
-            self._known[text] = self.encoder().encode_text([text])[0].float()
-        return self._known[text]
-
-    def negatives(self) -> Float[Tensor, "K D"] | None:
-        """Embeddings of the canonical negatives, or None where the encoder does not know all of them."""
-        try:
-            rows = torch.stack([self.embed(n) for n in NEGATIVES])
-        except UserError:
-            return None
-        return rows if bool((rows != 0).any(1).all()) else None
 
 
 @dataclass
@@ -227,7 +179,7 @@ def select(
     level: float | None = None,
     several: bool | None = None,
 ) -> Selection:
-    """One selection from a text or a click.
+    """One selection from a text or a click; what is clicked is called by the known text that names it, if any.
 
     Args:
         run: the run.
@@ -247,7 +199,9 @@ def select(
     name, x, y = click
     view = run.view(str(name))
     level = 0.5 if level is None else level
-    return select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level)
+    found = select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level)
+    called = run.texts.name(index, found.nodes[0]) if found.nodes else None
+    return found if called is None else replace(found, label=called)
 
 
 SELECTION_FORMAT = 1

@@ -11,7 +11,6 @@ from ag2_ns.errors import UserError
 if TYPE_CHECKING:
     from ag2_ns.edit.history import Step
     from ag2_ns.edit.operations import Quaternion
-    from ag2_ns.edit.steps import Surroundings
     from ag2_ns.query.selection import Selection
     from ag2_ns.run_access import LoadedRun
 
@@ -151,6 +150,7 @@ class Edit:
 
         from ag2_ns.edit import steps
         from ag2_ns.edit.apply import apply_edits
+        from ag2_ns.edit.around import surroundings
 
         index = run.require_index()
         selection = self._selection(run)
@@ -168,30 +168,11 @@ class Edit:
             copy = 0 if self.copy is None else self.copy
             if self.duplicate:
                 return steps.duplicate(scene, selection, copy, **place)
-            around = surroundings(run, edited=bool(edits)) if self.cleanup else None
+            around = None
+            if self.cleanup:
+                around = surroundings(run.model, index, run.pipeline.datamanager, edited=bool(edits))
             if self.delete:
                 return steps.delete(scene, selection, around, self.copy)
             if self.isolate:
                 return steps.isolate(scene, selection, around, self.copy)
             return steps.transform(scene, selection, around, copy, **place)
-
-
-def surroundings(run: LoadedRun, edited: bool = False, level: float = 0.5) -> Surroundings:
-    """What a clean removal needs of a run: its graph, instances, training views and their masks.
-
-    Args:
-        run: a run with instances.
-        edited: whether there are edits already: the masks may then be out of date and are left out.
-        level: the granularity of the instances around.
-    """
-    from ag2_ns.edit.steps import Surroundings
-    from ag2_ns.graph.anchor_graph import AnchorGraph
-
-    index = run.require_index()
-    views = [view for _, view in run.views("train")]
-    masks = None
-    manager = run.pipeline.datamanager
-    if not edited and manager.view_masks() is not None:
-        masks = [manager.prepared("train", i).masks for i in range(len(views))]
-    graph = AnchorGraph(index.edges, index.num_anchors)
-    return Surroundings(graph, index.gaussian_node(level), views, run.model.backend(), masks)

@@ -1,8 +1,8 @@
-"""What nerfstudio's viewer elements lack: a text to read, and a control that says when the viewer is there."""
+"""What nerfstudio's viewer elements lack: a text to read, rows of buttons, and the viewer itself, once it is there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -36,6 +36,33 @@ class Note(ViewerElement[str]):
                 self.gui_handle.content = content
 
 
+class Buttons(ViewerElement[str]):
+    """A row of buttons: what each does, by its caption.
+
+    viser's own button groups keep the last caption as their value and stay silent when that is pressed again, so the
+    value is emptied after every press.
+    """
+
+    def __init__(self, name: str, actions: Mapping[str, Callable[[], None]]) -> None:
+        super().__init__(name)
+        self.actions = dict(actions)
+
+    def _create_gui_handle(self, viser_server: Any) -> None:
+        self.gui_handle = viser_server.gui.add_button_group(self.name, tuple(self.actions))
+        self.gui_handle.value = ""
+
+    def install(self, viser_server: Any) -> None:
+        """Add it to the page."""
+        self._create_gui_handle(viser_server)
+        self.gui_handle.on_click(lambda _: self._pressed())
+
+    def _pressed(self) -> None:
+        caption = self.gui_handle.value
+        if caption:
+            self.gui_handle.value = ""
+            self.actions[caption]()
+
+
 class Control(ViewerControl):
     """The viewer, once there is one; calls `ready` then."""
 
@@ -55,6 +82,23 @@ class Control(ViewerControl):
         """Held while the model is trained or drawn."""
         lock = self.viewer.train_lock if self.live else None
         return nullcontext() if lock is None else lock
+
+    def folder(self, title: str, unfolded: bool = True, on_top: bool = False) -> AbstractContextManager:
+        """A folder of the page; elements installed inside of `with` go there.
+
+        Args:
+            title: its caption.
+            unfolded: whether it starts open.
+            on_top: between what is always visible and the viewer's tabs.
+        """
+        above = getattr(self.viewer, "stats_markdown", None) if on_top else None
+        order = None if above is None else above.order + 0.5
+        return self.viser_server.gui.add_folder(title, order=order, expand_by_default=unfolded)
+
+    def redraw(self) -> None:
+        """Ask for a new picture in every tab."""
+        if self.live:
+            self.viewer._trigger_rerender()
 
     def show_output(self, name: str, instead_of: str) -> bool:
         """Change the viewer's "Output type", if it shows `instead_of` and knows `name`; whether it did."""

@@ -6,7 +6,6 @@ that is replaced as a whole, so a picture that is being drawn (or given up half 
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,16 +20,16 @@ from torch import Tensor
 
 from ag2_ns.data.served import served_downscale
 from ag2_ns.edit.apply import EditedScene
-from ag2_ns.edit.edit_file import FILE_NAME, Fingerprint, load_edits, save_edits
+from ag2_ns.edit.edit_file import Fingerprint
 from ag2_ns.edit.operations import Edit, Members
 from ag2_ns.errors import UserError
 from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.query.click import select_ray
-from ag2_ns.query.look import PATCH, ray_view
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import View
-from ag2_ns.run_access import TextEncoder, load_selection, save_selection, text_selection
+from ag2_ns.texts import TextEncoder
+from ag2_ns.viewer.answer import Asked, require_texts
 from ag2_ns.viewer.appearance import Appearance
+from ag2_ns.viewer.beside import keep_edits, keep_selection, take_up
 from ag2_ns.viewer.outputs import scene_outputs
 from ag2_ns.viewer.state import Mode, Question, State, Timeline
 
@@ -38,15 +37,6 @@ if TYPE_CHECKING:
     from nerfstudio.data.scene_box import OrientedBox
 
     from ag2_ns.gaussians.model import AG2Model
-
-QUERY = "AG2_QUERY"
-"""Environment variable: what is selected when a run is opened. Several texts are separated by semicolons."""
-
-EDITS = "AG2_EDITS"
-"""Environment variable: 0 opens runs without their edits."""
-
-SELECTION_FILE = "ag2_selection.npz"
-"""A selection saved beside a run; it is made again when the run is opened, unless AG2_QUERY asks for something else."""
 
 
 class Session:
@@ -92,30 +82,13 @@ class Session:
             self.texts = TextEncoder(Path(data), downscale, self.model.device.type)
 
     def open(self) -> None:
-        """Take up what lies beside the run: edits, and the query of AG2_QUERY or else a saved selection.
+        """Take up what lies beside the run; see `take_up`."""
+        take_up(self)
 
-        Raises:
-            UserError: edits of another run, or a query that makes no sense.
-        """
-        state = State()
-        if self.run_folder is not None and os.environ.get(EDITS, "1") != "0":
-            path = self.run_folder / FILE_NAME
-            if path.exists():
-                state = replace(state, history=load_edits(path, self.fingerprint()))
-                _say(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out")
-        self._timeline = Timeline(state)
-        query = os.environ.get(QUERY)
-        saved = None if self.run_folder is None else self.run_folder / SELECTION_FILE
-        if query is not None:
-            for k, text in enumerate(query.split(";")):
-                self.ask(text, "add" if k else "select")
-            found = self.state.selection
-            label, what = (query, found.reason) if found.empty else (found.label, f"score {found.score:.2f}")
-            _say(f"{QUERY}: {label} ({what})")
-        elif saved is not None and saved.exists() and self.model.scene_index() is not None:
-            self._timeline = Timeline(replace(state, selection=load_selection(saved, self.model.scene_index())))
-            _say(f"{saved}: {self.state.selection.label} selected")
-        self._timeline = Timeline(self.state)
+    def restart(self, state: State) -> None:
+        """Forget everything but a state: nothing can be undone."""
+        with self._lock:
+            self._timeline = Timeline(state)
 
     def fingerprint(self) -> Fingerprint:
         """What edits of this run are recognised by."""
@@ -218,63 +191,21 @@ class Session:
         Raises:
             UserError: an empty text, or without language.
         """
-        texts = self._texts()
+        texts = require_texts(self.texts)
         texts.embed(text)
         texts.negatives()
-
-    def _texts(self) -> TextEncoder:
-        if self.texts is None:
-            raise UserError("text: the run does not say what data it was trained on; open it with its own config.yml")
-        return self.texts
 
     def _answer(self, question: Question, join: bool = False) -> Selection:
         with self._lock:
             state = self.state
             replaces = question.mode == "select" or state.selection is None or not self._fits(state.selection)
             before = State(history=state.history, level=state.level) if replaces else state
-            after = self._asked(before, question, None)
+            after = self._asked().after(before, question, None)
             self._timeline = self._timeline.to(after, join)
             return after.selection
 
-    def _asked(self, state: State, question: Question, level: float | None) -> State:
-        """The state after a question; `level` overrides that of texts, which otherwise look at all levels."""
-        index = self.index()
-        if question.text is not None:
-            if not question.text:
-                raise UserError("the text is empty; say what to look for, for example: red mug")
-            if not index.has_language:
-                raise UserError("this scene has no language: run `ag2 prepare` with an encoder, then `ag2 lift`")
-            found = text_selection(index, self._texts(), question.text, several=question.several, level=level)
-            copy = None
-        else:
-            found, copy = self._hit(index, question.ray, state.level)
-        old = state.selection
-        if old is not None and question.mode == "add":
-            label = found.label if old.empty else (old.label if found.empty else f"{old.label} + {found.label}")
-            new = replace(old.union(found), label=label)
-        elif question.mode == "remove":
-            empty = index.nothing(found.label, "nothing was selected that could be taken away")
-            new = empty if old is None else old.without(found)
-        else:
-            new = found
-        if old is not None and copy != state.copy and not old.empty:
-            copy = state.copy if question.mode == "remove" else None
-        return replace(state, selection=new, copy=copy, questions=(*state.questions, question), preview=None)
-
-    def _hit(self, index: SceneIndex, ray: tuple, level: float) -> tuple[Selection, int | None]:
-        """What a ray meets in the edited scene, as a selection of the trained one, and which copy of it."""
-        scene, backend = self.scene(), self.model.backend()
-        origin, direction = (torch.tensor(v, dtype=torch.float32, device=scene.source.device) for v in ray)
-        shown = replace(index, gaussian_anchor=scene.anchor)
-        found = select_ray(shown, scene.gaussians, backend, origin, direction, level)
-        name = f"instance {found.nodes[0]}" if found.nodes else "click"
-        copy = None
-        if scene.duplicates and not found.empty:
-            g, maps = scene.gaussians, torch.ones(PATCH, PATCH, 1, device=origin.device)
-            weight = backend.lift(g.means, g.quats, g.scales, g.opacities, maps, ray_view(origin, direction))[:, 0]
-            by_copy = torch.bincount(scene.copy, weight * found.gaussian_mask, minlength=scene.duplicates + 1)
-            copy = int(by_copy.argmax())
-        return replace(found, label=name, gaussian_mask=found.anchor_mask[index.gaussian_anchor]), copy
+    def _asked(self) -> Asked:
+        return Asked(self.index(), self.scene(), self.model.backend(), self.texts)
 
     @torch.no_grad()
     def set_level(self, level: float) -> None:
@@ -290,8 +221,9 @@ class Session:
             if level == state.level:
                 return
             after = State(history=state.history, level=float(level))
+            asked = self._asked() if state.questions else None
             for question in state.questions:
-                after = self._asked(after, question, float(level))
+                after = asked.after(after, question, float(level))
             if not state.questions:
                 after = replace(after, selection=state.selection, copy=state.copy)
             last = self._timeline.past[-1] if self._timeline.past else state
@@ -372,30 +304,12 @@ class Session:
         return self.run_folder
 
     def save_edits(self) -> Path:
-        """Write the edits beside the run; every command shows them from then on.
-
-        Raises:
-            UserError: the folder is not known or cannot be written.
-        """
-        path = self.folder() / FILE_NAME
-        try:
-            save_edits(path, self.state.history, self.fingerprint())
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
-        return path
+        """Write the edits beside the run; see `keep_edits`."""
+        return keep_edits(self)
 
     def save_selection(self) -> Path:
-        """Write the selection beside the run; ns-render and ns-viewer open with it.
-
-        Raises:
-            UserError: nothing is selected, or the folder is not known or cannot be written.
-        """
-        path = self.folder() / SELECTION_FILE
-        try:
-            save_selection(path, self.require_selection())
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
-        return path
+        """Write the selection beside the run; see `keep_selection`."""
+        return keep_selection(self)
 
     def selected(self) -> Int[Tensor, " K"]:
         """The selected Gaussians of the edited scene, by number; raises `UserError` if there are none."""
@@ -404,9 +318,3 @@ class Session:
         if self.state.copy is not None:
             mask = mask & (scene.copy == self.state.copy)
         return mask.nonzero().squeeze(1)
-
-
-def _say(line: str) -> None:
-    from nerfstudio.utils.rich_utils import CONSOLE
-
-    CONSOLE.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -44,7 +44,7 @@ class Removal:
     @torch.no_grad()
     def main(self) -> None:
         from ag2_ns import compat
-        from ag2_ns.cli.edit import surroundings
+        from ag2_ns.edit.around import surroundings
         from ag2_ns.run_access import load_run, select
 
         compat.apply()
@@ -57,7 +57,7 @@ class Removal:
         ids = [np.asarray(Image.open(truth / "ids" / f"{Path(name).stem}.png")) for name, _ in named]
         before = [render(gaussians, view, backend).rgb for _, view in named]
         trained = apply_edits(gaussians, index.gaussian_anchor, [])
-        around = surroundings(run)
+        around = surroundings(run.model, index, run.pipeline.datamanager)
         table = Table("object", "IoU", "beside", "unchanged", "IoU with cleanup", "beside", "unchanged", "residue",
                       "patch", "seconds", title=f"{len(gaussians)} Gaussians, changed by > {self.changed}")  # fmt: skip
         means, rows = [], []

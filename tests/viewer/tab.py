@@ -62,7 +62,7 @@ class Tab:
             self.pictures, self._image = self.pictures + 1, m["rgb_bytes"]
         elif kind == "SetSceneNodeClickableMessage":
             self.clickable.add(m["name"])
-        elif kind in ("PointCloudMessage", "TransformControlsMessage"):
+        elif kind in ("PointCloudMessage", "MeshMessage", "TransformControlsMessage"):
             self.nodes.add(m["name"])
         elif kind == "RemoveSceneNodeMessage":
             self.nodes.discard(m["name"])
@@ -83,8 +83,10 @@ class Tab:
         notes = [e["markdown"] for e in self._elements.values() if "Markdown" in e["type"]]
         return "\n".join(n for n in notes if "Resolution" not in n)
 
-    def press(self, label: str) -> None:
-        self.send("GuiUpdateMessage", id=self.element(label, "Button")["id"], updates={"value": True})
+    def press(self, caption: str) -> None:
+        rows = [e for e in self._elements.values() if "ButtonGroup" in e["type"] and caption in e["options"]]
+        assert rows, f"no button {caption!r}"
+        self.send("GuiUpdateMessage", id=rows[-1]["id"], updates={"value": caption})
 
     def set(self, label: str, value, kind: str = "") -> None:
         self.send("GuiUpdateMessage", id=self.element(label, kind)["id"], updates={"value": value})

@@ -12,7 +12,7 @@ from nerfstudio.viewer.viewer import Viewer
 from tab import Tab
 
 from ag2_ns.edit.edit_file import FILE_NAME
-from ag2_ns.viewer.session import SELECTION_FILE
+from ag2_ns.viewer.beside import SELECTION_FILE
 
 
 def free_port():
@@ -45,7 +45,7 @@ def test_a_click_is_answered_with_a_selection_and_its_picture(loaded, tab):
     assert "Click on something" in tab.note()
     before = tab.settled()
     tab.click(CENTRES["green"])
-    tab.until(lambda: "instance 4" in tab.note())
+    tab.until(lambda: "green ball" in tab.note())
     after = tab.settled()
     assert tab.element("Output type", "Dropdown")["value"] == "selection_overlay"
     assert set(tab.element("Output type", "Dropdown")["options"]) >= {
@@ -83,9 +83,9 @@ def test_typing_finds_remembers_and_explains(loaded, tab):
 def test_the_slider_goes_from_part_to_group(loaded, tab):
     session = loaded.model.AG2.session
     tab.click(CENTRES["red"])
-    tab.until(lambda: "instance 1" in tab.note())
+    tab.until(lambda: "red ball" in tab.note())
     tab.set("Granularity", 0.0, "Slider")
-    tab.until(lambda: "instance 2" in tab.note() or "instance 3" in tab.note())
+    tab.until(lambda: "top of the red ball" in tab.note() or "bottom of the red ball" in tab.note())
     tab.set("Granularity", 1.0, "Slider")
     tab.until(lambda: "instance 0" in tab.note())
     tab.press("Undo")
@@ -95,16 +95,16 @@ def test_the_slider_goes_from_part_to_group(loaded, tab):
 def test_click_modes(loaded, tab):
     session = loaded.model.AG2.session
     tab.click(CENTRES["red"])
-    tab.until(lambda: "instance 1" in tab.note())
+    tab.until(lambda: "red ball" in tab.note())
     tab.set("Click to", "add", "Dropdown")
-    tab.until(lambda: loaded.model.AG2.A1_mode.value == "add")
+    tab.until(lambda: loaded.model.AG2.find.mode.value == "add")
     tab.click(CENTRES["blue"])
-    tab.until(lambda: "instance 1 + instance 5" in tab.note())
+    tab.until(lambda: "red ball + blue ball" in tab.note())
     tab.set("Click to", "do nothing", "Dropdown")
-    tab.until(lambda: loaded.model.AG2.A1_mode.value == "do nothing")
+    tab.until(lambda: loaded.model.AG2.find.mode.value == "do nothing")
     tab.click(CENTRES["green"])
     tab.set("Click to", "remove", "Dropdown")
-    tab.until(lambda: loaded.model.AG2.A1_mode.value == "remove")
+    tab.until(lambda: loaded.model.AG2.find.mode.value == "remove")
     tab.click(CENTRES["red"])
     tab.until(lambda: session.state.selection.nodes == (5,))
     tab.click((0.0, 0.9, 0.5))
@@ -119,7 +119,7 @@ def test_delete_undo_and_keep(loaded, tab):
     tab.until(lambda: "nothing is selected" in tab.note())
     before = tab.settled()
     tab.click(CENTRES["red"])
-    tab.until(lambda: "instance 1" in tab.note())
+    tab.until(lambda: "red ball" in tab.note())
     tab.press("Delete")
     tab.until(lambda: "1 edit" in tab.note())
     gone = tab.settled().astype(int)
@@ -128,16 +128,16 @@ def test_delete_undo_and_keep(loaded, tab):
         return ((p[..., 0] > 150) & (p[..., 1] < 90)).sum()
 
     assert red(before) > 100 > 10 * red(gone)
-    tab.press("Save edits")
+    tab.press("Edits")
     tab.until(lambda: "saved" in tab.note())
     assert (folder / FILE_NAME).exists()
     tab.press("Undo")
-    tab.until(lambda: "edit" not in tab.note().split("saved")[0] and "instance 1" in tab.note())
+    tab.until(lambda: "edit" not in tab.note().split("saved")[0] and "red ball" in tab.note())
     assert not session.edits()
-    tab.press("Save selection")
+    tab.press("Selection")
     tab.until(lambda: SELECTION_FILE in tab.note().replace("\\", ""))
     assert (folder / SELECTION_FILE).exists()
-    tab.press("Export selection")
+    tab.press("Export")
     tab.until(lambda: "wrote 90 Gaussians" in tab.note())
     from plyfile import PlyData
 
@@ -148,7 +148,7 @@ def test_delete_undo_and_keep(loaded, tab):
 def test_deleting_closes_holes_in_the_background(loaded, tab):
     session = loaded.model.AG2.session
     tab.click(CENTRES["blue"])
-    tab.until(lambda: "instance 5" in tab.note())
+    tab.until(lambda: "blue ball" in tab.note())
     tab.press("Delete")
     tab.until(lambda: "1 edit" in tab.note())
     assert loaded.model.AG2.wait(60)
@@ -160,7 +160,7 @@ def test_moving_is_previewed_then_made(loaded, tab):
     session = loaded.model.AG2.session
     tab.set("Close holes", False, "Checkbox")
     tab.click(CENTRES["red"])
-    tab.until(lambda: "instance 1" in tab.note())
+    tab.until(lambda: "red ball" in tab.note())
     rows = session.selected()
     start = session.scene().gaussians.means[rows].mean(0)
     tab.set("Gizmo", True, "Checkbox")
@@ -170,7 +170,7 @@ def test_moving_is_previewed_then_made(loaded, tab):
     assert not session.state.history.edits
     moved = session.scene().gaussians.means[rows].mean(0)
     assert (moved - start).tolist() == pytest.approx([0, 0.25, 0], abs=1e-5)
-    tab.press("Place here")
+    tab.press("Place")
     tab.until(lambda: "1 edit" in tab.note())
     assert session.state.preview is None and len(session.edits()) == 1
     tab.until(lambda: tab.element("Move", "Vector3")["value"] == [0.0, 0.0, 0.0])
@@ -179,13 +179,13 @@ def test_moving_is_previewed_then_made(loaded, tab):
         position=[10 * float(v) + d for v, d in zip(moved, (0.0, 0.0, 3.0))],
     )  # fmt: skip
     tab.until(lambda: abs(tab.element("Move", "Vector3")["value"][2] - 0.3) < 0.03)
-    tab.press("Duplicate here")
+    tab.press("Duplicate")
     tab.until(lambda: "copy 1" in tab.note())
     assert len(session.scene()) == len(loaded.gaussians) + 90
 
 
 def test_anchors_and_graph_are_a_layer(loaded, tab):
-    tab.set("Anchors and graph", True, "Checkbox")
+    tab.set("Graph", True, "Checkbox")
     tab.click(CENTRES["red"])
     tab.until(lambda: {"/selected_anchors", "/selected_edges"} <= tab.nodes)
     tab.press("Clear")
@@ -198,13 +198,13 @@ def test_two_tabs_show_the_same(viewer, loaded, tab):
         other.until(lambda: other.pictures > 0, 60)
         tab.click(CENTRES["green"])
         for t in (tab, other):
-            t.until(lambda t=t: "instance 4" in t.note())
+            t.until(lambda t=t: "green ball" in t.note())
         seen = other.settled()
         assert ((seen[..., 0] > 200) & (seen[..., 2] < 90)).sum() > 20
     finally:
         other.close()
     tab.click(CENTRES["red"])
-    tab.until(lambda: "instance 1" in tab.note())
+    tab.until(lambda: "red ball" in tab.note())
 
 
 def test_a_scene_without_instances_says_so(viewer, loaded, tab):
@@ -222,7 +222,7 @@ def test_a_scene_without_instances_says_so(viewer, loaded, tab):
 def test_drawing_changes_no_parameter(loaded, tab):
     trained = {k: v.clone() for k, v in loaded.model.state_dict().items()}
     tab.click(CENTRES["red"])
-    tab.until(lambda: "instance 1" in tab.note())
+    tab.until(lambda: "red ball" in tab.note())
     tab.press("Delete")
     loaded.model.AG2.wait(60)
     tab.settled()

@@ -7,7 +7,7 @@ from ag2_ns.edit import steps
 from ag2_ns.edit.edit_file import FILE_NAME
 from ag2_ns.errors import UserError
 from ag2_ns.viewer.appearance import contrast
-from ag2_ns.viewer.session import SELECTION_FILE
+from ag2_ns.viewer.beside import SELECTION_FILE
 
 EYE = (0.0, 0.0, 2.0)
 KEYS = {

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerCheckbox, ViewerNumber, ViewerVec3
+from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement, ViewerNumber, ViewerVec3
 from scipy.spatial.transform import Rotation
-from torch import nn
 
 from ag2_ns.edit import steps
 from ag2_ns.edit.apply import centre_of
 from ag2_ns.edit.operations import Transform
 from ag2_ns.errors import UserError
 from ag2_ns.export.boxes import robust_bounds
+from ag2_ns.viewer.elements import Buttons
+from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
     from ag2_ns.edit.apply import EditedScene
@@ -37,32 +39,35 @@ def degrees(wxyz: Quaternion) -> Vector:
     return tuple(float(a) for a in np.round(angles, 3))
 
 
-class Place(nn.Module):
-    """Move, turn and scale what is selected. Holds no parameters."""
+class Place(Part):
+    """Move, turn and scale what is selected, by a gizmo and by numbers, with a preview."""
+
+    title = "Move"
 
     def __init__(self, panel: Panel) -> None:
-        super().__init__()
-        # In a closure: as an attribute the panel would become a part of this module.
-        self._panel = lambda: panel
+        super().__init__(panel)
         self._of: tuple[Any, ...] = ()
         self._pivot: Vector = ZERO
         self._size = 1.0
         self._told: tuple[Vector, Vector, float] = (ZERO, ZERO, 1.0)
-        self.E0_gizmo = ViewerCheckbox("Gizmo", False, cb_hook=lambda _: panel.refresh(), hint="Drag arrows and rings")
-        self.E1_move = ViewerVec3("Move", ZERO, 0.01, cb_hook=lambda _: self._typed(), hint="Scene units")
-        self.E2_turn = ViewerVec3("Turn", ZERO, 5.0, cb_hook=lambda _: self._typed(), hint="Degrees about x, y, z")
-        self.E3_scale = ViewerNumber("Scale", 1.0, cb_hook=lambda _: self._typed(), hint="Factor")
-        self.E4_place = ViewerButton("Place here", cb_hook=lambda _: self.place())
-        self.E5_copy = ViewerButton("Duplicate here", cb_hook=lambda _: self.duplicate())
+        self.gizmo = ViewerCheckbox("Gizmo", False, cb_hook=lambda _: panel.refresh(), hint="Drag arrows and rings")
+        self.shift = ViewerVec3("Move", ZERO, 0.01, cb_hook=lambda _: self._typed(), hint="Scene units")
+        self.turn = ViewerVec3("Turn", ZERO, 5.0, cb_hook=lambda _: self._typed(), hint="Degrees about x, y, z")
+        self.scale = ViewerNumber("Scale", 1.0, cb_hook=lambda _: self._typed(), hint="Factor")
+        self.put = Buttons("Here", {"Place": self.place, "Duplicate": self.duplicate})
+
+    def elements(self) -> Sequence[ViewerElement]:
+        """From top to bottom."""
+        return (self.gizmo, self.shift, self.turn, self.scale, self.put)
 
     def numbers(self) -> tuple[Vector, Vector, float]:
         """Move (scene units), turn (degrees) and scale, as the panel shows them."""
-        move, turn = (tuple(float(v) for v in e.value) for e in (self.E1_move, self.E2_turn))
-        return move, turn, float(self.E3_scale.value)
+        move, turn = (tuple(float(v) for v in e.value) for e in (self.shift, self.turn))
+        return move, turn, float(self.scale.value)
 
     def follow(self) -> None:
         """Start again when something else is selected or was edited; show or hide the gizmo."""
-        panel = self._panel()
+        panel = self.panel
         session = panel.session
         state = session.state
         of = (state.selection, state.copy, state.history)
@@ -71,7 +76,7 @@ class Place(nn.Module):
             self._tell(ZERO, ZERO, 1.0)
             session.set_preview(None)
             panel.layers.hide_gizmo()
-        if state.empty or not self.E0_gizmo.value:
+        if state.empty or not self.gizmo.value:
             panel.layers.hide_gizmo()
         elif not panel.layers.gizmo_shown:
             try:
@@ -84,11 +89,11 @@ class Place(nn.Module):
 
     def _copy(self) -> int:
         """The copy that is meant: the original unless a duplicate was clicked."""
-        return self._panel().session.state.copy or 0
+        return self.panel.session.state.copy or 0
 
     def _grasp(self, scene: EditedScene) -> None:
         """Find the middle and the size of what is selected."""
-        found = self._panel().session.require_selection()
+        found = self.panel.session.require_selection()
         mask = scene.selected(found) & (scene.copy == self._copy())
         self._pivot = centre_of(scene.gaussians, mask)
         low, high = robust_bounds(scene.gaussians.means[mask], scene.gaussians.opacities[mask])
@@ -97,19 +102,19 @@ class Place(nn.Module):
     def _tell(self, move: Vector, turn: Vector, scale: float) -> None:
         """Show numbers that nobody typed."""
         self._told = (tuple(move), tuple(turn), float(scale))
-        for element, value in zip((self.E1_move, self.E2_turn, self.E3_scale), self._told):
+        for element, value in zip((self.shift, self.turn, self.scale), self._told):
             if element.value != value:
                 element.value = value
 
     def _set_gizmo(self) -> None:
         move, turn, _ = self.numbers()
         at = tuple(p + m for p, m in zip(self._pivot, move))
-        self._panel().layers.place_gizmo(at, quaternion(turn))
+        self.panel.layers.place_gizmo(at, quaternion(turn))
 
     def _typed(self) -> None:
         """Somebody changed a number."""
         if self.numbers() != self._told:
-            self._panel().lanes["slide"].submit(lambda: self._preview(True))
+            self.panel.lanes["slide"].submit(lambda: self._preview(True))
 
     def _dragged(self, position: Vector, wxyz: Quaternion) -> None:
         """Somebody moved the gizmo."""
@@ -119,10 +124,10 @@ class Place(nn.Module):
             self._tell(move, degrees(wxyz), self.numbers()[2])
             self._preview(False)
 
-        self._panel().lanes["slide"].submit(job)
+        self.panel.lanes["slide"].submit(job)
 
     def _preview(self, gizmo: bool) -> None:
-        panel, session = self._panel(), self._panel().session
+        panel, session = self.panel, self.panel.session
         self._told = move, turn, scale = self.numbers()
         with panel.control.lock():
             session.set_preview(None)
@@ -139,7 +144,7 @@ class Place(nn.Module):
 
     def place(self) -> None:
         """Move what is selected to where the preview shows it; then, if wanted, close the hole in the background."""
-        panel, session = self._panel(), self._panel().session
+        panel, session = self.panel, self.panel.session
 
         def change() -> None:
             scene, found, copy, where = self._asked()
@@ -149,14 +154,14 @@ class Place(nn.Module):
 
             quick = make(None)
             session.edit(*quick)
-            if panel.Edit.B2_clean.value and copy == 0:
-                panel.tidy(quick, make)
+            if copy == 0:
+                panel.edit.tidy(quick, make)
 
         panel.act(change)
 
     def duplicate(self) -> None:
         """Leave what is selected and put a copy where the preview shows it, or beside it."""
-        session = self._panel().session
+        session = self.panel.session
 
         def change() -> None:
             scene, found, copy, where = self._asked()
@@ -164,11 +169,11 @@ class Place(nn.Module):
                 where["translation"] = (round(0.8 * self._size, 4), 0.0, 0.0)
             session.edit(*steps.duplicate(scene, found, copy, **where), then_copy=scene.duplicates + 1)
 
-        self._panel().act(change)
+        self.panel.act(change)
 
     def _asked(self) -> tuple[EditedScene, Any, int, dict[str, Any]]:
         """The scene without the preview, the selection, its copy, and where it is to go."""
-        session = self._panel().session
+        session = self.panel.session
         move, turn, scale = self.numbers()
         session.set_preview(None)
         scene = session.scene()

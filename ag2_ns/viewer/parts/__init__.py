@@ -1,0 +1,1 @@
+"""The folders of the panel: each its elements, and what they do with the session."""
