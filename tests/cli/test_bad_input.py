@@ -108,9 +108,7 @@ def test_training_on_a_damaged_scene(damage, copy, tmp_path):
     with pytest.raises(UserError) as error:
         train(small_config(copy, tmp_path / "out", steps=2))
     assert name in str(error.value) and "\n" not in str(error.value)
-    assert not list((tmp_path / "out").rglob("*.ckpt"))
-    if damage is not cut_short:  # which only decoding finds
-        assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_distorted_scene_blames_the_right_image(copy, tmp_path):

@@ -185,7 +185,7 @@ def test_a_bad_image_is_named(damage, lens, tmp_path):
     assert "view_05.png" in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("damage", [unreadable, other_size])
+@pytest.mark.parametrize("damage", [unreadable, cut_short, other_size])
 @pytest.mark.parametrize("name", ["view_05.png", "view_08.png"])
 def test_check_scene_looks_at_both_splits(damage, name, tmp_path):
     scene = transforms_scene(tmp_path / "s")
@@ -195,6 +195,23 @@ def test_check_scene_looks_at_both_splits(damage, name, tmp_path):
     with pytest.raises(UserError, match=name):
         check_scene(config)
     assert config == AG2DataManagerConfig(data=scene, dataparser=AG2DataParserConfig())
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.99])
+def test_check_scene_finds_cut_jpegs(kept, tmp_path):
+    scene = transforms_scene(tmp_path / "s")
+    for path in sorted((scene / "images").iterdir()):
+        Image.open(path).convert("RGB").save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    poses = scene / "transforms.json"
+    poses.write_text(poses.read_text().replace(".png", ".jpg"))
+    config = AG2DataManagerConfig(data=scene, dataparser=AG2DataParserConfig())
+    check_scene(config)
+    path = scene / "images" / "view_05.jpg"
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"(?i)view_05\.jpg: not a readable image .*truncated") as error:
+        check_scene(config)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
