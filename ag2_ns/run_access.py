@@ -208,8 +208,14 @@ SELECTION_FORMAT = 1
 """Version of selection files."""
 
 
-def save_selection(path: Path, selection: Selection) -> None:
-    """Write a selection as .npz (atomically, no pickle): packed bits of anchors and Gaussians, and its description."""
+def save_selection(path: Path, selection: Selection, index: SceneIndex | None = None) -> None:
+    """Write a selection as .npz (atomically, no pickle): packed bits of anchors and Gaussians, and its description.
+
+    Args:
+        path: the file.
+        selection: what to write.
+        index: the scene it selects in; its fingerprint goes into the file, so that another run refuses it.
+    """
     import io
 
     import numpy as np
@@ -225,6 +231,8 @@ def save_selection(path: Path, selection: Selection) -> None:
         "anchors": len(selection.anchor_mask),
         "gaussians": len(selection.gaussian_mask),
     }
+    if index is not None:
+        meta["digest"] = _digest(index)
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -234,6 +242,13 @@ def save_selection(path: Path, selection: Selection) -> None:
         anchor_score=selection.anchor_score.cpu().numpy().astype(np.float16),
     )
     write_atomic(path, buffer.getvalue())
+
+
+def _digest(index: SceneIndex) -> str:
+    """What tells this scene's anchors from those of another run; the same on every device."""
+    from ag2_ns.edit.edit_file import Fingerprint
+
+    return Fingerprint.of(index.num_gaussians, index.anchor_xyz).digest
 
 
 def load_selection(path: Path, index: SceneIndex) -> Selection:
@@ -264,6 +279,10 @@ def load_selection(path: Path, index: SceneIndex) -> Selection:
         raise UserError(
             f"{path}: selects among {meta['gaussians']} Gaussians, this run has {index.num_gaussians}; "
             "make it again on this run with `ag2 query`"
+        )
+    if meta.get("digest") not in (None, _digest(index)):  # files of before there was one have none
+        raise UserError(
+            f"{path}: selects in another run, of as many Gaussians; make it again on this run with `ag2 query`"
         )
     device = index.anchor_xyz.device
 

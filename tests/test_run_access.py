@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,22 @@ def test_a_selection_of_another_run_is_refused(other, tmp_path):
     save_selection(tmp_path / "selection.npz", selection())
     with pytest.raises(UserError, match=r"selection\.npz: .*make it again on this run"):
         load_selection(tmp_path / "selection.npz", index(*other))
+
+
+def test_a_run_of_as_many_gaussians_elsewhere_is_another_run(tmp_path):
+    here = index()
+    elsewhere = replace(here, anchor_xyz=here.anchor_xyz + 1e-3)
+    save_selection(tmp_path / "selection.npz", selection(), here)
+    assert torch.equal(load_selection(tmp_path / "selection.npz", here).gaussian_mask, selection().gaussian_mask)
+    with pytest.raises(UserError, match=r"selection\.npz: selects in another run.*`ag2 query`") as error:
+        load_selection(tmp_path / "selection.npz", elsewhere)
+    assert "\n" not in str(error.value)
+
+
+def test_files_without_a_fingerprint_still_load(tmp_path):
+    save_selection(tmp_path / "selection.npz", selection())
+    elsewhere = replace(index(), anchor_xyz=torch.ones(ANCHORS, 3))
+    assert torch.equal(load_selection(tmp_path / "selection.npz", elsewhere).anchor_mask, selection().anchor_mask)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])

@@ -55,7 +55,7 @@ class Query:
         }
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            save_selection(self.output_dir / "selection.npz", found)
+            save_selection(self.output_dir / "selection.npz", found, run.index)
             for part in ("masks", "overlays"):
                 (self.output_dir / part).mkdir(exist_ok=True)
         except OSError as error:
