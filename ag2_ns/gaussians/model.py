@@ -73,6 +73,12 @@ class AG2Model(AnchorModel):
         length = int(self.schedule_length) or self.config.schedule_steps
         return round(step * length / self.config.schedule_steps)
 
+    def _generator_of(self, step: int) -> torch.Generator:
+        """Randomness that depends on the step alone: a resumed run draws what the first would have drawn."""
+        if self._generator is None:
+            self._generator = torch.Generator(self.device)
+        return self._generator.manual_seed(step)
+
     def before_step(self, step: int) -> None:
         """Set the step and the learning rate of the offsets."""
         self.step = step
@@ -97,8 +103,6 @@ class AG2Model(AnchorModel):
         paused = was_reset and since_reset < c.pause_after_reset
         due = step >= self.at(c.grow_from) and step % c.grow_every == 0 and not paused
         if growing and due and self._statistics is not None:
-            if self._growth_generator is None:
-                self._growth_generator = torch.Generator(self.device).manual_seed(step)
             self._statistics = refine(
                 self,
                 self._statistics,
@@ -110,7 +114,7 @@ class AG2Model(AnchorModel):
                 use_screen_size=was_reset,
                 after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
                 max_gaussians=c.max_gaussians,
-                generator=self._growth_generator,
+                generator=self._generator_of(step),
             )
         if growing and step > 0 and step % c.opacity_reset_every == 0 and step < self.at(c.grow_until):
             self.reset_opacity()
@@ -240,15 +244,13 @@ class AG2Model(AnchorModel):
         """The losses that train instance features, once they have started."""
         c, losses = self.config, {}
         if c.mask_loss != "none" and self.step >= self.at(c.mask_loss_from) and self._get_downscale_factor() == 1:
-            if self._mask_generator is None:
-                self._mask_generator = torch.Generator(self.device).manual_seed(0)
             loss = mask_loss(
                 c.mask_loss,
                 feature,
                 masks,
                 smooth_weight=c.smooth_weight,
                 contrast_weight=c.contrast_weight,
-                generator=self._mask_generator,
+                generator=self._generator_of(self.step) if c.mask_loss == "prototype" else None,
             )
             losses["mask"] = c.mask_loss_weight * loss.total
         if c.propagation_weight > 0 and self.step >= self.at(c.propagation_from):

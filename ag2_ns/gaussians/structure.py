@@ -94,10 +94,9 @@ class AnchorModel(SplatfactoModel):
         self._raster: RenderOutput | None = None
         self._last_step = -1
         self._train_features = False
-        self._growth_generator: torch.Generator | None = None
         self._graph: AnchorGraph | None = None
         self._scene_index: SceneIndex | None = None
-        self._mask_generator: torch.Generator | None = None
+        self._generator: torch.Generator | None = None
 
     # What the rest of nerfstudio (export, viewer, crop) reads from a splatfacto model: in evaluation, as edited.
 
@@ -244,8 +243,8 @@ class AnchorModel(SplatfactoModel):
         Raises:
             UserError: the checkpoint is truncated or of another configuration.
         """
-        fit_to(self, state, self.device)
         self.index.set({})
+        fit_to(self, state, self.device)
         self._statistics = self._graph = self._scene_index = None
         return nn.Module.load_state_dict(self, state, **kwargs)
 
