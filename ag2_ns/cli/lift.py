@@ -240,13 +240,18 @@ def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
 
 
 def write_run(config: TrainerConfig, pipeline: Pipeline) -> Path:
-    """Write config.yml, the checkpoint and nerfstudio's transforms as a training run would; returns config.yml."""
+    """Write config.yml, the checkpoint and nerfstudio's transforms as a training run would; returns config.yml.
+
+    The run gets a folder of its own: where another was written in the same second, its time is given a number.
+    """
     import torch
 
     step = config.pipeline.model.schedule_steps
     pipeline.model.schedule_length.fill_(step)
-    folder, models = config.get_base_dir(), config.get_checkpoint_dir()
+    folder = config.get_base_dir()
     try:
+        folder = _new_folder(config)
+        models = config.get_checkpoint_dir()
         models.mkdir(parents=True, exist_ok=True)
         content = {"step": step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {}}
         target = models / f"step-{step:09d}.ckpt"
@@ -258,3 +263,15 @@ def write_run(config: TrainerConfig, pipeline: Pipeline) -> Path:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from error
     return folder / "config.yml"
+
+
+def _new_folder(config: TrainerConfig) -> Path:
+    """Make the run's folder, under another time where it exists."""
+    stamp, count = config.timestamp, 1
+    while True:
+        try:
+            config.get_base_dir().mkdir(parents=True)
+            return config.get_base_dir()
+        except FileExistsError:
+            count += 1
+            config.timestamp = f"{stamp}-{count}"

@@ -186,6 +186,19 @@ def test_lift_our_own_run(run, scene, tmp_path, capfd, trained):
     assert results["psnr"] == pytest.approx(own["psnr"], abs=1e-4)
 
 
+def test_lifting_twice_in_one_second_keeps_both(run, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(
+        "nerfstudio.engine.trainer.TrainerConfig.set_timestamp", lambda self: setattr(self, "timestamp", "now")
+    )
+    for _ in range(2):
+        ag2("lift", "--load-config", run.config, "--output-dir", tmp_path / "out", "--device", "cpu")
+    first, second = sorted((tmp_path / "out").rglob("config.yml"))
+    assert [p.parent.name for p in (first, second)] == ["now-lifted", "now-lifted-2"]
+    assert all(len(list((p.parent / "nerfstudio_models").iterdir())) == 1 for p in (first, second))
+    assert f"run        {second}" in capfd.readouterr().out
+    assert len(load_run(second).gaussians) == len(load_run(first).gaussians)
+
+
 def splatfacto_run(gaussians, scene: Path, folder: Path, source) -> Path:
     """A run of nerfstudio's own splatfacto that shows `gaussians`: its configuration and a checkpoint as it writes."""
     import yaml
