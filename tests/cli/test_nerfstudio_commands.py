@@ -15,6 +15,7 @@ import mediapy
 import numpy as np
 import pytest
 import torch
+from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from plyfile import PlyData
 from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264, small_config, trainer_of
 
@@ -153,6 +154,57 @@ def test_resume_continues_the_optimizers(growing):
     assert float(second.optimizers.optimizers["sh_dc"].state[model.child_params["sh_dc"]]["step"]) == 31
     second.train()
     assert load(second.checkpoint_dir / "step-000000036.ckpt")["step"] == 36
+
+
+def test_resume_in_the_middle_of_the_features_schedule(growing):
+    """Features, their moments and the graph go on; and the last step builds instances from them."""
+
+    def config_of(steps: int):
+        config = growing(steps)
+        model = config.pipeline.model
+        model.schedule_steps, model.grow_until = 24, 8
+        model.mask_loss_from, model.propagation_from, model.instances = 10, 12, "features"
+        return config
+
+    def mask_losses(trainer, start: int, count: int) -> list[float]:
+        out = []
+        for step in range(start, start + count):
+            for callback in trainer.callbacks:
+                callback.run_callback_at_location(step, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+            _, losses, _ = trainer.train_iteration(step)
+            for callback in trainer.callbacks:
+                callback.run_callback_at_location(step, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
+            out.append(float(losses["mask"].detach()) if "mask" in losses else float("nan"))
+            assert ("propagation" in losses) == (step >= 12), step
+        return out
+
+    first = trainer_of(config_of(24))
+    first.pipeline.train()
+    before = mask_losses(first, 0, 18)
+    assert np.isnan(before[:10]).all() and np.isfinite(before[10:]).all()
+    first.save_checkpoint(17)
+    own = first.pipeline.model
+
+    config = config_of(6)
+    config.load_dir = first.checkpoint_dir
+    config.timestamp += "-resumed"
+    second = trainer_of(config)
+    model = second.pipeline.model
+    assert second._start_step == 18 and int(model.schedule_length) == 24
+    feature = model.anchor_params["feature"]
+    assert torch.equal(feature, own.anchor_params["feature"])
+    mine, theirs = (
+        t.optimizers.optimizers["anchor_feature"].state[m.anchor_params["feature"]]
+        for t, m in ((second, model), (first, own))
+    )
+    for name in ("exp_avg", "exp_avg_sq", "step"):
+        assert torch.equal(mine[name], theirs[name]), name
+    assert float(mine["exp_avg"].abs().sum()) > 0 and int(mine["step"]) == 8
+    second.pipeline.train()
+    after = mask_losses(second, 18, 6)
+    assert torch.equal(model._graph.edges, own._graph.edges)
+    assert 0.7 * np.mean(before[15:]) < np.mean(after) < 1.3 * np.mean(before[15:]), "the loss goes on"
+    assert model.scene_index() is not None and model.scene_index().tree.num_nodes > 0
 
 
 def test_resuming_twice_equals_resuming_once(growing):
