@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt32
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -30,30 +30,50 @@ MOST_ANCHORS, MOST_EDGES = 20_000, 4_000
 AROUND = 40.0
 """Radius of the sphere that catches clicks, scene units; nerfstudio's cameras lie within 1 or so."""
 
-SAMPLES = 6
-"""Points that stand for an edge; viser 0.2.7 has no line segments."""
+ANCHOR_COLOR, EDGE_COLOR = (255, 153, 26), (77, 204, 255)
 
 
 @dataclass(frozen=True)
-class Dots:
-    """A point cloud, scene units."""
+class Mesh:
+    """Triangles, scene units."""
 
-    points: Float[np.ndarray, "P 3"]
-    colors: Float[np.ndarray, "P 3"]
+    vertices: Float[np.ndarray, "P 3"]
+    faces: UInt32[np.ndarray, "T 3"]
 
 
-def anchor_dots(index: SceneIndex, chosen: Bool[Tensor, " A"]) -> tuple[Dots, Dots]:
-    """The chosen anchors, and the edges of the graph between them, as dotted lines; evenly thinned if they are many."""
+def anchor_points(index: SceneIndex, chosen: Bool[Tensor, " A"]) -> Float[np.ndarray, "P 3"]:
+    """The chosen anchors, evenly thinned if they are many."""
     anchors = chosen.nonzero().squeeze(1)
     anchors = anchors[:: max(1, -(-len(anchors) // MOST_ANCHORS))]
+    return index.anchor_xyz[anchors].detach().cpu().numpy().astype(np.float32)
+
+
+def edge_mesh(index: SceneIndex, chosen: Bool[Tensor, " A"], width: float) -> Mesh:
+    """The graph's edges between chosen anchors, evenly thinned if they are many, as one mesh of thin prisms.
+
+    viser 0.2 has no line segments; a mesh is a single message, and the browser draws it at once.
+
+    Args:
+        index: the scene.
+        chosen: the anchors.
+        width: of an edge, scene units.
+    """
     a, b = index.edges
     inner = (chosen[a] & chosen[b] & (a < b)).nonzero().squeeze(1)
     inner = inner[:: max(1, -(-len(inner) // MOST_EDGES))]
-    start, end = index.anchor_xyz[a[inner]], index.anchor_xyz[b[inner]]
-    t = torch.linspace(0, 1, SAMPLES + 2, device=start.device)[1:-1, None, None]
-    lines = torch.lerp(start[None], end[None], t).reshape(-1, 3)
-    at = index.anchor_xyz[anchors]
-    return _dots(at, (1.0, 0.6, 0.1)), _dots(lines, (0.3, 0.8, 1.0))
+    ends = index.anchor_xyz[torch.stack([a[inner], b[inner]], 1)].double()
+    along = torch.nn.functional.normalize(ends[:, 1] - ends[:, 0], dim=1)
+    helper = torch.eye(3, dtype=along.dtype, device=along.device)[along.abs().argmin(1)]
+    side = torch.nn.functional.normalize(torch.linalg.cross(along, helper), dim=1)
+    angle = torch.arange(3, dtype=along.dtype, device=along.device) * (2 * torch.pi / 3)
+    third = torch.linalg.cross(along, side)[:, None]
+    rim = (angle.cos()[:, None] * side[:, None] + angle.sin()[:, None] * third) * (width / 2)  # [E, 3, 3]
+    vertices = (ends[:, :, None] + rim[:, None]).reshape(-1, 3)  # six per edge: three at its start, three at its end
+    prism = torch.tensor(
+        [[k, (k + 1) % 3, 3 + k] for k in range(3)] + [[(k + 1) % 3, 3 + (k + 1) % 3, 3 + k] for k in range(3)]
+    )
+    faces = (prism + 6 * torch.arange(len(inner))[:, None, None]).reshape(-1, 3)
+    return Mesh(vertices.cpu().numpy().astype(np.float32), faces.numpy().astype(np.uint32))
 
 
 def screen_ray(place: tuple[float, float], wxyz: Quaternion, fov: float, aspect: float) -> Vector:
@@ -70,11 +90,6 @@ def screen_ray(place: tuple[float, float], wxyz: Quaternion, fov: float, aspect:
     w, *rest = (float(v) for v in wxyz)
     direction = Rotation.from_quat([*rest, w]).apply([x, y, z])
     return tuple(float(v) for v in direction / np.linalg.norm(direction))
-
-
-def _dots(points: Tensor, color: tuple[float, float, float]) -> Dots:
-    xyz = points.detach().cpu().numpy().astype(np.float32)
-    return Dots(xyz, np.broadcast_to(np.array(color, np.float32), xyz.shape).copy())
 
 
 class Layers:
@@ -113,15 +128,21 @@ class Layers:
         """
         if self.server is None:
             return
-        parts = (None, None) if index is None or chosen is None else anchor_dots(index, chosen)
-        for name, dots, width in zip(("/selected_anchors", "/selected_edges"), parts, (size, size / 3)):
-            if dots is None or len(dots.points) == 0:
-                node = self._nodes.pop(name, None)
-                if node is not None:
-                    node.remove()
-                continue
-            self._nodes[name] = self.server.scene.add_point_cloud(
-                name, points=dots.points * SCALE, colors=dots.colors, point_size=width * SCALE, point_shape="circle"
+        for name in ("/selected_anchors", "/selected_edges"):
+            node = self._nodes.pop(name, None)
+            if node is not None:
+                node.remove()
+        if index is None or chosen is None:
+            return
+        scene, points = self.server.scene, anchor_points(index, chosen)
+        if len(points):
+            self._nodes["/selected_anchors"] = scene.add_point_cloud(
+                "/selected_anchors", points * SCALE, ANCHOR_COLOR, point_size=size * SCALE, point_shape="circle"
+            )
+        mesh = edge_mesh(index, chosen, size / 4)
+        if len(mesh.faces):
+            self._nodes["/selected_edges"] = scene.add_mesh_simple(
+                "/selected_edges", mesh.vertices * SCALE, mesh.faces, color=EDGE_COLOR, side="double"
             )
 
     def show_gizmo(
