@@ -22,8 +22,8 @@ OBJECT_BANDWIDTH, PART_BANDWIDTH = 0.1, 0.05
 PEAK_SHARE = PEAK_DISTANCE / BANDWIDTH
 """Peaks closer than this share of the bandwidth are one: the published constants for their one bandwidth."""
 
-OBJECT_HEIGHT, PART_HEIGHT = 0.75, 1.0
-"""Heights of the nodes: objects at levels from 0.25 up, their parts below."""
+OBJECT_LEVEL, PART_LEVEL = 0.25, 0.0
+"""Levels of the nodes: objects from 0.25 up, their parts below."""
 
 LEAST = 5
 """Anchors of the smallest instance: the published code gives language to super-anchors of more than 4."""
@@ -58,7 +58,7 @@ def feature_tree(
     )
     tree = adopt_unseen(_nested(label, part, seen), graph.edges)
     nodes = tree.lift(lifted)
-    support = torch.zeros_like(tree.height).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
+    support = torch.zeros_like(tree.level).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
     return replace(tree, support=support)
 
 
@@ -93,8 +93,8 @@ def _nested(label: Int[Tensor, " S"], part: Int[Tensor, " S"], seen: Bool[Tensor
     parent[place] = root[owner[kept]]
     last = torch.arange(num, device=device)
     last[root] = root + parts
-    height = torch.full((num,), PART_HEIGHT, device=device)
-    height[root] = OBJECT_HEIGHT
+    level = torch.full((num,), PART_LEVEL, device=device)
+    level[root] = OBJECT_LEVEL
     node_of_pair = torch.full((len(pair),), -1, dtype=torch.long, device=device)
     inside = owner < objects
     node_of_pair[inside] = root[owner[inside]]
@@ -102,4 +102,4 @@ def _nested(label: Int[Tensor, " S"], part: Int[Tensor, " S"], seen: Bool[Tensor
     anchor_node = torch.full((len(seen),), -1, dtype=torch.long, device=device)
     anchor_node[seen] = node_of_pair[own]
     zero = torch.zeros(num, device=device)
-    return InstanceTree(parent, last, height, zero.long(), zero, anchor_node, seen)
+    return InstanceTree(parent, last, level, zero.long(), zero, anchor_node, seen)

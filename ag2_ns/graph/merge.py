@@ -34,22 +34,25 @@ SHARES = 0.1
 
 @dataclass(frozen=True)
 class Merges:
-    """The merges in the order they were made; regions are named by one of their anchors."""
+    """A dendrogram: regions 0 to A - 1 are the anchors, region A + k is what merge k made, in the order of merging."""
 
-    kept: np.ndarray
-    """[K] the region that grew."""
-    gone: np.ndarray
-    """[K] the region it took in."""
+    one: np.ndarray
+    """[K] a region that merged: the one of more evidence."""
+    other: np.ndarray
+    """[K] the region it merged with."""
     affinity: np.ndarray
     """[K] their affinity then."""
-    kept_fill: np.ndarray
-    """[K] how much of its masks the region that grew did fill before."""
-    gone_fill: np.ndarray
-    """[K] likewise of the region it took in."""
-    root: np.ndarray
-    """[A] the region that every anchor ends in."""
     fill: np.ndarray
-    """[A] how much of its masks the region that ends under each name fills."""
+    """[A + K] how much of its masks each region fills: of the mask it fills most, averaged over the views."""
+    fit: np.ndarray
+    """[A + K] how well each region fits its masks: its IoU with the mask it fits best, averaged over the views."""
+    peak: np.ndarray
+    """[A + K] the largest visible area of each region, pixels."""
+
+    @property
+    def num_anchors(self) -> int:
+        """A."""
+        return len(self.fill) - len(self.one)
 
 
 @jit
@@ -117,40 +120,45 @@ def _join_rows(slot, weight, start, length, a, b, end):
 
 @jit
 def _measure(slot, weight, begin, end, slot_view, view_slot, area):
-    """(largest visible area, fill) of a row: the share of the best-filled mask, averaged over the views by coverage."""
+    """(largest visible area, fill, fit) of a row; views count by how much of the region masks cover there."""
     peak = 0.0
     filled = 0.0
+    fitted = 0.0
     seen = 0.0
     k = begin
     while k < end:
         first = view_slot[slot_view[slot[k]]]
         stop = view_slot[slot_view[slot[k]] + 1]
-        peak = max(peak, weight[k])
+        total = weight[k]
+        peak = max(peak, total)
         k += 1
         covered = 0.0
+        most = 0.0
         best = 0.0
         while k < end and slot[k] < stop:
             if slot[k] == first + 1:
                 covered = weight[k]
             else:
-                best = max(best, weight[k] / area[slot[k]])
+                most = max(most, weight[k] / area[slot[k]])
+                best = max(best, weight[k] / (area[slot[k]] + total - weight[k]))
             k += 1
         seen += covered
-        filled += covered * best
-    return peak, filled / seen if seen > 0.0 else 0.0
+        filled += covered * most
+        fitted += covered * best
+    return (peak, filled / seen, fitted / seen) if seen > 0.0 else (peak, 0.0, 0.0)
 
 
 @jit
-def _measure_all(slot, weight, start, length, slot_view, view_slot, area, peak, fill):
+def _measure_all(slot, weight, start, length, slot_view, view_slot, area, peak, fill, fit):
     for r in range(start.shape[0]):
-        peak[r], fill[r] = _measure(slot, weight, start[r], start[r] + length[r], slot_view, view_slot, area)
+        peak[r], fill[r], fit[r] = _measure(slot, weight, start[r], start[r] + length[r], slot_view, view_slot, area)
 
 
 @jit
 def _pass(
     order, left, right, score, threshold, fragments,
     slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, tau, end,
-    out_kept, out_gone, out_affinity, out_kept_fill, out_gone_fill, made,
+    region, out_one, out_other, out_affinity, out_fill, out_fit, out_peak, made,
 ):  # fmt: skip
     """Walk the edges in `order` and merge those that still score `threshold`; returns (pool end, merges made).
 
@@ -179,13 +187,15 @@ def _pass(
             a, b = b, a
         if end + length[a] + length[b] > slot.shape[0]:
             end = _compact(slot, weight, start, length, parent)
-        out_kept[made], out_gone[made], out_affinity[made] = a, b, s
-        out_kept_fill[made], out_gone_fill[made] = fill[a], fill[b]
-        made += 1
+        out_one[made], out_other[made], out_affinity[made] = region[a], region[b], s
         end = _join_rows(slot, weight, start, length, a, b, end)
         parent[b] = a
         version[a] += 1
-        peak[a], fill[a] = _measure(slot, weight, start[a], start[a] + length[a], slot_view, view_slot, area)
+        made_of = start[a] + length[a]
+        peak[a], fill[a], out_fit[made] = _measure(slot, weight, start[a], made_of, slot_view, view_slot, area)
+        out_fill[made], out_peak[made] = fill[a], peak[a]
+        region[a] = parent.shape[0] + made
+        made += 1
         for k in range(feature.shape[1]):
             feature[a, k] = (size[a] * feature[a, k] + size[b] * feature[b, k]) / (size[a] + size[b])
         size[a] += size[b]
@@ -224,9 +234,10 @@ def merge_regions(
     size = np.ones(num)
     feature = np.zeros((num, 0)) if feature is None else np.array(feature, np.float64)
     area = np.bincount(slot, weight, minlength=len(slot_view))
-    peak, fill = np.empty(num), np.empty(num)
-    _measure_all(pool_slot, pool_weight, start, length, slot_view, view_slot, area, peak, fill)
-    out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(3))]
+    peak, fill, fit = np.empty(num), np.empty(num), np.empty(num)
+    _measure_all(pool_slot, pool_weight, start, length, slot_view, view_slot, area, peak, fill, fit)
+    leaf_fill, leaf_peak, region = fill.copy(), peak.copy(), np.arange(num)
+    out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
     end, made = live, 0
     left, right = np.minimum(edges[0], edges[1]).astype(np.int64), np.maximum(edges[0], edges[1]).astype(np.int64)
     score = np.full(len(left), -1.0)
@@ -253,17 +264,18 @@ def merge_regions(
             end, made = _pass(
                 order, left, right, score, threshold, fragments,
                 pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area,
-                feature, size, tau, end, *out, made,
+                feature, size, tau, end, region, *out, made,
             )  # fmt: skip
             roots = _roots(parent)
             changed = version != old_version
             stale = changed[roots[left]] | changed[roots[right]]
             if made == before:
                 break
+    one, other, affinity = (o[:made] for o in out[:3])
+    fill, fit, peak = (np.concatenate([leaf, o[:made]]) for leaf, o in zip((leaf_fill, fit, leaf_peak), out[3:]))
     # What fragments were joined at says little: they count as part of the object.
-    fragment = np.minimum(out[3][:made], out[4][:made]) < out[2][:made]
-    out[2][:made][fragment] = np.maximum(out[2][:made][fragment], OBJECT)
-    return Merges(*(o[:made] for o in out), _roots(parent), fill)
+    fragment = np.minimum(fill[one], fill[other]) < affinity
+    return Merges(one, other, np.where(fragment, np.maximum(affinity, OBJECT), affinity), fill, fit, peak)
 
 
 def _refresh(parent, left, right, score, stale):

@@ -1,33 +1,23 @@
 """The instance tree: parts, objects and groups of anchors as nested regions, from how masks and views hold them.
 
-Merging (`merge.py`) joins anchors two by two. Most of those merges only grow one region; the tree keeps as nodes what
-was a region of its own: one that fills masks, joined to another such region at an affinity clearly below that which
-holds it together (the condensed tree of HDBSCAN, Campello et al. 2013, with affinity for density).
+Merging (`merge.py`) joins anchors two by two. Of the regions that come up on the way (`condense.py`) the tree keeps
+those that masks recur for (`votes.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.errors import UserError
-from ag2_ns.graph.jit import jit
+from ag2_ns.graph.condense import candidates, levels
 from ag2_ns.graph.lifting import LiftedMasks
 from ag2_ns.graph.merge import OBJECT, Merges, merge_regions
 from ag2_ns.graph.rows import Rows
-
-STEP = 0.1
-"""A region is a node of its own if it joined another at an affinity this much below its own."""
-
-PART_FILL = 0.5
-"""A part is a node of its own if it fills this much of some mask in the views that show it, on average."""
-
-OBJECT_FILL = 0.25
-"""Likewise an object, which stayed apart from its neighbours for better reasons already."""
+from ag2_ns.graph.votes import elect
 
 SEEN = 1.0
 """Visible area (pixels, summed over all views) below which an anchor counts as never seen."""
@@ -37,15 +27,15 @@ SEEN = 1.0
 class InstanceTree:
     """R nodes over A anchors, numbered so that the nodes below node n are n + 1 to last[n].
 
-    A node is an instance at the levels between its parent's affinity and its own.
+    A node is an instance from its own level up to that of its parent: parts below 0.5, objects at 0.5, groups above.
     """
 
     parent: Int[Tensor, " R"]
     """The node above, -1 for a root; always smaller than the node's own number."""
     last: Int[Tensor, " R"]
     """The last node below each node, the node itself where there is none."""
-    height: Float[Tensor, " R"]
-    """Affinity that holds the node together, 0 to 1, never less than its parent's."""
+    level: Float[Tensor, " R"]
+    """The lowest level at which the node is an instance, 0 to 1; less than its parent's."""
     size: Int[Tensor, " R"]
     """Anchors in the node, those of the nodes below included."""
     support: Float[Tensor, " R"]
@@ -73,15 +63,15 @@ class InstanceTree:
         """The instance that each node belongs to at a level: its highest ancestor, or itself, that still holds there.
 
         Args:
-            level: 0 for the finest parts, 0.5 for objects, 1 for whole groups; the affinity asked for is 1 - level.
+            level: 0 for the finest parts, 0.5 for objects, 1 for whole groups.
 
         Raises:
             UserError: a level outside 0 to 1.
         """
-        threshold = affinity_of(level)
+        check_level(level)
         nodes = torch.arange(self.num_nodes, device=self.parent.device)
         up = self.parent.clamp_min(0)
-        joined = (self.parent >= 0) & (self.height[up] >= threshold)
+        joined = (self.parent >= 0) & (self.level[up] <= level)
         jump = torch.where(joined, up, nodes)
         while True:
             further = jump[jump]
@@ -129,6 +119,31 @@ class InstanceTree:
         """The nodes directly below a node; the roots for -1."""
         return (self.parent == node).nonzero().squeeze(1)
 
+    def keep(self, nodes: Bool[Tensor, " R"]) -> InstanceTree:
+        """The tree of some of its nodes; what hung below the others hangs below the node above them."""
+        if self.num_nodes == 0:
+            return self
+        number = torch.cumsum(nodes, 0) - 1
+        lineage = torch.nn.functional.pad(self.lineage, (0, 1), value=-1)
+        stays = (lineage >= 0) & nodes[lineage.clamp_min(0)]
+
+        def lowest(start: int) -> Int[Tensor, " R"]:
+            """The kept node closest to each node, `start` steps up or more, by its new number; -1 for none."""
+            first = stays[:, start:].int().argmax(1, keepdim=True)
+            found = lineage[:, start:].gather(1, first).squeeze(1)
+            return torch.where(stays[:, start:].any(1), number[found.clamp_min(0)], -1)
+
+        node = torch.where(self.anchor_node >= 0, lowest(0)[self.anchor_node.clamp_min(0)], -1)
+        return InstanceTree(
+            lowest(1)[nodes],
+            number[self.last][nodes],
+            self.level[nodes],
+            self.size[nodes],
+            self.support[nodes],
+            node,
+            self.seen,
+        )
+
     def anchors_of(self, node: int) -> Bool[Tensor, " A"]:
         """The anchors of a node and of all nodes below it."""
         return (self.anchor_node >= node) & (self.anchor_node <= self.last[node])
@@ -139,15 +154,14 @@ class InstanceTree:
         return (total[self.last] - total + values).to(values.dtype)
 
 
-def affinity_of(level: float) -> float:
-    """The affinity that a level asks for.
+def check_level(level: float) -> None:
+    """Refuse a level out of range.
 
     Raises:
         UserError: a level outside 0 to 1.
     """
     if not 0.0 <= level <= 1.0:
         raise UserError(f"level {level}: must be between 0 (parts) and 1 (groups); 0.5 is the object level")
-    return 1.0 - level
 
 
 def build_tree(
@@ -170,7 +184,26 @@ def build_tree(
     if feature is not None:
         feature = torch.nn.functional.normalize(feature.detach().float(), dim=1).cpu().numpy()
     merges = merge_regions(rows, joined, feature, tau)
-    return adopt_unseen(condense(merges, lifted, seen), edges)
+    return adopt_unseen(_tree_of(merges, lifted, seen), edges)
+
+
+def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> InstanceTree:
+    """The candidates among the merged regions as a tree, less those that too few masks vote for."""
+    found = candidates(merges)
+    to = {"device": lifted.row.device}
+    parent, last = torch.as_tensor(found.parent, **to), torch.as_tensor(found.last, **to)
+    anchor_node = torch.where(seen, torch.as_tensor(found.anchor_node, **to), -1)
+    empty = torch.zeros(len(parent), **to)
+    tree = InstanceTree(parent, last, empty, empty.long(), empty, anchor_node, seen)
+    held = anchor_node >= 0
+    size = tree.subtree_sum(torch.bincount(anchor_node[held], minlength=len(parent)).float()).round().long()
+    nodes = tree.lift(lifted)
+    support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
+    area = torch.zeros(lifted.num_masks, **to).index_add_(0, lifted.mask, lifted.weight).double().cpu().numpy()
+    elected = elect(nodes, area, found.sure)
+    tree = replace(tree, size=size, support=support).keep(torch.as_tensor(elected, **to))
+    level = levels(tree.parent.cpu().numpy(), found.affinity[elected] >= OBJECT)
+    return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
 
 
 def adopt_unseen(tree: InstanceTree, edges: Int[Tensor, "2 E"]) -> InstanceTree:
@@ -192,119 +225,3 @@ def adopt_unseen(tree: InstanceTree, edges: Int[Tensor, "2 E"]) -> InstanceTree:
     held = node >= 0
     size = tree.subtree_sum(torch.bincount(node[held], minlength=tree.num_nodes).double()).round().long()
     return replace(tree, anchor_node=node, size=size)
-
-
-@jit
-def _condense(kept, gone, affinity, kept_fill, gone_fill, num, part_fill, object_fill, step, object_affinity):
-    """Nodes from merges: every region starts as node = its anchor; returns (alias, parent, height) of 2 * num nodes."""
-    alias = np.arange(2 * num)
-    parent = np.full(2 * num, -1)
-    height = np.ones(2 * num)
-    node = np.arange(num)
-    new = num
-    for k in range(kept.shape[0]):
-        a, b = kept[k], gone[k]
-        na, nb = node[a], node[b]
-        filled = part_fill if affinity[k] >= object_affinity else object_fill
-        full_a, full_b = kept_fill[k] >= filled, gone_fill[k] >= filled
-        h = min(affinity[k], height[na], height[nb])
-        if full_a and full_b:
-            apart_a = height[na] - h >= step or height[na] >= object_affinity > h
-            apart_b = height[nb] - h >= step or height[nb] >= object_affinity > h
-            if apart_a and apart_b:
-                parent[na] = new
-                parent[nb] = new
-                na = new
-                new += 1
-            elif apart_a:
-                parent[na] = nb
-                na = nb
-            elif apart_b:
-                parent[nb] = na
-            else:
-                alias[nb] = na
-            height[na] = h
-        elif full_b:
-            alias[na] = nb
-            na = nb
-        else:
-            alias[nb] = na
-            if not full_a:
-                height[na] = h
-        node[a] = na
-    for n in range(new):
-        m = n
-        while alias[m] != m:
-            m = alias[m]
-        alias[n] = m
-    return alias[:new], parent[:new], height[:new]
-
-
-def condense(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> InstanceTree:
-    """The instance tree that a list of merges amounts to.
-
-    Args:
-        merges: the merges of A anchors.
-        lifted: the masks lifted onto the anchors.
-        seen: the anchors that any view sees.
-    """
-    device, num = lifted.row.device, lifted.num_units
-    alias, parent, height = _condense(
-        merges.kept,
-        merges.gone,
-        merges.affinity,
-        merges.kept_fill,
-        merges.gone_fill,
-        num,
-        PART_FILL,
-        OBJECT_FILL,
-        STEP,
-        OBJECT,
-    )
-    leaf = np.where(seen.cpu().numpy(), alias[:num], -1)
-    above = np.where((alias == np.arange(len(alias))) & (parent >= 0), alias[parent.clip(0)], -1)
-    fills = np.zeros(len(alias))
-    fills[alias[:num]] = merges.fill[merges.root]
-    order, last = _preorder(
-        above, np.union1d(leaf[leaf >= 0][fills[leaf[leaf >= 0]] >= OBJECT_FILL], above[above >= 0])
-    )
-    number = np.full(len(alias) + 1, -1)
-    number[order] = np.arange(len(order))
-    to = {"device": device}
-    tree = InstanceTree(
-        torch.as_tensor(number[above[order]], **to),
-        torch.as_tensor(last, **to),
-        torch.as_tensor(height[order], dtype=torch.float32, **to),
-        torch.zeros(len(order), dtype=torch.long, **to),
-        torch.zeros(len(order), **to),
-        torch.as_tensor(number[leaf], **to),
-        seen.to(device),
-    )
-    held = tree.anchor_node >= 0
-    size = tree.subtree_sum(torch.bincount(tree.anchor_node[held], minlength=len(order)).float()).round().long()
-    nodes = tree.lift(lifted)
-    support = torch.zeros(len(order), **to).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
-    return replace(tree, size=size, support=support)
-
-
-def _preorder(above: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order nodes so that each is followed by all nodes below it: (old names in the new order, last below each)."""
-    chosen = np.union1d(chosen, np.flatnonzero(above >= 0))
-    below: dict[int, list[int]] = {}
-    for n in chosen.tolist():
-        below.setdefault(int(above[n]), []).append(n)
-    order: list[int] = []
-    last: list[int] = []
-    stack = below.get(-1, [])[::-1]
-    open_nodes: list[tuple[int, int]] = []
-    while stack:
-        n = stack.pop()
-        if n < 0:
-            last[open_nodes.pop()[1]] = len(order) - 1
-            continue
-        open_nodes.append((n, len(order)))
-        order.append(n)
-        last.append(0)
-        stack.append(-1)
-        stack.extend(below.get(n, [])[::-1])
-    return np.array(order, np.int64), np.array(last, np.int64)

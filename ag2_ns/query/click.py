@@ -9,7 +9,7 @@ from torch import Tensor
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.graph.tree import affinity_of
+from ag2_ns.graph.tree import check_level
 from ag2_ns.query.look import PATCH, anchor_weights, pixel_view, ray_view
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
@@ -76,7 +76,7 @@ def select_ray(
 def _select(
     index: SceneIndex, gaussians: Gaussians, rasterizer: Rasterizer, patch: View, level: float, label: str
 ) -> Selection:
-    affinity_of(level)
+    check_level(level)
     maps = torch.ones(PATCH, PATCH, 1, device=gaussians.device)
     weight = anchor_weights(index, gaussians, rasterizer, patch, maps)[:, 0] / PATCH**2
     opacity = float(weight.sum())

@@ -4,7 +4,7 @@ import toy_scene
 from torch.nn.functional import normalize
 
 from ag2_ns.graph.anchor_graph import build_graph
-from ag2_ns.graph.feature_tree import LEAST, PART_HEIGHT, _nested, feature_tree
+from ag2_ns.graph.feature_tree import LEAST, _nested, feature_tree
 from ag2_ns.graph.scene_index import SceneIndex, build_feature_index
 from ag2_ns.query.click import select_click
 from ag2_ns.query.text import select_text
@@ -76,7 +76,7 @@ def test_nodes_describe_themselves(clean, tree):
     numbers = torch.arange(tree.num_nodes)
     assert (tree.parent < numbers).all()
     inner = tree.parent >= 0
-    assert (tree.height[inner] >= tree.height[tree.parent[inner]]).all() and tree.height.max() <= PART_HEIGHT
+    assert (tree.level[inner] < tree.level[tree.parent[inner]]).all()
     lifted = tree.lift(clean.by_anchor)
     for n in range(tree.num_nodes):
         inside = tree.anchors_of(n)

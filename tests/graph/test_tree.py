@@ -197,7 +197,7 @@ def test_tree_invariants(noisy):
     nodes = torch.arange(tree.num_nodes)
     assert (tree.parent < nodes).all() and (tree.last >= nodes).all()
     child = tree.parent >= 0
-    assert (tree.height[child] >= tree.height[tree.parent[child]]).all()
+    assert (tree.level[child] < tree.level[tree.parent[child]]).all()
     assert (tree.last[child] <= tree.last[tree.parent[child]]).all()
     for n in range(tree.num_nodes):
         assert int(tree.anchors_of(n).sum()) == int(tree.size[n])
@@ -212,7 +212,7 @@ def test_tree_invariants(noisy):
 
 def test_deterministic(noisy):
     one, two = (build_tree(noisy.by_anchor, noisy.edges) for _ in range(2))
-    assert torch.equal(one.anchor_node, two.anchor_node) and torch.equal(one.height, two.height)
+    assert torch.equal(one.anchor_node, two.anchor_node) and torch.equal(one.level, two.level)
 
 
 @pytest.mark.parametrize("level", [-0.1, 1.5, float("nan")])
