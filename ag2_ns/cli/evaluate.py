@@ -1,4 +1,4 @@
-"""`ag2 eval`: how well text queries select what they name, and how well instances are the objects."""
+"""`ag2 eval`: how well text queries and clicks select what they mean, and how well instances are the objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ag2_ns.errors import UserError
 class Eval:
     """Ask every label of a ground truth, select in 3D, render, and compare: mIoU, Acc@0.25, Acc@0.5, boundary IoU.
 
-    Beside that, without any query: the union of the instances that lie on each object, and how many they are.
+    Beside that: what random clicks on each object select, and, without any query, the union of the instances that lie
+    on each object, and how many they are.
     """
 
     load_config: Path
@@ -22,6 +23,8 @@ class Eval:
     """Folder with ids/*.png and labels.json."""
     output_dir: Path
     """Where report.json and worst_first.png go."""
+    clicks: int = 5
+    """Random clicks per object; 0 leaves clicks out."""
     sheet_rows: int = 12
     """Prompts on the picture sheet."""
 
@@ -30,9 +33,11 @@ class Eval:
         import time
 
         from ag2_ns.data.atomic import write_atomic
+        from ag2_ns.eval.clicks import evaluate_clicks
         from ag2_ns.eval.instances import evaluate_instances
         from ag2_ns.eval.tabletop import evaluate_selections, read_ground_truth
         from ag2_ns.indexing import view_progress
+        from ag2_ns.query.click import select_click
         from ag2_ns.run_access import load_run, text_selection
 
         truth = read_ground_truth(self.ground_truth)
@@ -49,13 +54,21 @@ class Eval:
             selections.append(found)
         query_seconds = (time.perf_counter() - start) / max(1, len(labels))
         views = run.views("train") + run.views("eval")
-        with view_progress(len(views), "comparing") as progress:
-            report = evaluate_selections(run.gaussians, selections, labels, truth, views, run.model.backend(), progress)
-        with view_progress(len(views), "instances") as progress:
-            instances = evaluate_instances(
-                run.gaussians, index.gaussian_node(0.5), labels, truth, views, run.model.backend(), progress
+        gaussians, backend = run.gaussians, run.model.backend()
+        with view_progress(len(views), "text queries") as progress:
+            report = evaluate_selections(gaussians, selections, labels, truth, views, backend, progress)
+        with view_progress(len(views), "clicks") as progress:
+
+            def click(view, x, y):
+                return select_click(index, gaussians, backend, view, x, y)
+
+            clicks = evaluate_clicks(
+                click, gaussians, labels, truth, views, backend, each=self.clicks, progress=progress
             )
+        with view_progress(len(views), "instances") as progress:
+            instances = evaluate_instances(gaussians, index.gaussian_node(0.5), labels, truth, views, backend, progress)
         content = report.as_dict() | {
+            "clicks": clicks.as_dict(),
             "instances": instances.as_dict(),
             "config": str(self.load_config),
             "ground_truth": str(self.ground_truth),
@@ -104,17 +117,20 @@ class Eval:
         instances = content["instances"]
         of = {o["label"]: o for o in instances["objects"]}
         table = Table(title="text queries, worst first")
-        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5", "inst.", "inst. IoU"):
+        for name in ("prompt", "views", "mIoU", "bIoU", "Acc@0.25", "Acc@0.5", "clicks", "inst.", "inst. IoU"):
             table.add_column(name, justify="left" if name == "prompt" else "right")
         numbers = ("miou", "mbiou", "acc25", "acc50")
         for p in content["prompts"]:
             label = p["label"] + ("  (not found)" if p["missing"] else "")
             own = of[p["label"]]
-            row = [*(f"{p[k]:.3f}" for k in numbers), str(own["instances"]), f"{own['miou']:.3f}"]
+            clicked = content["clicks"]["objects"].get(p["label"])
+            row = [*(f"{p[k]:.3f}" for k in numbers), "" if clicked is None else f"{clicked:.3f}"]
+            row += [str(own["instances"]), f"{own['miou']:.3f}"]
             table.add_row(label, str(p["views"]), *row)
         table.add_section()
         for title, key in (("mean over prompts", "mean_over_prompts"), ("mean over views", "mean_over_views")):
-            own = ("", f"{instances['miou']:.3f}") if key == "mean_over_prompts" else ()
+            clicked = f"{content['clicks']['miou']:.3f}" if self.clicks else ""
+            own = (clicked, "", f"{instances['miou']:.3f}") if key == "mean_over_prompts" else ()
             table.add_row(title, "", *(f"{content[key][k]:.3f}" for k in numbers), *own)
         console = Console(soft_wrap=True)
         console.print(table)

@@ -186,8 +186,7 @@ def compared(
     """
     for done, name, view, ids in labelled_views(truth, views):
         count = np.bincount(ids.ravel(), minlength=max(i for i, _ in labels) + 1)
-        least = MIN_PIXELS * ids.size / (640 * 480)
-        present = [k for k, (i, _) in enumerate(labels) if count[i] >= least]
+        present = [k for k, (i, _) in enumerate(labels) if count[i] >= least_pixels(ids.size)]
         if present:
             picks = torch.tensor(present, device=gaussians.device)
             drawn = (selection_share(gaussians, chosen[:, picks], view, rasterizer) > SELECTED).cpu().numpy()
@@ -195,6 +194,11 @@ def compared(
                 yield name, k, drawn[..., column], ids == labels[k][0]
         if progress is not None:
             progress(done)
+
+
+def least_pixels(size: int) -> float:
+    """Pixels of an object from which a view of `size` pixels counts (see `MIN_PIXELS`)."""
+    return MIN_PIXELS * size / (640 * 480)
 
 
 def chosen_sets(gaussians: Gaussians, selections: Sequence[Selection | None]) -> Bool[Tensor, "N S"]:

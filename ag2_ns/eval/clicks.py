@@ -1,0 +1,117 @@
+"""Clicks against ground-truth ids: random pixels of every object are clicked, and what they select is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ag2_ns.eval.metrics import iou
+from ag2_ns.eval.tabletop import GroundTruth, chosen_sets, compared, labelled_views, least_pixels
+from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.query.selection import Selection
+from ag2_ns.rasterizer.base import Rasterizer, View
+
+
+@dataclass(frozen=True)
+class Click:
+    """One click and what came of it."""
+
+    label: str
+    view: str
+    x: int
+    y: int
+    iou: float
+    """Mean over the views that show the object; 0 for an empty selection."""
+
+
+@dataclass(frozen=True)
+class ClickReport:
+    """All clicks of a scene."""
+
+    clicks: list[Click] = field(default_factory=list)
+
+    def as_dict(self) -> dict:
+        """The mean over all clicks and over those of each object, and every click, worst first."""
+        by_label: dict[str, list[float]] = {}
+        for click in self.clicks:
+            by_label.setdefault(click.label, []).append(click.iou)
+        return {
+            "miou": float(np.mean([c.iou for c in self.clicks])) if self.clicks else 0.0,
+            "objects": {label: float(np.mean(values)) for label, values in by_label.items()},
+            "clicks": [vars(c) for c in sorted(self.clicks, key=lambda c: c.iou)],
+        }
+
+
+def evaluate_clicks(
+    select: Callable[[View, int, int], Selection],
+    gaussians: Gaussians,
+    labels: Sequence[tuple[int, str]],
+    truth: GroundTruth,
+    views: Sequence[tuple[str, View]],
+    rasterizer: Rasterizer,
+    *,
+    each: int = 5,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> ClickReport:
+    """Click `each` random pixels of every object, in random views that show it, and render what they select.
+
+    Args:
+        select: what a click on column x and row y of a view selects.
+        gaussians: the scene.
+        labels: id and text of each object.
+        truth: the ground truth.
+        views: image names and cameras.
+        rasterizer: a backend for the Gaussians' device.
+        each: clicks per object.
+        seed: draws views and pixels.
+        progress: called with the number of views compared.
+
+    Raises:
+        UserError: no view has ground truth, or its size differs from the camera's.
+    """
+    places = _places([i for i, _ in labels], truth, views, each, np.random.default_rng(seed))
+    cameras = dict(views)
+    answers: dict[tuple, int] = {}  # equal selections of one object are rendered once
+    asked: list[tuple[int, str, int, int, int]] = []
+    selections, wanted = [], []
+    for k, name, x, y in places:
+        found = select(cameras[name], x, y)
+        key = (k, found.nodes, found.empty)
+        if key not in answers:
+            answers[key] = len(selections)
+            selections.append(found)
+            wanted.append(labels[k])
+        asked.append((k, name, x, y, answers[key]))
+    scores: list[list[float]] = [[] for _ in selections]
+    if selections:
+        chosen = chosen_sets(gaussians, selections)
+        for _, s, drawn, target in compared(gaussians, chosen, wanted, truth, views, rasterizer, progress):
+            scores[s].append(iou(None if selections[s].empty else drawn, target))
+    return ClickReport([Click(labels[k][1], name, x, y, float(np.mean(scores[s]))) for k, name, x, y, s in asked])
+
+
+def _places(
+    ids: Sequence[int],
+    truth: GroundTruth,
+    views: Sequence[tuple[str, View]],
+    each: int,
+    rng: np.random.Generator,
+) -> list[tuple[int, str, int, int]]:
+    """Where to click: (which object, image name, x, y)."""
+    shown: list[list[str]] = [[] for _ in ids]
+    for _, name, _, image in labelled_views(truth, views):
+        count = np.bincount(image.ravel(), minlength=max(ids) + 1)
+        for k, number in enumerate(ids):
+            if count[number] >= least_pixels(image.size):
+                shown[k].append(name)
+    out = []
+    for k, number in enumerate(ids):
+        for name in rng.choice(shown[k], each).tolist() if shown[k] else []:
+            rows, columns = np.nonzero(truth.ids(Path(name).stem) == number)
+            pick = int(rng.integers(len(rows)))
+            out.append((k, name, int(columns[pick]), int(rows[pick])))
+    return out
