@@ -23,6 +23,7 @@ from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
 from ag2_ns.errors import UserError
+from ag2_ns.gaussians.views import PINHOLE, pinholes
 
 
 @dataclass
@@ -54,6 +55,7 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
         self.train_dataset.metadata["camera_centres"] = self.train_dataset.cameras.camera_to_worlds[:, :3, 3].clone()
         self._view_masks: ViewMasks | None = None
         self._masks_asked = False
+        self._pinholes: list[list[float]] | None = None
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         # Without CUDA there is no pinned memory; "gpu" means "this device" to nerfstudio.
@@ -126,7 +128,11 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """The next training camera and its batch."""
         camera, batch = super().next_train(step)
-        batch = self._with_masks(batch, "train", int(camera.metadata["cam_idx"]))
+        index = int(camera.metadata["cam_idx"])
+        if self._pinholes is None:  # the images are loaded, and with that the cameras undistorted
+            self._pinholes = pinholes(self.train_dataset.cameras)
+        camera.metadata[PINHOLE] = self._pinholes[index]
+        batch = self._with_masks(batch, "train", index)
         coming = self.train_unseen_cameras[0]
         if self._view_masks is not None:
             self._view_masks.prefetch(self.view_name("train", coming), lambda: self._served("train", coming))

@@ -143,6 +143,9 @@ class _Plan:
     """Pairs of filled masks."""
     weight: Float[Tensor, " Q"]
     """Weight over number of pairs, by rising value of the pair."""
+    slot: Int[Tensor, " P"] | None
+    """On a GPU: where each pair is added up, `SLOTS` places per mask. Consecutive pairs go to different ones: no queue
+    at one address, and short sums that stay exact enough."""
 
 
 def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
@@ -158,8 +161,13 @@ def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
             weight.fill_(high)
         inverse = area.clamp_min(1).to(dtype).reciprocal()[:, None]
         share = 1 / (max(len(filled), 1) * masks.height * masks.width)
-        plan = masks.__dict__["_contrastive_plan"] = _Plan(area, inverse, share, first, second, weight)
+        slot = _slots(masks.mask) if area.is_cuda else None
+        plan = masks.__dict__["_contrastive_plan"] = _Plan(area, inverse, share, first, second, weight, slot)
     return plan
+
+
+def _slots(mask: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+    return torch.arange(len(mask), device=mask.device).remainder_(SLOTS).add_(mask, alpha=SLOTS).int()
 
 
 class _Contrastive(torch.autograd.Function):
@@ -172,7 +180,7 @@ class _Contrastive(torch.autograd.Function):
     @staticmethod
     def forward(ctx, flat: Tensor, pixel: Tensor, mask: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
         unit = flat.index_select(0, pixel)
-        mean = _segment_sum(unit, mask, plan.area).mul_(plan.inverse_area)
+        mean = _segment_sum(unit, plan).mul_(plan.inverse_area)
         unit -= mean.index_select(0, mask)
         distance = _norm(unit)
         smooth = distance.sum() * plan.share
@@ -198,7 +206,7 @@ class _Contrastive(torch.autograd.Function):
         slope = torch.empty_like(value).scatter_(0, order, plan.weight)
         pull = apart * slope.mul_(value).mul_(value).div_(gap).mul_(grad_contrast)[:, None]
         scale = grad_smooth * plan.share
-        through_mean = _segment_sum(unit, mask, plan.area).mul_(-scale)
+        through_mean = _segment_sum(unit, plan).mul_(-scale)
         through_mean.index_add_(0, plan.first, pull, alpha=-1).index_add_(0, plan.second, pull)
         grad = through_mean.mul_(plan.inverse_area).index_select(0, mask).addcmul_(unit, scale)
         return grad.new_zeros(ctx.pixels, grad.shape[1]).index_add_(0, pixel, grad), None, None, None
@@ -209,15 +217,13 @@ def _norm(x: Float[Tensor, "P F"]) -> Float[Tensor, " P"]:
     return torch.linalg.vector_norm(x, dim=-1)
 
 
-def _segment_sum(value: Float[Tensor, "P F"], mask: Int[Tensor, " P"], area: Int[Tensor, " M"]) -> Float[Tensor, "M F"]:
+def _segment_sum(value: Float[Tensor, "P F"], plan: _Plan) -> Float[Tensor, "M F"]:
     """Sum of the pairs of each mask; pairs are sorted by mask."""
-    if value.is_cuda:
-        # Consecutive pairs go to different slots: no queue at one address, and short sums that stay exact enough.
-        slot = torch.arange(len(mask), device=mask.device).remainder_(SLOTS).add_(mask, alpha=SLOTS)
-        parts = value.new_zeros(len(area) * SLOTS, value.shape[1]).index_add_(0, slot, value)
-        return parts.view(len(area), SLOTS, -1).sum(1)
+    if plan.slot is not None:
+        parts = value.new_zeros(len(plan.area) * SLOTS, value.shape[1]).index_add_(0, plan.slot, value)
+        return parts.view(len(plan.area), SLOTS, -1).sum(1)
     # Double precision: a running float sum over a large mask drifts by more than the tolerance of the loss.
-    return torch.segment_reduce(value.double(), "sum", lengths=area, unsafe=True).to(value.dtype)
+    return torch.segment_reduce(value.double(), "sum", lengths=plan.area, unsafe=True).to(value.dtype)
 
 
 @dataclass(frozen=True)

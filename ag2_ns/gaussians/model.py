@@ -70,7 +70,7 @@ class AG2Model(AnchorModel):
 
     def at(self, step: int) -> int:
         """A step of the configured schedule, stretched to the length of this run."""
-        length = int(self.schedule_length) or self.config.schedule_steps
+        length = self.on_host("schedule_length") or self.config.schedule_steps
         return round(step * length / self.config.schedule_steps)
 
     def _generator_of(self, step: int) -> torch.Generator:
@@ -99,7 +99,7 @@ class AG2Model(AnchorModel):
                 self._statistics = ScreenStatistics.zeros(self.num_points, self.device)
             height, width = out.rgb.shape[:2]
             self._statistics.add(out.means2d.grad, out.radii, width, height)
-        was_reset, since_reset = bool(self.opacity_was_reset), step % c.opacity_reset_every
+        was_reset, since_reset = bool(self.on_host("opacity_was_reset")), step % c.opacity_reset_every
         paused = was_reset and since_reset < c.pause_after_reset
         due = step >= self.at(c.grow_from) and step % c.grow_every == 0 and not paused
         if growing and due and self._statistics is not None:
@@ -163,7 +163,7 @@ class AG2Model(AnchorModel):
 
     def _sh_degree(self) -> int:
         if not self.training:
-            return self.config.sh_degree if int(self.schedule_length) == 0 else self._sh_degree_at(self.step)
+            return self.config.sh_degree if self.on_host("schedule_length") == 0 else self._sh_degree_at(self.step)
         return self._sh_degree_at(self.step)
 
     def _sh_degree_at(self, step: int) -> int:
@@ -191,7 +191,9 @@ class AG2Model(AnchorModel):
         background = self._get_background_color()
         if not self.training:
             return self.AG2.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
-        feature = self.anchor_features()[self.child_anchor] if self._needs_feature() else None
+        feature = None
+        if self._needs_feature():
+            feature = self.anchor_features().index_select(0, self.child_anchor)  # indexing would sort in its backward
         view = view_of(camera, self.camera_optimizer.apply_to_camera(camera), 1 / self._get_downscale_factor())
         c = self.config
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)

@@ -90,6 +90,7 @@ class AnchorModel(SplatfactoModel):
         viewer_grey = torch.tensor([0.1490, 0.1647, 0.2157])
         self.background_color = viewer_grey if c.background_color == "random" else get_color(c.background_color)
         self._backend = None
+        self._host: dict[str, tuple[Tensor, int, int | float]] = {}
         self._statistics: ScreenStatistics | None = None
         self._raster: RenderOutput | None = None
         self._last_step = -1
@@ -151,6 +152,17 @@ class AnchorModel(SplatfactoModel):
         return self.features_dc
 
     # Structure.
+
+    def on_host(self, name: str) -> int | float:
+        """The value of a buffer of one number, read from the device only after it was written.
+
+        Schedules ask for it several times a step, and every read would make the CPU wait until the GPU is done.
+        """
+        buffer = getattr(self, name)
+        known = self._host.get(name)
+        if known is None or known[0] is not buffer or known[1] != buffer._version:
+            self._host[name] = known = (buffer, buffer._version, buffer.item())
+        return known[2]
 
     def anchor_state(self) -> Anchors:
         """The anchors, with the instance feature as a trainable parameter."""

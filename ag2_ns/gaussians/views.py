@@ -9,6 +9,16 @@ from torch import Tensor
 
 from ag2_ns.rasterizer.base import View
 
+PINHOLE = "pinhole"
+"""Under this name the metadata of a training camera holds its row of `pinholes`: on a GPU, reading that from the camera
+would make every step wait for the one before."""
+
+
+def pinholes(cameras: Cameras) -> list[list[float]]:
+    """fx, fy, cx, cy, width and height of every camera, on the host, in one transfer."""
+    names = ("fx", "fy", "cx", "cy", "width", "height")
+    return torch.stack([getattr(cameras, n).flatten().float() for n in names], 1).tolist()
+
 
 def view_of(camera: Cameras, pose: Float[Tensor, "1 3 4"] | None = None, scale: float = 1.0) -> View:
     """The single camera of `camera` as a `View`.
@@ -23,8 +33,7 @@ def view_of(camera: Cameras, pose: Float[Tensor, "1 3 4"] | None = None, scale: 
     rotation = (c2w[:, :3] * flip).T
     top = torch.cat((rotation, -rotation @ c2w[:, 3:]), dim=1)
     viewmat = torch.cat((top, top.new_tensor([[0.0, 0.0, 0.0, 1.0]])))
-    # One transfer instead of six: each would make the CPU wait for the GPU.
-    numbers = torch.cat([getattr(camera, n).flatten().float() for n in ("fx", "fy", "cx", "cy", "width", "height")])
-    fx, fy, cx, cy, width, height = numbers.tolist()
+    known = (camera.metadata or {}).get(PINHOLE)
+    fx, fy, cx, cy, width, height = pinholes(camera)[0] if known is None else known
     K = c2w.new_tensor([[fx * scale, 0, cx * scale], [0, fy * scale, cy * scale], [0, 0, 1]])
     return View(viewmat, K, int(width * scale), int(height * scale))

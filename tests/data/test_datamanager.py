@@ -11,6 +11,7 @@ from ag2_ns.cli.prepare import Prepare
 from ag2_ns.data.datamanager import AG2DataManagerConfig, check_scene
 from ag2_ns.data.dataparser import AG2DataParserConfig
 from ag2_ns.errors import UserError
+from ag2_ns.gaussians.views import PINHOLE, pinholes
 
 LENS = {"k1": 0.15, "k2": 0.02, "p1": 0.002, "p2": -0.001}
 
@@ -61,6 +62,8 @@ def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
     original = np.asarray(Image.open(served.train_dataset.image_filenames[index]))
     image = batch["image"].numpy()
     assert image.shape != original.shape or np.abs(image.astype(int) - original).max() > 5
+    # What training reads in place of the camera on the device is of the undistorted one, too.
+    assert camera.metadata[PINHOLE] == pinholes(camera)[0] and camera.metadata[PINHOLE][4:] == [*image.shape[1::-1]]
 
 
 def test_eval_views_have_masks_too(prepared):

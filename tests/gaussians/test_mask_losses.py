@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.data.masks import MaskSet
+from ag2_ns.gaussians import mask_losses
 from ag2_ns.gaussians.mask_losses import (
     mask_contrastive_loss,
     mask_contrastive_terms,
@@ -45,7 +47,12 @@ def scene(m=7, h=23, w=31, f=3, seed=0, dtype=torch.float32):
 
 @pytest.mark.parametrize("f", [1, 3, 8, 16])
 @pytest.mark.parametrize("m", [1, 2, 9])
-def test_equals_dense(m, f):
+@pytest.mark.parametrize("processor", ["cpu", "gpu"])
+def test_equals_dense(m, f, processor, monkeypatch):
+    """Both ways of summing, the GPU's run on the CPU."""
+    if processor == "gpu":
+        plan = mask_losses._plan
+        monkeypatch.setattr(mask_losses, "_plan", lambda k, t: replace(plan(k, t), slot=mask_losses._slots(k.mask)))
     feature, dense = scene(m, f=f)
     assert m < 9 or (dense.sum(0) > 1).any()  # they overlap
     a, b = feature.clone().requires_grad_(), feature.clone().requires_grad_()

@@ -220,6 +220,47 @@ def test_the_offsets_learning_rate_decays_log_linearly_to_the_end_of_the_run():
     assert all(type(rate) is float for rate in rates), "numpy numbers would not load from a checkpoint"
 
 
+def test_a_number_is_read_from_the_device_only_after_it_was_written(monkeypatch):
+    model = tiny_model(schedule_steps=100)
+    reads, item = [], torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: reads.append(1) or item(self))
+    model.schedule_length.fill_(50)
+    assert [model.at(60) for _ in range(5)] == [30] * 5 and len(reads) == 1
+    model.schedule_length.fill_(200)
+    assert model.at(60) == 120 and len(reads) == 2
+    model.load_state_dict(tiny_model().state_dict() | {"schedule_length": torch.tensor(1000)})
+    assert model.at(60) == 600
+    model.schedule_length = torch.tensor(100)
+    assert model.at(60) == 60
+
+
+def test_a_step_reads_nothing_from_the_device_that_the_model_knows(monkeypatch):
+    """Every such read would make the CPU wait for the GPU."""
+    from ag2_ns.gaussians.views import PINHOLE, pinholes
+
+    model = tiny_model(mask_loss_from=0, propagation_from=0, opacity_cover_from=0, instances="none")
+    attach(model, steps=10000)
+    model._train_features = True
+    image = torch.full((HEIGHT, WIDTH, 3), 128, dtype=torch.uint8)
+    reads = []
+
+    def watched(name):
+        own = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, *a: reads.append(name) or own(self, *a))
+
+    camera, batch = camera_ring()[:1], {"image": image, "masks": masks()}
+    camera.metadata = {"cam_idx": 0, PINHOLE: pinholes(camera)[0]}
+    for round in range(2):
+        if round:
+            for name in ("__int__", "__float__", "__bool__", "item", "nonzero"):
+                watched(name)
+        model.train()
+        model.before_step(1)
+        model.get_loss_dict(model(camera), batch)
+        model.after_step(1)
+    assert reads == []
+
+
 def test_a_resumed_run_keeps_the_length_of_the_first():
     model = tiny_model()
     attach(model, steps=80)
