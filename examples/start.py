@@ -1,0 +1,36 @@
+"""What the numbered examples begin with: a scene, and a run on it. Both are made once, then reused."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+from ag2_ns import compat
+from ag2_ns.data.tabletop import generate
+from ag2_ns.run_access import LoadedRun, load_run
+
+compat.apply()  # what nerfstudio 1.1.5 needs on today's torch; the ns-* and ag2 commands do this themselves
+
+
+def scene(data: Path | None, out: Path) -> Path:
+    """Your own capture, or else a table with six objects on it."""
+    if data is not None:
+        return data
+    data = out / "table"
+    if not (data / "transforms.json").is_file():
+        generate(data, objects=6, views=48, width=240, height=180)
+    return data
+
+
+def run(load_config: Path | None, data: Path | None, out: Path) -> LoadedRun:
+    """The run given, or else the newest one below `out`, or else one that is trained now (`2_train.py`)."""
+    if load_config is None:
+        found = sorted(out.glob("runs/*/*/*/config.yml"), key=lambda p: p.stat().st_mtime)
+        train = None if found else runpy.run_path(str(Path(__file__).with_name("2_train.py")))["main"]
+        load_config = found[-1] if found else train(data=data, out=out)
+    return load_run(load_config)
+
+
+def something(run: LoadedRun) -> str:
+    """A text that this run can answer: one of those its encoder came with, or else a colour."""
+    return next((text for text in run.texts.vocabulary() if text != "table"), "red")
