@@ -56,6 +56,7 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
         self._view_masks: ViewMasks | None = None
         self._masks_asked = False
         self._pinholes: list[list[float]] | None = None
+        self._names: dict[tuple[str, int], str] = {}
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         # Without CUDA there is no pinned memory; "gpu" means "this device" to nerfstudio.
@@ -99,8 +100,10 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
 
     def view_name(self, split: Literal["train", "eval"], index: int) -> str:
         """The name under which a view's masks are stored."""
-        dataset = self.train_dataset if split == "train" else self.eval_dataset
-        return view_key(dataset.image_filenames[index], Path(self.config.data))
+        if (split, index) not in self._names:
+            dataset = self.train_dataset if split == "train" else self.eval_dataset
+            self._names[split, index] = view_key(dataset.image_filenames[index], Path(self.config.data))
+        return self._names[split, index]
 
     def _served(self, split: Literal["train", "eval"], index: int) -> Tensor:
         image = (self.cached_train if split == "train" else self.cached_eval)[index]["image"]

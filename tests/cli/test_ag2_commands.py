@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plyfile import PlyData
 from tiny_run import HEIGHT, OBJECTS, VIEWS, WIDTH, ag2, nerfstudio_command, read_h264
 
 from ag2_ns.data.ply import write_gaussians
+from ag2_ns.query.box import select_box
+from ag2_ns.query.click import select_click
 from ag2_ns.run_access import load_run, load_selection
 
 
@@ -199,6 +202,41 @@ def test_lifting_twice_in_one_second_keeps_both(run, tmp_path, capfd, monkeypatc
     assert len(load_run(second).gaussians) == len(load_run(first).gaussians)
 
 
+@pytest.mark.parametrize("instances", ["features", "both"])
+def test_instances_from_the_features_of_a_run(instances, run, scene, tmp_path, capfd, trained):
+    """Clicks, boxes, pictures, checkpoint and export work alike, whatever instances are made from."""
+    ag2(
+        "lift",
+        "--load-config",
+        run.config,
+        "--output-dir",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+        "--instances",
+        instances,
+    )
+    config = only_config(tmp_path / "out")
+    lifted = load_run(config)
+    index, model = lifted.index, lifted.model
+    assert lifted.config.pipeline.model.instances == instances
+    assert torch.equal(model.anchor_features(), trained.model.anchor_features()), "the features are those of the run"
+    assert index.num_anchors == len(model.anchor_xyz) and len(index.tree.instances(0.5)) > 0 and index.has_language
+    if instances == "features":
+        assert torch.equal(index.gaussian_anchor, model.child_anchor), "no Gaussian changes its anchor"
+    view = lifted.views("train")[0][1]
+    backend = model.backend()
+    picked = select_click(index, lifted.gaussians, backend, view, WIDTH / 2, HEIGHT / 2, 0.5)
+    assert not picked.empty and int(picked.gaussian_mask.sum()) > 0
+    assert not select_box(index, lifted.gaussians, backend, view, (0, 0, WIDTH, HEIGHT)).empty
+    outputs = model.eval().get_outputs_for_camera(lifted.pipeline.datamanager.train_dataset.cameras[:1])
+    assert len(torch.unique((outputs["instance"] * 16).round().reshape(-1, 3), dim=0)) > 3
+    ag2("export", "--load-config", config, "--all", "--format", "anchors", "--output-dir", tmp_path / "export")
+    vertex = PlyData.read(str(tmp_path / "export" / "anchors.ply"))["vertex"]
+    assert set(index.tree.instances(0.5).tolist()) >= set(vertex["label"].tolist()) - {-1}
+    np.testing.assert_allclose(vertex["feature_1"], model.anchor_features()[:, 1].detach().numpy(), atol=1e-6)
+
+
 def splatfacto_run(gaussians, scene: Path, folder: Path, source) -> Path:
     """A run of nerfstudio's own splatfacto that shows `gaussians`: its configuration and a checkpoint as it writes."""
     import yaml
@@ -230,7 +268,11 @@ def splatfacto_run(gaussians, scene: Path, folder: Path, source) -> Path:
 
 def test_lift_a_splatfacto_run(scene, tmp_path, capfd, trained):
     source = splatfacto_run(trained.gaussians, scene, tmp_path / "splatfacto", trained)
-    ag2("lift", "--load-config", source, "--output-dir", tmp_path / "out", "--device", "cpu")
+    out = ("--output-dir", tmp_path / "out", "--device", "cpu")
+    with pytest.raises(SystemExit):
+        ag2("lift", "--load-config", source, "--instances", "features", *out)
+    assert "only runs of ag2aussian have trained features" in capfd.readouterr().err
+    ag2("lift", "--load-config", source, *out)
     config = only_config(tmp_path / "out")
     results = opens(config, scene, tmp_path, capfd)
     lifted = load_run(config)

@@ -105,6 +105,13 @@ def test_steps_lower_the_loss():
     assert losses[-1] < 0.97 * losses[0]
 
 
+def test_instances_from_features_need_a_loss_that_trains_them():
+    for instances in ("features", "both"):
+        with pytest.raises(UserError, match=f"instances={instances}: mask_loss=none leaves the features untrained"):
+            attach(tiny_model(instances=instances, mask_loss="none"))
+    attach(tiny_model(instances="features"))
+
+
 # Structure.
 
 
