@@ -24,12 +24,19 @@ Evidence = Literal["lifting", "features", "both"]
 """What instances are made from: lifted masks (no training), trained features alone (the paper's
 super-anchors), or lifted masks with trained features as a further vote."""
 
+LIFTING_NEIGHBOURS = 32
+"""Nearest neighbours that an anchor may list where lifted masks decide: regions grow, so near ones are enough."""
+
 SPARSE_REACH = 4.0
 """The graph reaches at least this many times the typical distance between neighbouring anchors."""
 
 
 def merging_graph(
-    xyz: Float[Tensor, "A 3"], radius: Float[Tensor, "A 1"], extent: float, reach: float | None = None
+    xyz: Float[Tensor, "A 3"],
+    radius: Float[Tensor, "A 1"],
+    extent: float,
+    reach: float | None = None,
+    max_neighbours: int = LIFTING_NEIGHBOURS,
 ) -> AnchorGraph:
     """The anchor graph that instances are merged on (s = 4), widened where anchors are sparse.
 
@@ -41,6 +48,7 @@ def merging_graph(
         radius: anchor radii.
         extent: scene extent.
         reach: longest edge, scene units, where the caller knows better.
+        max_neighbours: nearest neighbours that each anchor may list.
     """
     voxel = voxel_size(extent)
     if reach is None:
@@ -48,7 +56,7 @@ def merging_graph(
         if len(xyz) > 1:
             gap = float(nearest(xyz, xyz, 2)[0][:, 1].median())
             reach = max(reach, SPARSE_REACH * gap)
-    return build_graph(xyz, radius.squeeze(-1), voxel, reach_factor=reach / (16 * voxel), max_neighbours=32)
+    return build_graph(xyz, radius.squeeze(-1), voxel, reach / (16 * voxel), max_neighbours)
 
 
 @contextmanager

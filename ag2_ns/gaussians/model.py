@@ -19,9 +19,9 @@ from ag2_ns.gaussians.mask_losses import mask_loss
 from ag2_ns.gaussians.optim import rebind, zero_moments
 from ag2_ns.gaussians.structure import AnchorModel
 from ag2_ns.gaussians.views import view_of
-from ag2_ns.graph.anchor_graph import build_graph
+from ag2_ns.graph.anchor_graph import MAX_NEIGHBOURS, build_graph
 from ag2_ns.graph.propagation import anchor_visibility, propagation_loss
-from ag2_ns.indexing import index_scene, merging_graph
+from ag2_ns.indexing import LIFTING_NEIGHBOURS, index_scene, merging_graph
 from ag2_ns.rasterizer import render
 
 if TYPE_CHECKING:
@@ -146,7 +146,9 @@ class AG2Model(AnchorModel):
         """
         if self.config.instances == "none" or not hasattr(datamanager, "view_masks"):
             return
-        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent), reach)
+        # Mean-shift looks at the published number of neighbours.
+        neighbours = MAX_NEIGHBOURS if self.config.instances == "features" else LIFTING_NEIGHBOURS
+        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent), reach, neighbours)
         index = index_scene(
             self.gaussians(),
             self.child_anchor,
