@@ -32,13 +32,15 @@ class AG2TrainerConfig(TrainerConfig):
         """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline.
 
         Raises:
-            UserError: the newest checkpoint there is truncated.
+            UserError: the newest checkpoint there is truncated, or a run that was trained before holds none.
         """
         self.pipeline.run_folder = str(self.get_base_dir())
         folder = super().get_checkpoint_dir()
         newest = newest_checkpoint(folder)
         if newest is not None:
             refuse_truncated(newest)
+        elif folder.is_dir() and not getattr(self, "_started", False):
+            raise UserError(f"{folder}: no checkpoint in it; train again, or give the config.yml of another run")
         return folder
 
     def check(self) -> None:
@@ -70,6 +72,7 @@ class AG2TrainerConfig(TrainerConfig):
         folder, self.pipeline.run_folder = self.pipeline.run_folder, ""
         super().save_config()
         self.pipeline.run_folder = folder
+        self._started = True  # a run that begins may find an empty folder of checkpoints
 
 
 @dataclass

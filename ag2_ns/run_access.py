@@ -268,7 +268,7 @@ def load_selection(path: Path, index: SceneIndex) -> Selection:
             version = meta["format"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make a selection with `ag2 query`") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a selection file ({error}); make it again with `ag2 query`") from None
     if version != SELECTION_FORMAT:
         raise UserError(

@@ -249,7 +249,16 @@ class ViewStore:
             made_with = meta["made_with"]
         except FileNotFoundError:
             raise UserError(f"{path}: this view has no {self.kind}; complete them with: {self.command}") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zipfile.zlib.error,
+        ) as error:
             raise UserError(f"{path}: damaged ({error}); make it again with: {self.command}") from None
         if made_with != self.manifest.fingerprint:
             raise UserError(f"{path}: made with other settings than the store's; renew it with: {self.command}")

@@ -193,6 +193,18 @@ def test_truncated_checkpoint_in_nerfstudio_commands(command, moved, tmp_path):
     assert not list((tmp_path / "new").glob("*"))
 
 
+def test_no_checkpoint_in_nerfstudio_commands(moved, scene, tmp_path):
+    for path in (moved / "nerfstudio_models").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="nerfstudio_models: no checkpoint in it; train again"):
+        nerfstudio_command("ns-eval", "--load-config", moved / "config.yml", "--output-path", tmp_path / "e.json")
+    # A run that starts afresh under a name that was used before is another matter.
+    config = small_config(scene, tmp_path / "out", steps=2)
+    (config.get_base_dir() / "nerfstudio_models").mkdir(parents=True)
+    config.save_config()
+    assert config.get_checkpoint_dir().is_dir()
+
+
 def test_truncated_checkpoint_on_resuming(moved, scene, tmp_path):
     path = truncate(moved)
     for given in ({"load_dir": path.parent}, {"load_checkpoint": path}):
