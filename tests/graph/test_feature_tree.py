@@ -142,3 +142,9 @@ def test_queries_answer_on_features_alone(clean, graph):
     ys, xs = (toy.ids[0] == 2).nonzero()
     clicked = select_click(index, toy.gaussians, CpuRasterizer(), toy.views[0], float(xs.mean()), float(ys.mean()))
     assert (toy.owner[clicked.gaussian_mask] == 2).float().mean() > 0.9
+
+
+def test_a_scene_that_no_view_sees(clean, graph):
+    nothing = clean.by_anchor.group(torch.full((len(clean.xyz),), -1), len(clean.xyz))
+    tree = feature_tree(nothing, trained(clean, owners(clean)), clean.xyz, graph)
+    assert tree.num_nodes == 0 and (tree.cut(0.5) == -1).all() and not tree.seen.any()
