@@ -100,7 +100,7 @@ def _above(one, other, kept, num):
 
 
 def levels(parent: np.ndarray, is_object: np.ndarray) -> np.ndarray:
-    """The level of each node: equal steps from the finest part in an object (0) over objects (0.5) to the group (below 1).
+    """The level of each node, in equal steps: 0 the finest part of an object, 0.5 the object, less than 1 a group.
 
     Args:
         parent: [R] the node above each, -1 for none; parents come before their children.

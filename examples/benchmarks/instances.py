@@ -1,0 +1,300 @@
+"""Instances, text queries and clicks on table-top scenes, trained from scratch: quality, time and ablations.
+
+Every scene is made, prepared and trained with the commands that a user would type, several at once where there are
+several GPUs; then every way to make instances is measured on each run, without training again.
+
+    python examples/benchmarks/instances.py --objects 14 20 40 --noise 1 2 --seeds 3 4 5 --output OUT
+    python examples/benchmarks/instances.py --variants full "no propagation" F=8 --modes lifting features --output OUT
+
+Scenes, runs and `rows.jsonl` stay in OUT; what is there is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from queue import Queue
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+VARIANTS = {
+    "full": ("ag2aussian", []),
+    "no features": ("ag2aussian", ["--pipeline.model.mask-loss", "none"]),
+    "no propagation": ("ag2aussian", ["--pipeline.model.propagation-weight", "0"]),
+    "no contrast": ("ag2aussian", ["--pipeline.model.contrast-weight", "0"]),
+    "prototype": ("ag2aussian", ["--pipeline.model.mask-loss", "prototype"]),
+    "F=8": ("ag2aussian", ["--pipeline.model.feature-width", "8"]),
+    "F=16": ("ag2aussian", ["--pipeline.model.feature-width", "16"]),
+    "published": ("ag2aussian-published", []),
+    "splatfacto": ("splatfacto", ["--max-num-iterations", "7000"]),
+}
+"""Method and options of each variant."""
+
+COLUMNS = {
+    "PSNR": "psnr",
+    "Gaussians": "gaussians",
+    "train s": "train_seconds",
+    "ms/step": "step_ms",
+    "index s": "index_seconds",
+    "text mIoU": "text",
+    "text bIoU": "text_boundary",
+    "Acc@0.5": "acc50",
+    "ms/text": "text_ms",
+    "clicks": "clicks",
+    "ms/click": "click_ms",
+    "instances": "instances",
+    "worst": "instances_worst",
+    "per object": "per_object",
+}
+
+
+@dataclass
+class Instances:
+    """Measure."""
+
+    output: Path
+    """Scenes, runs, logs and rows go here."""
+    objects: tuple[int, ...] = (14,)
+    noise: tuple[float, ...] = (1.0,)
+    """Of the simulated masks."""
+    seeds: tuple[int, ...] = (3,)
+    variants: tuple[str, ...] = ("full", "splatfacto")
+    """Of `VARIANTS`."""
+    views: int = 80
+    width: int = 640
+    modes: tuple[Literal["lifting", "features", "both"], ...] = ("lifting",)
+    """Ways to make instances that are measured on each run with features."""
+    gpus: int = 1
+    per_gpu: int = 1
+    """Runs at once on each GPU: more take less time in all, but `train s` and `ms/step` then say little."""
+    train: str = "ns-train"
+    """The command that trains."""
+    options: str = ""
+    """Further options of every training."""
+    measure: Path | None = None
+    """Only measure this run and print its rows as JSON."""
+
+    def main(self) -> None:
+        """Do everything that is missing, then print the tables."""
+        if self.measure is not None:
+            print("\n" + json.dumps(measure(self.measure, self.modes)))
+            return
+        self.output = self.output.resolve()
+        self.output.mkdir(parents=True, exist_ok=True)
+        jobs = []
+        for variant in self.variants:
+            # Masks do not change what splatfacto sees: trained once, lifted for every noise.
+            noises = [self.noise] if variant == "splatfacto" else [(n,) for n in self.noise]
+            jobs += [(o, s, n, variant) for o, s, n in product(self.objects, self.seeds, noises)]
+        free: Queue[int] = Queue()
+        for gpu in list(range(self.gpus)) * self.per_gpu:
+            free.put(gpu)
+        with ThreadPoolExecutor(self.gpus * self.per_gpu) as pool:
+            list(pool.map(lambda job: self.on_gpu(free, job), sorted(jobs, key=lambda j: -j[0])))
+        show([json.loads(line) for line in (self.output / "rows.jsonl").read_text().splitlines()])
+
+    def call(self, log: str, command: list[str], gpu: int | None = None) -> float:
+        """Run a command; returns its seconds. Raises with the end of the log where it fails."""
+        env = dict(os.environ) if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)}
+        path = self.output / "logs" / f"{log}.log"
+        path.parent.mkdir(exist_ok=True)
+        start = time.perf_counter()
+        with open(path, "w") as out:
+            code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=env).returncode
+        if code:
+            raise RuntimeError(f"{shlex.join(command)}\n{path.read_text()[-2000:]}")
+        return time.perf_counter() - start
+
+    def scene(self, objects: int, seed: int, noise: float) -> None:
+        """Make and prepare a scene, once."""
+        name = scene_name(objects, seed, noise)
+        with MAKING[name]:
+            if not (self.output / f"{name}.done").exists():
+                self._scene(name, objects, seed, noise)
+
+    def _scene(self, name: str, objects: int, seed: int, noise: float) -> None:
+        size = ["--views", str(self.views), "--width", str(self.width), "--height", str(self.width * 3 // 4)]
+        what = ["--objects", str(objects), "--seed", str(seed), "--noise", str(noise)]
+        self.call(f"{name}-example", [*AG2, "example", str(self.output / name), *what, *size])
+        self.call(f"{name}-prepare", [*AG2, "prepare", str(self.output / name)])
+        (self.output / f"{name}.done").touch()
+
+    def on_gpu(self, free: Queue[int], job: tuple) -> None:
+        """One job on the next free GPU; a failure is told, and the others go on."""
+        gpu = free.get()
+        try:
+            self.job(gpu, *job)
+        except RuntimeError as error:
+            Console(stderr=True).print(f"[red]failed:[/red] {job}: {error}", soft_wrap=True, markup=False)
+        finally:
+            free.put(gpu)
+
+    def job(self, gpu: int, objects: int, seed: int, noises: tuple[float, ...], variant: str) -> None:
+        """Train one variant on one scene (once), measure it for every noise, append the rows."""
+        method, extra = VARIANTS[variant]
+        scene = self.output / scene_name(objects, seed, noises[0])
+        tag = f"{scene.name}-{variant.replace(' ', '-').replace('=', '')}"
+        if (self.output / f"{tag}.done").exists():
+            return
+        for noise in noises:
+            self.scene(objects, seed, noise)
+        where = ["--output-dir", str(self.output / "runs"), "--experiment-name", tag, "--timestamp", "run"]
+        parser = ["ag2-data"] if method == "splatfacto" else []
+        options = [*extra, *shlex.split(self.options), "--vis", "tensorboard", *parser]
+        seconds = self.call(tag, [*shlex.split(self.train), method, "--data", str(scene), *where, *options], gpu)
+        config = self.output / "runs" / tag / method / "run" / "config.yml"
+        base = {
+            "variant": variant,
+            "objects": objects,
+            "seed": seed,
+            "train_seconds": seconds,
+            "step_ms": step_milliseconds(config.parent),
+        }
+        for noise in noises:
+            run, log = config, f"{tag}-n{noise:g}"
+            if method == "splatfacto":
+                data, out = self.output / scene_name(objects, seed, noise), self.output / "lifted" / log
+                lift = [*AG2, "lift", "--load-config", str(config), "--data", str(data), "--output-dir", str(out)]
+                self.call(f"{log}-lift", lift, gpu)
+                run = next(out.rglob("config.yml"))
+            me = [sys.executable, __file__, "--output", str(self.output), "--measure", str(run), "--modes", *self.modes]
+            self.call(f"{log}-measure", me, gpu)
+            text = (self.output / "logs" / f"{log}-measure.log").read_text()
+            rows = json.loads(text[text.rindex("\n[{") :])
+            with open(self.output / "rows.jsonl", "a") as file:
+                file.writelines(json.dumps(base | {"noise": noise} | row) + "\n" for row in rows)
+        (self.output / f"{tag}.done").touch()
+
+
+MAKING: dict[str, Lock] = defaultdict(Lock)
+AG2 = [sys.executable, "-m", "ag2_ns.cli.main"]
+
+
+def scene_name(objects: int, seed: int, noise: float) -> str:
+    """The folder of a scene."""
+    return f"o{objects}s{seed}n{noise:g}"
+
+
+def step_milliseconds(run: Path) -> float:
+    """Median time of the steps in the last tenth of a training, from its tensorboard file; NaN without one."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
+    events.Reload()
+    if "Train Iter (time)" not in events.Tags()["scalars"]:
+        return float("nan")
+    found = events.Scalars("Train Iter (time)")
+    return 1e3 * float(np.median([e.value for e in found if e.step >= 0.9 * found[-1].step]))
+
+
+@torch.no_grad()
+def measure(config: Path, modes: Sequence[str]) -> list[dict]:
+    """Instances made in every way that is asked for and that the run knows, and how well they answer."""
+    from ag2_ns.run_access import load_run
+
+    run = load_run(config)
+    model = run.model
+    trained = model.config.mask_loss != "none" and bool((model.anchor_features().std(0) > 1e-3).any())
+    rows, psnr = [], run.pipeline.get_average_eval_image_metrics()["psnr"]
+    for mode in modes if trained else ("lifting",):
+        model.config.instances = mode
+        for _ in range(2):  # the first also compiles and reads
+            start = clock()
+            model.build_instances(run.pipeline.datamanager)
+            seconds = clock() - start
+        rows.append({"mode": mode, "psnr": psnr, "index_seconds": seconds} | measure_index(run))
+    return rows
+
+
+def measure_index(run) -> dict:
+    """How well the instances that a run has now answer texts and clicks."""
+    from ag2_ns.eval.clicks import evaluate_clicks
+    from ag2_ns.eval.instances import evaluate_instances
+    from ag2_ns.eval.tabletop import evaluate_selections, read_ground_truth
+    from ag2_ns.query.click import select_click
+    from ag2_ns.run_access import text_selection
+
+    index, backend, gaussians = run.model.scene_index(), run.model.backend(), run.gaussians
+    truth = read_ground_truth(Path(run.pipeline.datamanager.config.data) / "ground_truth")
+    labels, views = sorted(truth.labels.items()), run.views("train") + run.views("eval")
+    found, text_ms, click_ms = [], [], []
+    for _, text in labels * 2:
+        start = clock()
+        found.append(text_selection(index, run.texts, text, several=False))
+        text_ms.append(1e3 * (clock() - start))
+
+    def click(view, x, y):
+        start = clock()
+        out = select_click(index, gaussians, backend, view, x, y)
+        click_ms.append(1e3 * (clock() - start))
+        return out
+
+    texts = evaluate_selections(gaussians, found[: len(labels)], labels, truth, views, backend).as_dict()
+    clicks = evaluate_clicks(click, gaussians, labels, truth, views, backend).as_dict()
+    instances = evaluate_instances(gaussians, index.gaussian_node(0.5), labels, truth, views, backend).as_dict()
+    return {
+        "gaussians": len(gaussians),
+        "anchors": index.num_anchors,
+        "nodes": index.tree.num_nodes,
+        "text": texts["mean_over_prompts"]["miou"],
+        "text_boundary": texts["mean_over_prompts"]["mbiou"],
+        "acc50": texts["mean_over_prompts"]["acc50"],
+        "text_ms": float(np.median(text_ms)),
+        "clicks": clicks["miou"],
+        "click_ms": float(np.median(click_ms)),
+        "instances": instances["miou"],
+        "instances_worst": min(o["miou"] for o in instances["objects"] if o["views"]),
+        "per_object": instances["median_instances"],
+        "prompts": {p["label"]: p["miou"] for p in texts["prompts"]},
+        "clicked": clicks["objects"],
+        "found": {o["label"]: o["miou"] for o in instances["objects"]},
+    }
+
+
+def clock() -> float:
+    """Seconds, with all work on the GPU done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def show(rows: list[dict]) -> None:
+    """Mean (and worst) over seeds of every kind of row."""
+    table = Table(title=f"table-top scenes; mean over seeds, text: worst seed in brackets; {device()}")
+    for name in ("variant", "instances by", "objects", "noise", "seeds", *COLUMNS):
+        table.add_column(name, justify="right")
+    kinds = sorted({(r["variant"], r["mode"], r["objects"], r["noise"]) for r in rows}, key=str)
+    for kind in kinds:
+        mine = [r for r in rows if (r["variant"], r["mode"], r["objects"], r["noise"]) == kind]
+        cells = []
+        for key in COLUMNS.values():
+            values = [r[key] for r in mine]
+            cell = f"{np.mean(values):,.0f}" if key in ("gaussians", "train_seconds") else f"{np.mean(values):.3f}"
+            cells.append(cell + (f" ({min(values):.3f})" if key == "text" and len(mine) > 1 else ""))
+        table.add_row(kind[0], kind[1], str(kind[2]), f"{kind[3]:g}", str(len(mine)), *cells)
+    Console(width=240).print(table)
+
+
+def device() -> str:
+    """The machine."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+
+
+if __name__ == "__main__":
+    tyro.cli(Instances).main()
