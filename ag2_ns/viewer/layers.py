@@ -114,6 +114,8 @@ class Layers:
 
         @node.on_click
         def _(event: Any) -> None:
+            if not all(0 <= p <= 1 for p in event.screen_pos):
+                return  # outside of the canvas: nothing that anybody sees
             camera = event.client.camera
             direction = screen_ray(event.screen_pos, camera.wxyz, camera.fov, camera.aspect)
             clicked(tuple(float(v) / SCALE for v in camera.position), direction)

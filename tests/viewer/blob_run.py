@@ -46,11 +46,11 @@ def ball_anchors(generator: torch.Generator):
 def blob_index(xyz, leaf) -> SceneIndex:
     parent = torch.tensor([-1, GROUP, RED, RED, GROUP, -1, -1])
     last = torch.tensor([GREEN, BOTTOM, TOP, BOTTOM, GREEN, BLUE, PLATE])
-    height = torch.tensor([0.2, 0.7, 0.95, 0.95, 0.9, 0.9, 0.9])
+    level = torch.tensor([0.75, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
     size = torch.bincount(leaf, minlength=7)
     size[RED] = size[TOP] + size[BOTTOM]
     size[GROUP] = size[RED] + size[GREEN]
-    tree = InstanceTree(parent, last, height, size, size.float() * 10, leaf, torch.ones(len(leaf), dtype=torch.bool))
+    tree = InstanceTree(parent, last, level, size, size.float() * 10, leaf, torch.ones(len(leaf), dtype=torch.bool))
     rows = torch.zeros(7, 8)
     for node, axes in (
         (GROUP, (0, 1)),

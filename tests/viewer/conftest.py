@@ -1,6 +1,8 @@
 import os
 import shutil
+import socket
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -39,3 +41,35 @@ def loaded(blob_run):
 @pytest.fixture
 def session(loaded):
     return loaded.model.AG2.session
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def viewer(loaded):
+    from nerfstudio.configs.base_config import ViewerConfig
+    from nerfstudio.viewer.viewer import Viewer
+
+    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port=free_port(), quit_on_train_completion=True)
+    state = Viewer(
+        config, loaded.folder / "viewer.log", loaded.folder, pipeline=loaded.pipeline, train_lock=Lock()
+    )  # fmt: skip
+    state.init_scene(loaded.pipeline.datamanager.train_dataset, "completed")
+    yield state
+    loaded.model.AG2.wait()
+    state.viser_server.stop()
+
+
+@pytest.fixture
+def tab(viewer):
+    from blob_run import ring_pose
+    from tab import Tab
+
+    tab = Tab(viewer.config.websocket_port, ring_pose(0))
+    tab.until(lambda: tab.pictures > 0 and "/click_catcher" in tab.clickable, 60)
+    yield tab
+    tab.close()

@@ -95,7 +95,11 @@ class Tab:
         """Click where a point of the scene is seen, as the browser tells it (its rays are wrong, see layers.py)."""
         x, y, z = self._c2w[:3, :3].T @ (np.asarray(point, float) - self.eye)
         half = np.tan(self._fov / 2)
-        place = [float(0.5 + x / -z / (2 * half * self._aspect)), float(0.5 - y / -z / (2 * half))]
+        self.click_place(float(0.5 + x / -z / (2 * half * self._aspect)), float(0.5 - y / -z / (2 * half)))
+
+    def click_place(self, across: float, down: float) -> None:
+        """Click on a place of the screen, 0 to 1."""
+        place = [across, down]
         self.send(
             "SceneNodeClickMessage", name="/click_catcher", instance_index=None, ray_origin=[0.0, 0.0, 0.0],
             ray_direction=[1.0, 0.0, 0.0], screen_pos=place,

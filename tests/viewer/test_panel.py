@@ -1,44 +1,13 @@
 """The panel in nerfstudio's own viewer, driven through its websocket."""
 
-import socket
-from threading import Lock
-
 import numpy as np
 import pytest
 import torch
 from blob_run import CENTRES, ring_pose
-from nerfstudio.configs.base_config import ViewerConfig
-from nerfstudio.viewer.viewer import Viewer
 from tab import Tab
 
 from ag2_ns.edit.edit_file import FILE_NAME
 from ag2_ns.viewer.beside import SELECTION_FILE
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@pytest.fixture
-def viewer(loaded):
-    config = ViewerConfig(websocket_host="127.0.0.1", websocket_port=free_port(), quit_on_train_completion=True)
-    state = Viewer(
-        config, loaded.folder / "viewer.log", loaded.folder, pipeline=loaded.pipeline, train_lock=Lock()
-    )  # fmt: skip
-    state.init_scene(loaded.pipeline.datamanager.train_dataset, "completed")
-    yield state
-    loaded.model.AG2.wait()
-    state.viser_server.stop()
-
-
-@pytest.fixture
-def tab(viewer):
-    tab = Tab(viewer.config.websocket_port, ring_pose(0))
-    tab.until(lambda: tab.pictures > 0 and "/click_catcher" in tab.clickable, 60)
-    yield tab
-    tab.close()
 
 
 def test_a_click_is_answered_with_a_selection_and_its_picture(loaded, tab):
@@ -107,7 +76,7 @@ def test_click_modes(loaded, tab):
     tab.until(lambda: loaded.model.AG2.find.mode.value == "remove")
     tab.click(CENTRES["red"])
     tab.until(lambda: session.state.selection.nodes == (5,))
-    tab.click((0.0, 0.9, 0.5))
+    tab.click_place(0.02, 0.02)  # on nothing
     tab.until(lambda: len(session.state.questions) == 4)
     assert session.state.selection.nodes == (5,)
 
