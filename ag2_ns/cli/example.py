@@ -12,7 +12,7 @@ import tyro
 class Example:
     """Make the table-top scene: pictures, poses, points, simulated masks and features, exact ground truth.
 
-    The folder can be trained on directly: ns-train ag2aussian --data OUT
+    The folder can be trained on directly: ns-train ag2aussian --data PATH
     """
 
     out: tyro.conf.Positional[Path]
