@@ -38,19 +38,34 @@ TOP, PANEL = 52, 320
 """Pixels of the title bar and of the panel; the scene is drawn in software, so the page is kept small."""
 
 
+START = """
+import sys
+from nerfstudio.scripts.viewer.run_viewer import entrypoint
+sys.argv = ["ns-viewer", *sys.stdin.readline().split("\\t")]
+entrypoint()
+"""
+"""`ns-viewer`, which imports everything while its run is still being made, and reads its arguments then."""
+
+
 class Server:
     """`ns-viewer` in a process of its own."""
 
-    def __init__(self, config: str, log: Path):
-        self.folder, self.log = Path(config).parent, log
+    def __init__(self, log: Path):
+        self.log = log
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        command = [Path(sys.executable).with_name("ns-viewer"), "--load-config", config]
-        command += ["--viewer.websocket-port", str(self.port), "--viewer.websocket-host", "127.0.0.1"]
         with log.open("w") as out:
             env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
+            command = [sys.executable, "-c", START]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, stdout=out, stderr=out, env=env)
+
+    def open(self, config: Path) -> None:
+        """Show a run."""
+        self.folder = config.parent
+        options = ["--load-config", str(config), "--viewer.websocket-port", str(self.port)]
+        self.process.stdin.write("\t".join([*options, "--viewer.websocket-host", "127.0.0.1"]))
+        self.process.stdin.close()
 
     def address(self, seconds: float = 200) -> str:
         """Where the page is, once it is there."""
@@ -66,9 +81,10 @@ class Server:
 
 
 @pytest.fixture
-def server(blob_run, tmp_path):
-    server = Server(os.environ.get("AG2_BROWSER_RUN", str(blob_run)), tmp_path / "viewer.log")
+def server(request, tmp_path):
+    server = Server(tmp_path / "viewer.log")
     try:
+        server.open(Path(os.environ.get("AG2_BROWSER_RUN") or request.getfixturevalue("blob_run")))
         yield server
         # nerfstudio itself may stumble over a tab that was just closed.
         tracebacks = server.log.read_text().split("Traceback")[1:]
