@@ -72,7 +72,7 @@ class Instances:
     """Scenes, runs, logs and rows go here."""
     objects: tuple[int, ...] = (14,)
     noise: tuple[float, ...] = (1.0,)
-    """Of the simulated masks."""
+    """Of the simulated masks. Runs train on those of the first; the others are lifted onto the same run."""
     seeds: tuple[int, ...] = (3,)
     variants: tuple[str, ...] = ("full", "splatfacto")
     """Of `VARIANTS`."""
@@ -97,16 +97,12 @@ class Instances:
             return
         self.output = self.output.resolve()
         self.output.mkdir(parents=True, exist_ok=True)
-        jobs = []
-        for variant in self.variants:
-            # Masks do not change what splatfacto sees: trained once, lifted for every noise.
-            noises = [self.noise] if variant == "splatfacto" else [(n,) for n in self.noise]
-            jobs += [(o, s, n, variant) for o, s, n in product(self.objects, self.seeds, noises)]
+        jobs = list(product(self.objects, self.seeds, self.variants))
         free: Queue[int] = Queue()
         for gpu in list(range(self.gpus)) * self.per_gpu:
             free.put(gpu)
         with ThreadPoolExecutor(self.gpus * self.per_gpu) as pool:
-            list(pool.map(lambda job: self.on_gpu(free, job), sorted(jobs, key=lambda j: -j[0])))
+            list(pool.map(lambda job: self.on_gpu(free, job), jobs))
         show([json.loads(line) for line in (self.output / "rows.jsonl").read_text().splitlines()])
 
     def call(self, log: str, command: list[str], gpu: int | None = None) -> float:
@@ -145,14 +141,14 @@ class Instances:
         finally:
             free.put(gpu)
 
-    def job(self, gpu: int, objects: int, seed: int, noises: tuple[float, ...], variant: str) -> None:
-        """Train one variant on one scene (once), measure it for every noise, append the rows."""
+    def job(self, gpu: int, objects: int, seed: int, variant: str) -> None:
+        """Train one variant on one scene with the masks of the first noise; lift those of the others; append rows."""
         method, extra = VARIANTS[variant]
-        scene = self.output / scene_name(objects, seed, noises[0])
+        scene = self.output / scene_name(objects, seed, self.noise[0])
         tag = f"{scene.name}-{variant.replace(' ', '-').replace('=', '')}"
         if (self.output / f"{tag}.done").exists():
             return
-        for noise in noises:
+        for noise in self.noise:
             self.scene(objects, seed, noise)
         where = ["--output-dir", str(self.output / "runs"), "--experiment-name", tag, "--timestamp", "run"]
         parser = ["ag2-data"] if method == "splatfacto" else []
@@ -166,9 +162,9 @@ class Instances:
             "train_seconds": seconds,
             "step_ms": step_milliseconds(config.parent),
         }
-        for noise in noises:
+        for noise in self.noise:
             run, log = config, f"{tag}-n{noise:g}"
-            if method == "splatfacto":
+            if method == "splatfacto" or noise != self.noise[0]:
                 data, out = self.output / scene_name(objects, seed, noise), self.output / "lifted" / log
                 lift = [*AG2, "lift", "--load-config", str(config), "--data", str(data), "--output-dir", str(out)]
                 self.call(f"{log}-lift", lift, gpu)
