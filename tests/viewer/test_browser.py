@@ -154,6 +154,8 @@ class Page:
         """Click into the middle of the pixels in a mask of the canvas."""
         rows, columns = np.nonzero(where)
         k = np.argmin((rows - np.median(rows)) ** 2 + (columns - np.median(columns)) ** 2)
+        self.page.mouse.move(int(columns[k]), int(rows[k]) + TOP)
+        time.sleep(0.2)
         self.page.mouse.click(int(columns[k]), int(rows[k]) + TOP)
 
     def drag(self, dx: int, dy: int) -> None:
@@ -162,6 +164,7 @@ class Page:
         for k in range(1, 11):
             self.page.mouse.move(280 + dx * k / 10, 400 + dy * k / 10)
             time.sleep(0.03)
+        time.sleep(0.3)  # let the camera come to rest
         self.page.mouse.up()
 
 
