@@ -16,7 +16,7 @@ def index():
     tree = InstanceTree(
         parent=torch.tensor([-1, 0, 0, -1]),
         last=torch.tensor([2, 1, 2, 3]),
-        height=torch.tensor([0.6, 0.9, 0.8, 0.7]),
+        level=torch.tensor([0.25, 0.0, 0.0, 0.0]),
         size=torch.tensor([7, 4, 3, 4]),
         support=torch.ones(4),
         anchor_node=anchor_node,
