@@ -28,6 +28,9 @@ Format = Literal["splat", "anchors", "boxes", "hulls"]
 Written = list[tuple[Path, str]]
 """Files, and a few words on each."""
 
+LEFT = 0.05
+"""Share of a selection that has to be there after edits. (Removal spares Gaussians that belong to the support.)"""
+
 
 @dataclass
 class Export:
@@ -102,7 +105,7 @@ class Export:
             path = self.output_dir / "labels.json"
             files = [p.name for p, _ in written]
             write_labels(path, labelled, scene.anchor, boxes, frame="world" if self.world else "run", files=files)
-        written.append((path, f"{len(boxes)} instances, {len(labelled.labels)} labels"))
+        written.append((path, f"{counted(len(boxes), 'instance')}, {counted(len(labelled.labels), 'label')}"))
         console = Console(soft_wrap=True, highlight=False)
         for path, what in written:
             console.print(f"{path}  {what}", markup=False)
@@ -167,8 +170,8 @@ class Export:
         out: dict[str, Tensor] = {}
         for selection in selections:
             mask = scene.selected(selection)
-            if not bool(mask.any()):
-                raise UserError(f"{selection.label}: edits removed all of it; undo them, or export with --no-edits")
+            if int(mask.sum()) < LEFT * int(selection.gaussian_mask.sum()):
+                raise UserError(f"{selection.label}: edits removed it; undo them, or export with --no-edits")
             name = re.sub(r"[^\w.-]+", "-", selection.label.strip().lower()).strip("-.") or "piece"
             taken = {*out, "rest", "scene", "anchors"}
             candidates = (name if k == 1 else f"{name}-{k}" for k in itertools.count(1))
@@ -203,7 +206,7 @@ class Export:
         for kind, solids in shapes.items():
             if kind in self.format:
                 write_glb(self.output_dir / f"{kind}.glb", solids, extras, colours)
-                written.append((self.output_dir / f"{kind}.glb", f"{len(solids)} instances"))
+                written.append((self.output_dir / f"{kind}.glb", counted(len(solids), "instance")))
         return written, boxes
 
     def _anchors(
@@ -230,3 +233,8 @@ class Export:
         path = self.output_dir / "anchors.ply"
         write_anchor_cloud(path, cloud, instance_colours(cloud.instance))
         return [(path, f"{len(cloud.xyz)} anchors, {cloud.edges.shape[1]} edges")]
+
+
+def counted(number: int, what: str) -> str:
+    """`1 label`, `2 labels`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -199,6 +199,7 @@ def find_hole(
     gaussian_anchor: Int[Tensor, " N"],
     graph: AnchorGraph,
     removed: Bool[Tensor, " N"],
+    selected: Bool[Tensor, " N"],
     votes: Votes,
     views: Sequence[View],
     rasterizer: Rasterizer,
@@ -210,6 +211,7 @@ def find_hole(
         gaussian_anchor: the anchor of each.
         graph: the anchor graph.
         removed: all that goes with the object (`Cleanup.removed`).
+        selected: the object as it was selected; what closes the hole belongs to none of it, even where it stays.
         votes: how the views see the Gaussians (`Cleanup.votes`).
         views: the views that the votes were taken in.
         rasterizer: a backend for the Gaussians' device.
@@ -228,7 +230,9 @@ def find_hole(
     weight = seen[neighbour] / (distance + 4 * step).square()
     weight = weight / weight.sum(1, keepdim=True)
     colour = (C0 * near.sh[:, 0] + 0.5).clamp(0, 1)
-    return Hole(centres, (colour[neighbour] * weight[..., None]).sum(1), support[neighbour[:, 0]], plane, step)
+    foreign = ~selected[support[neighbour]]
+    owner = neighbour.gather(1, foreign.int().argmax(1, keepdim=True)).squeeze(1)  # the nearest, or nearest of all
+    return Hole(centres, (colour[neighbour] * weight[..., None]).sum(1), support[owner], plane, step)
 
 
 def _cells(points: Float[Tensor, "K 3"], plane: Plane) -> tuple[Float[Tensor, "P 3"], float]:

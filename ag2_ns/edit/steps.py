@@ -158,7 +158,7 @@ def _cleaned(
         return cleanup, ()
     removed = cleanup.removed(chosen)
     hole = find_hole(
-        scene.gaussians, scene.anchor, around.graph, removed, cleanup.votes, around.views, around.rasterizer
+        scene.gaussians, scene.anchor, around.graph, removed, chosen, cleanup.votes, around.views, around.rasterizer
     )
     # The new Gaussians belong to copy 0; a support that is itself a duplicate cannot carry them.
     if hole is None or bool((scene.copy[hole.support] != 0).any()):

@@ -73,7 +73,7 @@ def keep_selection(session: Session) -> Path:
     """
     path = session.folder() / SELECTION_FILE
     try:
-        save_selection(path, session.require_selection())
+        save_selection(path, session.require_selection(), session.model.scene_index())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
     return path
