@@ -114,6 +114,7 @@ _published = replace(
     distortion_weight=20.0,
     distortion_from=10000,
     mask_loss_from=5000,
+    mask_loss_every=1,
     propagation_from=30000,
     remove_invisible_at=(14990, 30001),
     instances="features",

@@ -179,7 +179,8 @@ class AG2Model(AnchorModel):
 
     def _needs_feature(self) -> bool:
         c = self.config
-        return self._train_features and c.mask_loss != "none" and self.step >= self.at(c.mask_loss_from)
+        due = self.step >= self.at(c.mask_loss_from) and self.step % c.mask_loss_every == 0
+        return self._train_features and c.mask_loss != "none" and due
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """Render one camera.

@@ -86,6 +86,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Its weight."""
     mask_loss_from: int = 6000
     """First step of that loss."""
+    mask_loss_every: int = 2
+    """Features are rendered and trained at one step in so many (1 published)."""
     smooth_weight: float = 3.0
     """Within-mask share of the contrastive loss."""
     contrast_weight: float = 0.5

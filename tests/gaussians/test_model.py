@@ -40,7 +40,7 @@ def test_rgba():
 
 
 def test_training_renders_only_what_the_losses_need():
-    model = tiny_model(mask_loss_from=50)
+    model = tiny_model(mask_loss_from=50, mask_loss_every=3)
     model._train_features = True
     attach(model, steps=10000)
     model._train_features = True
@@ -49,6 +49,8 @@ def test_training_renders_only_what_the_losses_need():
     assert "feature" not in model(camera_ring()[:1])
     model.before_step(60)
     assert model(camera_ring()[:1])["feature"].shape == (HEIGHT, WIDTH, 3)
+    model.before_step(61)
+    assert "feature" not in model(camera_ring()[:1])
 
 
 def test_training_starts_at_half_resolution():

@@ -38,7 +38,7 @@ def tiny_model(seed: int = 0, points: int = POINTS, **options) -> AG2Model:
     rgb = torch.randint(0, 255, (points, 3), generator=generator, dtype=torch.uint8)
     centres = camera_ring().camera_to_worlds[:, :, 3]
     options = {"children_per_anchor": 2, "sh_degree": 1, "background_color": "black", "rasterizer": "cpu"} | options
-    options.setdefault("num_downscales", 0)
+    options = {"num_downscales": 0, "mask_loss_every": 1} | options
     box = SceneBox(torch.tensor([[-1.0, -1, -1], [1, 1, 1]]))
     return AG2ModelConfig(**options).setup(
         scene_box=box, num_train_data=4, metadata={"camera_centres": centres}, seed_points=(xyz, rgb)
