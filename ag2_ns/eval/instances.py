@@ -7,38 +7,29 @@ many pieces.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ag2_ns.eval.metrics import boundary_iou, iou, summary
-from ag2_ns.eval.tabletop import GroundTruth, compared, labelled_views
+from ag2_ns.eval.metrics import summary
+from ag2_ns.eval.tabletop import GroundTruth, ViewScores, compared, labelled_views
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.rasterizer.base import Rasterizer, View
 
 
 @dataclass
-class ObjectResult:
-    """How well the instances of one object cover it, over the views that show it."""
+class ObjectResult(ViewScores):
+    """How well the instances of one object cover it."""
 
-    label: str
     instances: list[int]
     """The instances that belong to it."""
-    iou: list[float] = field(default_factory=list)
-    boundary_iou: list[float] = field(default_factory=list)
-
-    @property
-    def miou(self) -> float:
-        """Mean IoU over the views."""
-        return float(np.mean(self.iou)) if self.iou else 0.0
 
     def as_dict(self) -> dict:
         """For JSON."""
-        out = {"label": self.label, "instances": len(self.instances), "views": len(self.iou)}
-        return out | summary(self.iou, self.boundary_iou)
+        return super().as_dict() | {"instances": len(self.instances)}
 
 
 @dataclass(frozen=True)
@@ -95,10 +86,8 @@ def evaluate_instances(
     owner[(most <= 0) | (owner == len(labels)) | (names < 0)] = -1  # the last column is no label
     results = [ObjectResult(text, names[owner == k].tolist()) for k, (_, text) in enumerate(labels)]
     chosen = owner[which][:, None] == torch.arange(len(labels), device=owner.device)
-    for _, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
-        prediction = drawn if results[k].instances else None
-        results[k].iou.append(iou(prediction, target))
-        results[k].boundary_iou.append(boundary_iou(prediction, target))
+    for name, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
+        results[k].add(name, drawn if results[k].instances else None, target)
     return InstanceReport(results, int(((owner < 0) & (names >= 0)).sum()))
 
 

@@ -68,16 +68,19 @@ def read_ground_truth(folder: Path) -> GroundTruth:
 
 
 @dataclass
-class PromptResult:
-    """How one prompt did over the views that show its object."""
+class ViewScores:
+    """How what stands for one label compares with it, in each view that shows it."""
 
     label: str
-    missing: bool
-    """Whether the query found nothing; it then counts 0 in every view."""
-    score: float
-    iou: list[float] = field(default_factory=list)
-    boundary_iou: list[float] = field(default_factory=list)
-    view: list[str] = field(default_factory=list)
+    iou: list[float] = field(default_factory=list, kw_only=True)
+    boundary_iou: list[float] = field(default_factory=list, kw_only=True)
+    view: list[str] = field(default_factory=list, kw_only=True)
+
+    def add(self, name: str, drawn: Bool[np.ndarray, "H W"] | None, target: Bool[np.ndarray, "H W"]) -> None:
+        """Compare in one more view; None for what was not found at all."""
+        self.iou.append(iou(drawn, target))
+        self.boundary_iou.append(boundary_iou(drawn, target))
+        self.view.append(name)
 
     @property
     def miou(self) -> float:
@@ -86,8 +89,20 @@ class PromptResult:
 
     def as_dict(self) -> dict:
         """For JSON."""
-        out = {"label": self.label, "missing": self.missing, "query_score": self.score, "views": len(self.iou)}
-        return out | summary(self.iou, self.boundary_iou)
+        return {"label": self.label, "views": len(self.iou)} | summary(self.iou, self.boundary_iou)
+
+
+@dataclass
+class PromptResult(ViewScores):
+    """How one prompt did."""
+
+    missing: bool
+    """Whether the query found nothing; it then counts 0 in every view."""
+    score: float
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return super().as_dict() | {"missing": self.missing, "query_score": self.score}
 
 
 @dataclass(frozen=True)
@@ -139,10 +154,7 @@ def evaluate_selections(
     ]
     chosen = chosen_sets(gaussians, selections)
     for name, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
-        prediction = drawn if found[k] else None
-        results[k].iou.append(iou(prediction, target))
-        results[k].boundary_iou.append(boundary_iou(prediction, target))
-        results[k].view.append(name)
+        results[k].add(name, drawn if found[k] else None, target)
     return Report(results)
 
 

@@ -3,25 +3,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
 from ag2_ns.eval.clicks import evaluate_clicks
 from ag2_ns.eval.tabletop import read_ground_truth
-from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import View
 from ag2_ns.rasterizer.cpu import CpuRasterizer
 
-WIDTH, HEIGHT = 64, 48
 LABELS = [(1, "left"), (2, "right"), (7, "hidden")]
-
-
-def wall() -> Gaussians:
-    x, y = torch.meshgrid(torch.linspace(-1.5, 1.5, 60), torch.linspace(-1.2, 1.2, 48), indexing="ij")
-    means = torch.stack((x.flatten(), y.flatten(), torch.full((x.numel(),), 2.0)), 1)
-    n = len(means)
-    quats = torch.tensor([1.0, 0, 0, 0]).expand(n, 4)
-    return Gaussians(means, quats, torch.full((n, 3), 0.04), torch.full((n,), 0.99), torch.zeros(n, 1, 3))
 
 
 @pytest.fixture
@@ -36,8 +26,7 @@ def truth(tmp_path):
 
 
 def report_of(truth, select, each=4, seed=0):
-    K = torch.tensor([[50.0, 0, WIDTH / 2], [0, 50, HEIGHT / 2], [0, 0, 1]])
-    views = [(name, View(torch.eye(4), K, WIDTH, HEIGHT)) for name in ("a.png", "b.png", "c.png")]
+    views = [(name, view()) for name in ("a.png", "b.png", "c.png")]
     return evaluate_clicks(select, wall(), LABELS, truth, views, CpuRasterizer(), each=each, seed=seed)
 
 

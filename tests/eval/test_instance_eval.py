@@ -3,32 +3,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
 from ag2_ns.eval.instances import evaluate_instances
 from ag2_ns.eval.tabletop import read_ground_truth
-from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.rasterizer.base import View
 from ag2_ns.rasterizer.cpu import CpuRasterizer
 
-WIDTH, HEIGHT = 64, 48
 LEFT, RIGHT, HIDDEN = 1, 2, 7
 NOTHING = 10
 """Columns at the right border that have no label."""
 
 
-def wall() -> Gaussians:
-    """An opaque wall of small Gaussians that fills the picture."""
-    x, y = torch.meshgrid(torch.linspace(-1.5, 1.5, 60), torch.linspace(-1.2, 1.2, 48), indexing="ij")
-    means = torch.stack((x.flatten(), y.flatten(), torch.full((x.numel(),), 2.0)), 1)
-    n = len(means)
-    quats = torch.tensor([1.0, 0, 0, 0]).expand(n, 4)
-    return Gaussians(means, quats, torch.full((n, 3), 0.04), torch.full((n,), 0.99), torch.zeros(n, 1, 3))
-
-
 def views() -> list[tuple[str, View]]:
-    K = torch.tensor([[50.0, 0, WIDTH / 2], [0, 50, HEIGHT / 2], [0, 0, 1]])
-    return [(name, View(torch.eye(4), K, WIDTH, HEIGHT)) for name in ("a.png", "b.png", "c.png")]
+    return [(name, view()) for name in ("a.png", "b.png", "c.png")]
 
 
 @pytest.fixture

@@ -3,31 +3,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
 from ag2_ns.errors import UserError
 from ag2_ns.eval.tabletop import MIN_PIXELS, evaluate_selections, read_ground_truth
-from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import View
 from ag2_ns.rasterizer.cpu import CpuRasterizer
 
-WIDTH, HEIGHT = 64, 48
 LEFT, RIGHT, SPECK, UNSEEN = 1, 2, 3, 9
-
-
-def wall() -> Gaussians:
-    """An opaque wall of small Gaussians that fills the picture, its left half first."""
-    x, y = torch.meshgrid(torch.linspace(-1.5, 1.5, 60), torch.linspace(-1.2, 1.2, 48), indexing="ij")
-    means = torch.stack((x.flatten(), y.flatten(), torch.full((x.numel(),), 2.0)), 1)
-    n = len(means)
-    quats = torch.tensor([1.0, 0, 0, 0]).expand(n, 4)
-    return Gaussians(means, quats, torch.full((n, 3), 0.04), torch.full((n,), 0.99), torch.zeros(n, 1, 3))
-
-
-def view() -> View:
-    K = torch.tensor([[50.0, 0, WIDTH / 2], [0, 50, HEIGHT / 2], [0, 0, 1]])
-    return View(torch.eye(4), K, WIDTH, HEIGHT)
 
 
 def ids() -> np.ndarray:
