@@ -81,8 +81,7 @@ class Instances:
     modes: tuple[Literal["lifting", "features", "both"], ...] = ("lifting",)
     """Ways to make instances that are measured on each run with features."""
     gpus: int = 1
-    per_gpu: int = 1
-    """Runs at once on each GPU: more take less time in all, but `train s` and `ms/step` then say little."""
+    """Runs at once, each on a GPU of its own. (Several on one slow each other more than they gain.)"""
     train: str = "ns-train"
     """The command that trains."""
     options: str = ""
@@ -99,9 +98,9 @@ class Instances:
         self.output.mkdir(parents=True, exist_ok=True)
         jobs = list(product(self.objects, self.seeds, self.variants))
         free: Queue[int] = Queue()
-        for gpu in list(range(self.gpus)) * self.per_gpu:
+        for gpu in range(self.gpus):
             free.put(gpu)
-        with ThreadPoolExecutor(self.gpus * self.per_gpu) as pool:
+        with ThreadPoolExecutor(self.gpus) as pool:
             list(pool.map(lambda job: self.on_gpu(free, job), jobs))
         show([json.loads(line) for line in (self.output / "rows.jsonl").read_text().splitlines()])
 
