@@ -100,7 +100,9 @@ class Instances:
         free: Queue[int] = Queue()
         for gpu in range(self.gpus):
             free.put(gpu)
-        with ThreadPoolExecutor(self.gpus) as pool:
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 8)) as makers, ThreadPoolExecutor(self.gpus) as pool:
+            for scene in product(self.objects, self.seeds, self.noise):  # ahead of the GPUs
+                makers.submit(self.scene, *scene)
             list(pool.map(lambda job: self.on_gpu(free, job), jobs))
         show([json.loads(line) for line in (self.output / "rows.jsonl").read_text().splitlines()])
 
