@@ -20,7 +20,7 @@ import numpy as np
 from ag2_ns.graph.affinity import FEATURE_VIEWS, edge_affinities, feature_vote, row_affinity
 from ag2_ns.graph.jit import jit
 from ag2_ns.graph.rows import Rows
-from ag2_ns.rasterizer.cpu_threads import for_ranges
+from ag2_ns.threads import for_ranges
 
 OBJECT = 0.5
 """Affinity above which two regions are one object: together in most of the views that say something."""

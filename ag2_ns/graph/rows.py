@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ag2_ns.graph.affinity import pair_affinities
 from ag2_ns.graph.lifting import LiftedMasks
-from ag2_ns.rasterizer.cpu_threads import for_ranges
+from ag2_ns.threads import for_ranges
 
 
 @dataclass(frozen=True)

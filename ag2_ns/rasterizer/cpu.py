@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 from ag2_ns.errors import UserError
 from ag2_ns.rasterizer import cpu_kernels as kernels
 from ag2_ns.rasterizer.base import Raster, View
-from ag2_ns.rasterizer.cpu_threads import for_ranges
 from ag2_ns.rasterizer.projection import Projected, project
+from ag2_ns.threads import for_ranges
 
 LIFT_BYTES = 256 * 2**20
 """Channels are lifted in chunks whose per-tile sums fit into about this much memory."""

@@ -11,9 +11,10 @@ import math
 
 import numpy as np
 from jaxtyping import Float, Int
-from numba import njit, prange
+from numba import njit
 
 from ag2_ns.data.tabletop.shapes import BOX, FRUSTUM, SPHERE, TORUS, Packed
+from ag2_ns.threads import for_ranges
 
 FAR = 1e9
 _STEPS = 72
@@ -273,9 +274,9 @@ def normal_at(scene, i, px, py, pz):
     return wx / length, wy / length, wz / length
 
 
-@njit(cache=True, parallel=True)
-def _cast(scene, origins, directions, distance, body):
-    for i in prange(origins.shape[0]):
+@njit(cache=True, nogil=True)
+def _cast(start, stop, scene, origins, directions, distance, body):
+    for i in range(start, stop):
         ox, oy, oz = origins[i, 0], origins[i, 1], origins[i, 2]
         dx, dy, dz = directions[i, 0], directions[i, 1], directions[i, 2]
         far, _ = room_exit(scene, ox, oy, oz, dx, dy, dz)
@@ -290,5 +291,6 @@ def cast(
     Origins lie inside the room; directions have unit length.
     """
     distance, body = np.empty(len(origins)), np.empty(len(origins), np.int64)
-    _cast(scene, np.ascontiguousarray(origins, float), np.ascontiguousarray(directions, float), distance, body)
+    origins, directions = (np.ascontiguousarray(v, float) for v in (origins, directions))
+    for_ranges(_cast, len(origins), scene, origins, directions, distance, body, minimum=256)
     return distance, body

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from numba import njit, prange
+from numba import njit
 
 from ag2_ns.data.tabletop import textures
 from ag2_ns.data.tabletop.raytrace import _transform, blocked, nearest, normal_at, room_exit
 from ag2_ns.data.tabletop.shapes import Packed
+from ag2_ns.threads import for_ranges
 
 _AMBIENT = 0.46
 _KEY = 1.05
@@ -95,10 +96,10 @@ def _around(nx, ny, nz, a, b, c):
     )
 
 
-@njit(cache=True, parallel=True)
-def _bake(scene, light, half, height, reach, directions, out):
+@njit(cache=True, nogil=True)
+def _bake(start, stop, scene, light, half, height, reach, directions, out):
     size = out.shape[0]
-    for row in prange(size):
+    for row in range(start, stop):
         y = ((row + 0.5) / size * 2.0 - 1.0) * half
         for column in range(size):
             x = ((column + 0.5) / size * 2.0 - 1.0) * half
@@ -246,13 +247,14 @@ def _encode(c):
     return min(255.0, max(0.0, c * 255.0 + 0.5))
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _render(
-    scene, light, directions, table_map, floor_map, table_half, rug_half, pose, focal, cx, cy, rgb, ids, prim, dist
-):
-    height, width = ids.shape
+    start, stop, scene, light, directions, table_map, floor_map, table_half, rug_half, pose, focal, cx, cy,
+    rgb, ids, prim, dist,
+):  # fmt: skip
+    width = ids.shape[1]
     ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
-    for row in prange(height):
+    for row in range(start, stop):
         for column in range(width):
             r, g, b = 0.0, 0.0, 0.0
             for k in range(5):
@@ -296,7 +298,7 @@ def light_up(scene: Packed, light: Float[np.ndarray, "3 3"], table_half: float, 
     maps = []
     for half, height, reach in ((table_half, 0.0, 0.4), (float(scene.room[0]), float(scene.room[1]), 2.0)):
         grid = np.empty((texels, texels, 2))
-        _bake(scene, light, half, height, reach, _DIRECTIONS, grid)
+        for_ranges(_bake, texels, scene, light, half, height, reach, _DIRECTIONS, grid)
         maps.append(_soften(grid))
     return Lit(scene, light, maps[0], maps[1], table_half, rug_half)
 
@@ -314,8 +316,8 @@ def render(lit: Lit, pose: Float[np.ndarray, "3 4"], focal: float, width: int, h
     rgb = np.empty((height, width, 3), np.uint8)
     ids, prim = np.empty((height, width), np.int64), np.empty((height, width), np.int64)
     distance = np.empty((height, width))
-    _render(
-        lit.scene, lit.light, _DIRECTIONS, lit.table_map, lit.floor_map, lit.table_half, lit.rug_half,
+    for_ranges(
+        _render, height, lit.scene, lit.light, _DIRECTIONS, lit.table_map, lit.floor_map, lit.table_half, lit.rug_half,
         np.ascontiguousarray(pose, float), float(focal), width / 2, height / 2, rgb, ids, prim, distance,
     )  # fmt: skip
     return Frame(rgb, ids, prim, distance)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ag2_ns.rasterizer import cpu_threads
-from ag2_ns.rasterizer.cpu_threads import for_ranges
+from ag2_ns import threads
+from ag2_ns.threads import for_ranges
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_every_item_is_visited_once(three_threads, count, minimum):
 
     for_ranges(kernel, count, visits, minimum=minimum)
     assert (visits == 1).all()
-    assert len(sizes) <= max(3 * cpu_threads.CHUNKS_PER_THREAD, 1)
+    assert len(sizes) <= max(3 * threads.CHUNKS_PER_THREAD, 1)
 
 
 def test_ranges_run_on_several_threads(three_threads):
