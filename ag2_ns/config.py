@@ -104,6 +104,7 @@ _published = replace(
     schedule_steps=35000,
     initial_opacity=0.01,
     radius_cap=0.0,
+    near_anchor_weight=0.5,
     offset_lr=1e-3,
     offset_lr_final=1e-4,
     num_downscales=0,

@@ -70,8 +70,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Steps (not stretched) without growth and pruning after a reset, for opacities to recover."""
     opacity_reset_to: float = 0.01
     """Upper bound of opacity after a reset."""
-    near_anchor_weight: float = 0.5
-    """Weight of the loss that keeps children near their anchor."""
+    near_anchor_weight: float = 0.05
+    """Weight of the loss that keeps children near their anchor (0.5 published)."""
     opacity_cover_weight: float = 0.1
     """Weight of the loss that covers every pixel."""
     opacity_cover_from: int = 1500
