@@ -17,7 +17,7 @@ VOTE = 0.5
 MARGIN = 0.05
 """How much better than any other candidate a mask has to fit one for its vote to count."""
 
-VIEWS = 0.2
+VIEWS = 0.3
 """Share of the views that show a region (weighted by its area there) in which some mask must vote for it."""
 
 

@@ -20,6 +20,9 @@ SAME = 0.8
 """A node above or below the best one that rises this share as far above the typical relevancy answers as well; of
 those, the one that fits its masks best is meant."""
 
+PART = 0.1
+"""How much better a part has to fit its masks than the whole to be meant where both answer."""
+
 _SINGULAR = (
     "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
     "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news"
@@ -123,7 +126,8 @@ def _most_about(
     number = torch.arange(tree.num_nodes, device=ranked.device)
     related = (number >= best) & (number <= tree.last[best]) | (number <= best) & (tree.last >= best)
     least = typical + SAME * (float(ranked[best]) - typical)
-    return int(torch.where(related & (ranked >= least), quality.to(ranked), -1.0).argmax())
+    quality = quality.to(ranked) - PART * (tree.level < 0.5)
+    return int(torch.where(related & (ranked >= least), quality, -1.0).argmax())
 
 
 def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:

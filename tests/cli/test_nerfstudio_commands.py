@@ -164,6 +164,7 @@ def test_resume_in_the_middle_of_the_features_schedule(growing):
         model = config.pipeline.model
         model.schedule_steps, model.grow_until = 24, 8
         model.mask_loss_from, model.propagation_from, model.instances = 10, 12, "features"
+        model.mask_loss_every = 1
         return config
 
     def mask_losses(trainer, start: int, count: int) -> list[float]:

@@ -60,7 +60,8 @@ def test_fragments_and_groups_are_trusted_less(noisy, tree):
     language = node_language(tree, noisy.by_anchor, torch.cat(images))
     label, owner = tree.cut()[noisy.anchor], noisy.toy.owner
     objects = [int(label[(owner == k) & (label >= 0)].mode().values) for k in range(1, 8)]
-    others = [n for n in range(tree.num_nodes) if n not in objects]
+    others = [n for n in range(tree.num_nodes) if n not in objects and tree.level[n] >= 0.5]
+    assert others
     for n in others:
         related = [o for o in objects if n <= o <= int(tree.last[n]) or o <= n <= int(tree.last[o])]
         assert language.trust[n] < max(language.trust[o] for o in related)

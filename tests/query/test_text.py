@@ -3,8 +3,9 @@ import torch
 
 from ag2_ns.errors import UserError
 from ag2_ns.graph.language import NodeLanguage
+from ag2_ns.graph.tree import InstanceTree
 from ag2_ns.query.relevancy import relevancy, trusted_relevancy
-from ag2_ns.query.text import asks_for_several, select_text
+from ag2_ns.query.text import _most_about, asks_for_several, select_text
 
 
 def test_every_object_answers_to_its_name(scene):
@@ -97,3 +98,14 @@ def test_narrow_cosines_still_rank():
     language = NodeLanguage(feature.half(), ones, ones, trust)
     text = feature[8] + 0.5 * base
     assert int(trusted_relevancy(language, text, None)[0].argmax()) == 8
+
+
+@pytest.mark.parametrize(("part", "meant"), [(0.55, 0), (0.65, 1)])
+def test_the_whole_is_meant_unless_masks_speak_for_the_part(part, meant):
+    """Half of a bottle answers to "bottle" as well as the bottle does."""
+    none = torch.zeros(2)
+    tree = InstanceTree(
+        torch.tensor([-1, 0]), torch.tensor([1, 1]), torch.tensor([0.5, 0.0]), none.long(), none,
+        torch.tensor([0, 1]), torch.ones(2, dtype=torch.bool),
+    )  # fmt: skip
+    assert _most_about(tree, torch.tensor([0.9, 1.0]), torch.tensor([0.5, part]), 1, 0.0) == meant
