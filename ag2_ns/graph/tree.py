@@ -200,7 +200,7 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> I
     nodes = tree.lift(lifted)
     support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
     area = torch.zeros(lifted.num_masks, **to).index_add_(0, lifted.mask, lifted.weight).double().cpu().numpy()
-    elected = elect(nodes, area, found.sure)
+    elected = elect(nodes, area, found.last, found.sure)
     tree = replace(tree, size=size, support=support).keep(torch.as_tensor(elected, **to))
     level = levels(tree.parent.cpu().numpy(), found.affinity[elected] >= OBJECT)
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))

@@ -2,7 +2,8 @@
 
 Every mask votes for the candidate that it fits best, if it fits that one clearly better than the next. The candidate
 with the fewest views behind it goes, the masks vote again, and so on until every one that is left has enough: nested
-parts and wholes stay where masks of both kinds recur, steps of growth do not.
+parts and wholes stay where masks of both kinds recur, steps of growth do not. A view that hides all of a whole but one
+part cannot tell them apart; there the whole has the vote.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ VOTE = 0.5
 MARGIN = 0.05
 """How much better than any other candidate a mask has to fit one for its vote to count."""
 
+ALIKE = 1.05
+"""Regions, one inside the other, whose visible areas differ by no more than this factor are the same to a view."""
+
 VIEWS = 0.3
 """Share of the views that show a region (weighted by its area there) in which some mask must vote for it."""
 
 
-def elect(lifted: LiftedMasks, area: np.ndarray, sure: np.ndarray) -> np.ndarray:
+def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """Which candidates have the masks behind them.
 
     Args:
-        lifted: the masks lifted onto the R candidates.
+        lifted: the masks lifted onto the R candidates, which are in preorder.
         area: [M] the size of each mask, pixels.
+        last: [R] the last candidate inside each.
         sure: [R] candidates that stay in any case; they too are voted for.
 
     Returns:
@@ -36,27 +41,34 @@ def elect(lifted: LiftedMasks, area: np.ndarray, sure: np.ndarray) -> np.ndarray
     total = np.zeros((num, views))
     total[lifted.view_unit.cpu().numpy(), lifted.view.cpu().numpy()] = lifted.total.double().cpu().numpy()
     unit, mask = lifted.unit.cpu().numpy(), lifted.mask.cpu().numpy()
-    weight, mask_view = lifted.weight.double().cpu().numpy(), lifted.mask_view.cpu().numpy()
-    view = mask_view[mask]
+    weight, view = lifted.weight.double().cpu().numpy(), lifted.mask_view.cpu().numpy()[mask]
     iou = weight / (area[mask] + total[unit, view] - weight)
-    about = iou >= VOTE
-    unit, mask, view, iou = unit[about], mask[about], view[about], iou[about]
     order = np.lexsort((unit, -iou, mask))
+    order = order[iou[order] >= VOTE]
     unit, mask, view, iou = unit[order], mask[order], view[order], iou[order]
     visible = total.sum(1).clip(1e-9)
 
-    def share(votes: np.ndarray) -> np.ndarray:
+    def share(who: np.ndarray, where: np.ndarray) -> np.ndarray:
         behind = np.zeros((num, views), bool)
-        behind[unit[votes], view[votes]] = True
+        behind[who, where] = True
         return np.where(alive & ~sure, (behind * total).sum(1) / visible, np.inf)
 
     alive = np.ones(num, bool)
     while True:
-        standing = np.flatnonzero(alive[unit])
-        first = np.ones(len(standing), bool)
-        first[1:] = mask[standing][1:] != mask[standing][:-1]
-        lead = iou[standing] - np.append(np.where(first[1:], 0.0, iou[standing][1:]), 0.0)
-        liked, counted = share(standing[first]), share(standing[first & (lead >= MARGIN)])
+        entry = np.flatnonzero(alive[unit])
+        if len(entry) == 0:
+            return sure.copy()
+        u, v, fit = unit[entry], view[entry], iou[entry]
+        start = np.flatnonzero(np.append(True, mask[entry][1:] != mask[entry][:-1]))
+        best = np.repeat(start, np.diff(np.append(start, len(entry))))  # for every entry the best one of its mask
+        b = u[best]
+        related = (u <= b) & (b <= last[u]) | (b <= u) & (u <= last[b])
+        ratio = total[u, v] / total[b, v]
+        same = related & (ratio <= ALIKE) & (ratio * ALIKE >= 1)
+        chosen = np.minimum.reduceat(np.where(same, u, num), start)
+        rival = np.maximum.reduceat(np.where(same, 0.0, fit), start)
+        clear = fit[start] - rival >= MARGIN
+        liked, counted = share(chosen, v[start]), share(chosen[clear], v[start][clear])
         if counted.min(initial=np.inf) >= VIEWS:
             return alive
         # Those that no mask likes best go together: nobody's votes depend on them.
