@@ -21,8 +21,13 @@ MARGIN = 0.05
 ALIKE = 1.05
 """Regions, one inside the other, whose visible areas differ by no more than this factor are the same to a view."""
 
-VIEWS = 0.3
+VIEWS = 0.25
 """Share of the views that show a region (weighted by its area there) in which some mask must vote for it."""
+
+
+PIECE = 0.1
+"""Likewise below which an object is taken for a piece of the region around it, if that one is elected: things that
+stand on it cut it in two, and no view shows enough of both."""
 
 
 def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> np.ndarray:
@@ -32,7 +37,7 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
         lifted: the masks lifted onto the R candidates, which are in preorder.
         area: [M] the size of each mask, pixels.
         last: [R] the last candidate inside each.
-        sure: [R] candidates that stay in any case; they too are voted for.
+        sure: [R] candidates that stay unless they are pieces; they too are voted for.
 
     Returns:
         [R] bool.
@@ -51,7 +56,7 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
     def share(who: np.ndarray, where: np.ndarray) -> np.ndarray:
         behind = np.zeros((num, views), bool)
         behind[who, where] = True
-        return np.where(alive & ~sure, (behind * total).sum(1) / visible, np.inf)
+        return (behind * total).sum(1) / visible
 
     alive = np.ones(num, bool)
     while True:
@@ -68,8 +73,17 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
         chosen = np.minimum.reduceat(np.where(same, u, num), start)
         rival = np.maximum.reduceat(np.where(same, 0.0, fit), start)
         clear = fit[start] - rival >= MARGIN
-        liked, counted = share(chosen, v[start]), share(chosen[clear], v[start][clear])
-        if counted.min(initial=np.inf) >= VIEWS:
-            return alive
+        counted = share(chosen[clear], v[start][clear])
+        if counted[alive & ~sure].min(initial=np.inf) >= VIEWS:
+            return alive & ~(sure & (counted < PIECE) & (counted[_holder(alive, last)] >= VIEWS))
+        liked, counted = (np.where(alive & ~sure, x, np.inf) for x in (share(chosen, v[start]), counted))
         # Those that no mask likes best go together: nobody's votes depend on them.
         alive &= liked > 0 if liked.min() == 0 else np.arange(num) != np.lexsort((liked, counted))[0]
+
+
+def _holder(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """[R] the candidate that most closely holds each of those alive, itself where there is none."""
+    out = np.arange(len(alive))
+    for n in np.flatnonzero(alive):
+        out[n + 1 : last[n] + 1] = n
+    return out
