@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ag2_ns.errors import UserError
+if TYPE_CHECKING:
+    from ag2_ns.eval.run import RunReport
+    from ag2_ns.eval.tabletop import GroundTruth
+    from ag2_ns.run_access import LoadedRun
 
 
 @dataclass
@@ -30,55 +34,27 @@ class Eval:
 
     def main(self) -> None:
         """Run the evaluation and print the table."""
-        import time
-
         from ag2_ns.data.atomic import write_atomic
-        from ag2_ns.eval.clicks import evaluate_clicks
-        from ag2_ns.eval.instances import evaluate_instances
-        from ag2_ns.eval.tabletop import evaluate_selections, read_ground_truth
+        from ag2_ns.eval.run import evaluate_run
+        from ag2_ns.eval.tabletop import read_ground_truth
         from ag2_ns.indexing import view_progress
-        from ag2_ns.query.click import select_click
-        from ag2_ns.run_access import load_run, text_selection
+        from ag2_ns.run_access import load_run
 
         truth = read_ground_truth(self.ground_truth)
         run = load_run(self.load_config)
-        index = run.require_index()
-        labels = sorted(truth.labels.items())
-        selections = []
-        start = time.perf_counter()
-        for _, text in labels:
-            try:
-                found = text_selection(index, run.texts, text, several=False)
-            except UserError:
-                found = None  # the encoder does not know these words: a missing prediction
-            selections.append(found)
-        query_seconds = (time.perf_counter() - start) / max(1, len(labels))
-        views = run.views("train") + run.views("eval")
-        gaussians, backend = run.gaussians, run.model.backend()
-        with view_progress(len(views), "text queries") as progress:
-            report = evaluate_selections(gaussians, selections, labels, truth, views, backend, progress)
-        with view_progress(len(views), "clicks") as progress:
-
-            def click(view, x, y):
-                return select_click(index, gaussians, backend, view, x, y)
-
-            clicks = evaluate_clicks(
-                click, gaussians, labels, truth, views, backend, each=self.clicks, progress=progress
-            )
-        with view_progress(len(views), "instances") as progress:
-            instances = evaluate_instances(gaussians, index.gaussian_node(0.5), labels, truth, views, backend, progress)
-        content = report.as_dict() | {
-            "clicks": clicks.as_dict(),
-            "instances": instances.as_dict(),
+        report = evaluate_run(run, truth, clicks=self.clicks, watch=view_progress)
+        content = report.texts.as_dict() | {
+            "clicks": report.clicks.as_dict(),
+            "instances": report.instances.as_dict(),
             "config": str(self.load_config),
             "ground_truth": str(self.ground_truth),
-            "seconds_per_query": query_seconds,
+            "seconds_per_query": sum(report.text_seconds) / max(1, len(report.text_seconds)),
         }
         write_atomic(self.output_dir / "report.json", (json.dumps(content, indent=2) + "\n").encode())
-        self._sheet(run, truth, labels, selections, report, dict(views))
+        self._sheet(run, truth, report)
         self._print(content)
 
-    def _sheet(self, run, truth, labels, selections, report, views) -> None:
+    def _sheet(self, run: LoadedRun, truth: GroundTruth, report: RunReport) -> None:
         import numpy as np
 
         from ag2_ns.cli.pictures import to_uint8
@@ -87,10 +63,10 @@ class Eval:
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.rasterizer import render
 
-        rows, names = [], []
-        order = sorted(range(len(labels)), key=lambda k: report.prompts[k].miou)
+        rows, names, views = [], [], dict(run.views("train") + run.views("eval"))
+        order = sorted(range(len(report.labels)), key=lambda k: report.texts.prompts[k].miou)
         for k in order[: self.sheet_rows]:
-            result = report.prompts[k]
+            result = report.texts.prompts[k]
             if not result.iou:
                 continue
             worst = int(np.argmin(result.iou))
@@ -98,10 +74,10 @@ class Eval:
             out = render(run.gaussians, view, run.model.backend(), depth=False)
             picture = to_uint8(out.rgb)
             share = selection_share(
-                run.gaussians, chosen_sets(run.gaussians, [selections[k]]), view, run.model.backend()
+                run.gaussians, chosen_sets(run.gaussians, [report.selections[k]]), view, run.model.backend()
             )
             mask = (share[..., 0] > SELECTED).cpu().numpy()
-            target = truth.ids(Path(result.view[worst]).stem) == labels[k][0]
+            target = truth.ids(Path(result.view[worst]).stem) == report.labels[k][0]
             rows.append([picture, overlay(picture, target, (64, 220, 64)), overlay(picture, mask)])
             names.append(
                 f"{result.label}   mIoU {result.miou:.3f}   worst view {result.view[worst]} {min(result.iou):.3f}"

@@ -83,7 +83,7 @@ class AnchorModel(SplatfactoModel):
         self.index = TensorStore()
         self.camera_optimizer: CameraOptimizer = c.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         self.metrics = ImageMetrics()
-        self.AG2 = Panel(self)  # the name is the title of the folder in the viewer
+        self.AG2 = Panel(self)  # the viewer finds it among the model's attributes
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.crop_box: OrientedBox | None = None

@@ -77,8 +77,7 @@ def match_masks(tree: InstanceTree, lifted: LiftedMasks) -> tuple[Matches, Float
     """
     nodes = tree.lift(lifted)
     num, views, device = tree.num_nodes, lifted.num_views, lifted.row.device
-    # A mask's area as the Gaussians account for it: pixels that they leave transparent belong to nobody.
-    area = torch.zeros(lifted.num_masks, device=device).index_add_(0, lifted.mask, lifted.weight)
+    area = lifted.accounted
     cell = nodes.view_unit * views + nodes.view
     peak = torch.zeros(num, device=device).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
     evidence = nodes.covered / peak[nodes.view_unit].clamp_min(1e-12)

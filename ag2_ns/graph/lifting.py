@@ -65,6 +65,12 @@ class LiftedMasks:
         return self.mask_view.shape[0]
 
     @property
+    def accounted(self) -> Float[Tensor, " M"]:
+        """The part of each mask that the units account for: pixels that they leave transparent belong to nobody."""
+        area = torch.zeros(self.num_masks, dtype=self.weight.dtype, device=self.weight.device)
+        return area.index_add_(0, self.mask, self.weight)
+
+    @property
     def unit(self) -> Int[Tensor, " P"]:
         """The unit of each (mask, weight) entry."""
         return _expand(self.row)

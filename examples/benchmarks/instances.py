@@ -189,7 +189,7 @@ def scene_name(objects: int, seed: int, noise: float) -> str:
 
 
 def step_milliseconds(run: Path) -> float:
-    """Time per step over the last 40 % of a training, in which features train, from its tensorboard file."""
+    """Time per step over the last 40 % of a training, in which features train, from its tensorboard file; NaN where it says too little."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
@@ -198,6 +198,8 @@ def step_milliseconds(run: Path) -> float:
         return float("nan")
     found = events.Scalars("Train Loss")
     late = [e for e in found if e.step >= 0.6 * found[-1].step]
+    if late[-1].step == late[0].step:
+        return float("nan")
     return 1e3 * (late[-1].wall_time - late[0].wall_time) / (late[-1].step - late[0].step)
 
 
@@ -222,40 +224,22 @@ def measure(config: Path, modes: Sequence[str]) -> list[dict]:
 
 def measure_index(run) -> dict:
     """How well the instances that a run has now answer texts and clicks."""
-    from ag2_ns.eval.clicks import evaluate_clicks
-    from ag2_ns.eval.instances import evaluate_instances
-    from ag2_ns.eval.tabletop import evaluate_selections, read_ground_truth
-    from ag2_ns.query.click import select_click
-    from ag2_ns.run_access import text_selection
+    from ag2_ns.eval.run import evaluate_run
+    from ag2_ns.eval.tabletop import read_ground_truth
 
-    index, backend, gaussians = run.model.scene_index(), run.model.backend(), run.gaussians
-    truth = read_ground_truth(Path(run.pipeline.datamanager.config.data) / "ground_truth")
-    labels, views = sorted(truth.labels.items()), run.views("train") + run.views("eval")
-    found, text_ms, click_ms = [], [], []
-    for _, text in labels * 2:
-        start = clock()
-        found.append(text_selection(index, run.texts, text, several=False))
-        text_ms.append(1e3 * (clock() - start))
-
-    def click(view, x, y):
-        start = clock()
-        out = select_click(index, gaussians, backend, view, x, y)
-        click_ms.append(1e3 * (clock() - start))
-        return out
-
-    texts = evaluate_selections(gaussians, found[: len(labels)], labels, truth, views, backend).as_dict()
-    clicks = evaluate_clicks(click, gaussians, labels, truth, views, backend).as_dict()
-    instances = evaluate_instances(gaussians, index.gaussian_node(0.5), labels, truth, views, backend).as_dict()
+    index = run.model.scene_index()
+    found = evaluate_run(run, read_ground_truth(Path(run.pipeline.datamanager.config.data) / "ground_truth"))
+    texts, clicks, instances = (part.as_dict() for part in (found.texts, found.clicks, found.instances))
     return {
-        "gaussians": len(gaussians),
+        "gaussians": len(run.gaussians),
         "anchors": index.num_anchors,
         "nodes": index.tree.num_nodes,
         "text": texts["mean_over_prompts"]["miou"],
         "text_boundary": texts["mean_over_prompts"]["mbiou"],
         "acc50": texts["mean_over_prompts"]["acc50"],
-        "text_ms": float(np.median(text_ms)),
+        "text_ms": 1e3 * float(np.median(found.text_seconds)),
         "clicks": clicks["miou"],
-        "click_ms": float(np.median(click_ms)),
+        "click_ms": 1e3 * float(np.median(found.click_seconds)),
         "instances": instances["miou"],
         "instances_worst": min(o["miou"] for o in instances["objects"] if o["views"]),
         "per_object": instances["median_instances"],

@@ -1,0 +1,92 @@
+"""All that a run is asked for in one evaluation: text queries, clicks and instances against ground-truth ids."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ag2_ns.errors import UserError
+from ag2_ns.eval.clicks import ClickReport, evaluate_clicks
+from ag2_ns.eval.instances import InstanceReport, evaluate_instances
+from ag2_ns.eval.tabletop import GroundTruth, Report, evaluate_selections
+from ag2_ns.query.click import select_click
+from ag2_ns.query.selection import Selection
+
+if TYPE_CHECKING:
+    from ag2_ns.rasterizer.base import View
+    from ag2_ns.run_access import LoadedRun
+
+Watch = Callable[[int, str], AbstractContextManager[Callable[[int], None] | None]]
+"""Told how many views a part of the work has and what it is; gives the function to call with the number done."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How well a run answers."""
+
+    labels: list[tuple[int, str]]
+    selections: list[Selection | None]
+    """What each label selects as a text; None for words that the encoder does not know."""
+    texts: Report
+    clicks: ClickReport
+    instances: InstanceReport
+    text_seconds: list[float]
+    """Of each text query."""
+    click_seconds: list[float]
+    """Of each click."""
+
+
+def evaluate_run(run: LoadedRun, truth: GroundTruth, *, clicks: int = 5, watch: Watch | None = None) -> RunReport:
+    """Ask every label as a text, click every object, and compare the instances with the objects.
+
+    Args:
+        run: the run, with instances.
+        truth: ids and labels of some of its views.
+        clicks: random clicks per object.
+        watch: shows progress.
+
+    Raises:
+        UserError: the run has no instances, or the ground truth is not of its views.
+    """
+    from ag2_ns.run_access import text_selection
+
+    index, gaussians, backend = run.require_index(), run.gaussians, run.model.backend()
+    labels, views = sorted(truth.labels.items()), run.views("train") + run.views("eval")
+    watch = watch or (lambda total, what: nullcontext())
+    selections: list[Selection | None] = []
+    text_seconds: list[float] = []
+    click_seconds: list[float] = []
+    for _, text in labels:
+        start = _clock()
+        try:
+            selections.append(text_selection(index, run.texts, text, several=False))
+        except UserError:
+            selections.append(None)
+        text_seconds.append(_clock() - start)
+
+    def click(view: View, x: int, y: int) -> Selection:
+        start = _clock()
+        found = select_click(index, gaussians, backend, view, x, y)
+        click_seconds.append(_clock() - start)
+        return found
+
+    with watch(len(views), "text queries") as progress:
+        texts = evaluate_selections(gaussians, selections, labels, truth, views, backend, progress)
+    with watch(len(views), "clicks") as progress:
+        clicked = evaluate_clicks(click, gaussians, labels, truth, views, backend, each=clicks, progress=progress)
+    with watch(len(views), "instances") as progress:
+        node = index.gaussian_node(0.5)
+        instances = evaluate_instances(gaussians, node, labels, truth, views, backend, progress)
+    return RunReport(labels, selections, texts, clicked, instances, text_seconds, click_seconds)
+
+
+def _clock() -> float:
+    """Seconds, with all work on the GPU done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
