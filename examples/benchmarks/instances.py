@@ -189,7 +189,7 @@ def scene_name(objects: int, seed: int, noise: float) -> str:
 
 
 def step_milliseconds(run: Path) -> float:
-    """Time per step over the last 40 % of a training, in which features train, from its tensorboard file; NaN where it says too little."""
+    """Time per step over the last 40 % of a training, in which features train, from its events; NaN from too few."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run), size_guidance={"scalars": 0})
