@@ -29,6 +29,7 @@ class Find(Part):
         session = panel.session
         self._asked: list[tuple[str, float]] = []
         self._typed = ""
+        self._followed = 0.5  # the granularity that the slider knows of
         self.mode = ViewerDropdown(
             "Click to",
             "select",
@@ -54,10 +55,12 @@ class Find(Part):
         return (self.mode, self.text, self.recent, self.level, self.select, self.steps)
 
     def follow(self) -> None:
-        """Show the session's granularity."""
+        """Show the session's granularity, where it is not the slider that set it: that may have moved on since."""
         level = self.panel.session.state.level
-        if self.level.value != level:
-            self.level.value = level
+        if level != self._followed:
+            self._followed = level
+            if self.level.value != level:
+                self.level.value = level
 
     def clicked(self, origin: Vector, direction: Vector) -> None:
         """Somebody clicked on the picture."""
@@ -87,6 +90,7 @@ class Find(Part):
 
         def job() -> None:
             with panel.control.lock():
+                self._followed = level
                 panel.session.set_level(level)
             panel.say("")
             panel.refresh()
