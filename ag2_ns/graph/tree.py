@@ -71,7 +71,7 @@ class InstanceTree:
         check_level(level)
         nodes = torch.arange(self.num_nodes, device=self.parent.device)
         up = self.parent.clamp_min(0)
-        joined = (self.parent >= 0) & (self.level[up] <= level)
+        joined = (self.parent >= 0) & (self.level[up] <= level + 1e-6)  # of a slider whose steps add up to 0.4999999
         jump = torch.where(joined, up, nodes)
         while True:
             further = jump[jump]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from nerfstudio.viewer.viewer_elements import ViewerDropdown, ViewerElement, ViewerSlider, ViewerText
@@ -30,6 +31,7 @@ class Find(Part):
         self._asked: list[tuple[str, float]] = []
         self._typed = ""
         self._followed = 0.5  # the granularity that the slider knows of
+        self._following = Lock()
         self.mode = ViewerDropdown(
             "Click to",
             "select",
@@ -56,11 +58,11 @@ class Find(Part):
 
     def follow(self) -> None:
         """Show the session's granularity, where it is not the slider that set it: that may have moved on since."""
-        level = self.panel.session.state.level
-        if level != self._followed:
-            self._followed = level
-            if self.level.value != level:
-                self.level.value = level
+        with self._following:
+            level = self.panel.session.state.level
+            moved, self._followed = level != self._followed, level
+        if moved and self.level.value != level:
+            self.level.value = level
 
     def clicked(self, origin: Vector, direction: Vector) -> None:
         """Somebody clicked on the picture."""
@@ -89,9 +91,9 @@ class Find(Part):
             return
 
         def job() -> None:
-            with panel.control.lock():
-                self._followed = level
+            with panel.control.lock(), self._following:
                 panel.session.set_level(level)
+                self._followed = level
             panel.say("")
             panel.refresh()
 
