@@ -14,8 +14,10 @@ from ag2_ns.errors import UserError
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.pipelines.base_pipeline import Pipeline
+    from rich.console import Console
 
     from ag2_ns.gaussians.gaussians import Gaussians
+    from ag2_ns.gaussians.model import AG2Model
 
 FRAME_VIEWS = 4
 """Views that decide which frame a .ply lies in."""
@@ -50,9 +52,26 @@ class Lift:
         """Lift and report."""
         from rich.console import Console
 
+        console = Console(soft_wrap=True, highlight=False)
+        path, model, seconds = self.lift(console)
+        index = model.scene_index()
+        console.print(
+            f"{model.num_points:,} Gaussians, {index.num_anchors:,} anchors, "
+            f"{len(index.tree.instances(0.5)):,} objects, "
+            f"{'with' if index.has_language else 'without'} language; {seconds:.1f} s"
+        )
+        console.print(f"run        {path}")
+        console.print(f"look       ns-viewer --load-config {path}")
+        console.print(f"ask        ag2 query --load-config {path} --text 'red mug' --output-dir query")
+
+    def lift(self, console: Console) -> tuple[Path, AG2Model, float]:
+        """Lift; returns the new run's config.yml, its model and the seconds from loaded scene to instances.
+
+        Raises:
+            UserError: options that contradict each other, no splat to lift, or no masks.
+        """
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
-        console = Console(soft_wrap=True, highlight=False)
         config, gaussians, own = self._source()
         if own is None and self.instances != "lifting":
             raise UserError(
@@ -71,16 +90,7 @@ class Lift:
             raise UserError(f"{config.data}: no masks to lift; run `ag2 prepare {config.data}` first")
         pipeline.model.build_instances(pipeline.datamanager, reach)
         seconds = time.perf_counter() - start
-        path = write_run(config, pipeline)
-        index = pipeline.model.scene_index()
-        console.print(
-            f"{pipeline.model.num_points:,} Gaussians, {index.num_anchors:,} anchors, "
-            f"{len(index.tree.instances(0.5)):,} objects, "
-            f"{'with' if index.has_language else 'without'} language; {seconds:.1f} s"
-        )
-        console.print(f"run        {path}")
-        console.print(f"look       ns-viewer --load-config {path}")
-        console.print(f"ask        ag2 query --load-config {path} --text 'red mug' --output-dir query")
+        return write_run(config, pipeline), pipeline.model, seconds
 
     # Where the splat comes from.
 
@@ -154,7 +164,7 @@ class Lift:
         model.adopt(anchors, children, extent)
         return 2 * GROUP_VOXEL * extent
 
-    def _placed(self, gaussians: Gaussians, pipeline: Pipeline, console: Any) -> Gaussians:
+    def _placed(self, gaussians: Gaussians, pipeline: Pipeline, console: Console) -> Gaussians:
         """The Gaussians in the run's frame."""
         from ag2_ns.export.frame import world_frame
 

@@ -258,7 +258,9 @@ class AnchorModel(SplatfactoModel):
         self.index.set({})
         fit_to(self, state, self.device)
         self._statistics = self._graph = self._scene_index = None
-        return nn.Module.load_state_dict(self, state, **kwargs)
+        loaded = nn.Module.load_state_dict(self, state, **kwargs)
+        self.index.to(self.device)  # a checkpoint is read on the CPU
+        return loaded
 
     def backend(self):
         """The rasteriser, chosen on first use."""

@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from queue import Queue
@@ -88,11 +88,13 @@ class Instances:
     """Further options of every training."""
     measure: Path | None = None
     """Only measure this run and print its rows as JSON."""
+    lift: tuple[Path, ...] = ()
+    """With --measure: also lift the masks of these scenes (other noise) onto the run and measure that."""
 
     def main(self) -> None:
         """Do everything that is missing, then print the tables."""
         if self.measure is not None:
-            print("\n" + json.dumps(measure(self.measure, self.modes)))
+            print("\n" + json.dumps(measure(self.measure, self.modes, self.lift, self.output / "lifted")))
             return
         self.output = self.output.resolve()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,8 @@ class Instances:
         free: Queue[int] = Queue()
         for gpu in range(self.gpus):
             free.put(gpu)
-        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 8)) as makers, ThreadPoolExecutor(self.gpus) as pool:
+        makers_at_once = max(1, (os.cpu_count() or 1) // MAKER_THREADS)
+        with ThreadPoolExecutor(makers_at_once) as makers, ThreadPoolExecutor(self.gpus) as pool:
             for scene in product(self.objects, self.seeds, self.noise):  # ahead of the GPUs
                 makers.submit(self.scene, *scene)
             list(pool.map(lambda job: self.on_gpu(free, job), jobs))
@@ -108,7 +111,8 @@ class Instances:
 
     def call(self, log: str, command: list[str], gpu: int | None = None) -> float:
         """Run a command; returns its seconds. Raises with the end of the log where it fails."""
-        env = dict(os.environ) if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)}
+        threads = {"NUMBA_NUM_THREADS": str(min(MAKER_THREADS, os.cpu_count() or 1))}
+        env = os.environ | (threads if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})
         path = self.output / "logs" / f"{log}.log"
         path.parent.mkdir(exist_ok=True)
         start = time.perf_counter()
@@ -163,23 +167,20 @@ class Instances:
             "train_seconds": seconds,
             "step_ms": step_milliseconds(config.parent),
         }
-        for noise in self.noise:
-            run, log = config, f"{tag}-n{noise:g}"
-            if method == "splatfacto" or noise != self.noise[0]:
-                data, out = self.output / scene_name(objects, seed, noise), self.output / "lifted" / log
-                lift = [*AG2, "lift", "--load-config", str(config), "--data", str(data), "--output-dir", str(out)]
-                self.call(f"{log}-lift", lift, gpu)
-                run = next(out.rglob("config.yml"))
-            me = [sys.executable, __file__, "--output", str(self.output), "--measure", str(run), "--modes", *self.modes]
-            self.call(f"{log}-measure", me, gpu)
-            text = (self.output / "logs" / f"{log}-measure.log").read_text()
-            rows = json.loads(text[text.rindex("\n[{") :])
-            with open(self.output / "rows.jsonl", "a") as file:
-                file.writelines(json.dumps(base | {"noise": noise} | row) + "\n" for row in rows)
+        scenes = [self.output / scene_name(objects, seed, noise) for noise in self.noise]
+        lift = scenes if method == "splatfacto" else scenes[1:]
+        me = [sys.executable, __file__, "--output", str(self.output), "--measure", str(config), "--modes", *self.modes]
+        self.call(f"{tag}-measure", [*me, "--lift", *map(str, lift)] if lift else me, gpu)
+        text = (self.output / "logs" / f"{tag}-measure.log").read_text()
+        rows = json.loads(text[text.rindex("\n[{") :])
+        with open(self.output / "rows.jsonl", "a") as file:
+            file.writelines(json.dumps(base | row) + "\n" for row in rows)
         (self.output / f"{tag}.done").touch()
 
 
 MAKING: dict[str, Lock] = defaultdict(Lock)
+MAKER_THREADS = 8
+"""Of each scene that is being made."""
 AG2 = [sys.executable, "-m", "ag2_ns.cli.main"]
 
 
@@ -204,22 +205,41 @@ def step_milliseconds(run: Path) -> float:
 
 
 @torch.no_grad()
-def measure(config: Path, modes: Sequence[str]) -> list[dict]:
-    """Instances made in every way that is asked for and that the run knows, and how well they answer."""
-    from ag2_ns.run_access import load_run
+def measure(config: Path, modes: Sequence[str], scenes: Sequence[Path], folder: Path) -> list[dict]:
+    """How well a run answers: with instances made in every way that is asked for and that it knows, then with the
+    masks of other scenes (of the same views) lifted onto it by `ag2 lift`.
+    """
+    from ag2_ns.cli.lift import Lift
+    from ag2_ns.run_access import load_run, read_config
 
-    run = load_run(config)
-    model = run.model
-    trained = model.config.mask_loss != "none" and bool((model.anchor_features().std(0) > 1e-3).any())
-    rows, psnr = [], run.pipeline.get_average_eval_image_metrics()["psnr"]
-    for mode in modes if trained else ("lifting",):
-        model.config.instances = mode
-        for _ in range(2):  # the first also compiles and reads
-            start = clock()
-            model.build_instances(run.pipeline.datamanager)
-            seconds = clock() - start
-        rows.append({"mode": mode, "psnr": psnr, "index_seconds": seconds} | measure_index(run))
+    rows, console = [], Console(soft_wrap=True)
+    if read_config(config).method_name != "splatfacto":
+        run = load_run(config)
+        model = run.model
+        trained = model.config.mask_loss != "none" and bool((model.anchor_features().std(0) > 1e-3).any())
+        for mode in modes if trained else ("lifting",):
+            model.config.instances = mode
+            for _ in range(2):  # the first also compiles and reads
+                start = clock()
+                model.build_instances(run.pipeline.datamanager)
+                seconds = clock() - start
+            rows.append(row_of(run, mode, seconds))
+        del run, model
+    for data in scenes:
+        for _ in range(2):
+            lift = Lift(load_config=config, data=data, output_dir=folder / config.parent.parent.parent.name)
+            path, _, seconds = lift.lift(console)
+        rows.append(row_of(load_run(path), "lifting", seconds))
     return rows
+
+
+def row_of(run, mode: str, seconds: float) -> dict:
+    """What is measured of a run."""
+    psnr, name = run.pipeline.get_average_eval_image_metrics()["psnr"], Path(run.config.data).name
+    base = {"mode": mode, "noise": float(name[name.rindex("n") + 1 :]), "psnr": psnr, "index_seconds": seconds}
+    start = clock()
+    row = base | measure_index(run)
+    return row | {"measure_seconds": clock() - start}
 
 
 def measure_index(run) -> dict:
@@ -227,7 +247,8 @@ def measure_index(run) -> dict:
     from ag2_ns.eval.run import evaluate_run
     from ag2_ns.eval.tabletop import read_ground_truth
 
-    index = run.model.scene_index()
+    run = replace(run, index=run.model.scene_index())
+    index = run.require_index()
     found = evaluate_run(run, read_ground_truth(Path(run.pipeline.datamanager.config.data) / "ground_truth"))
     texts, clicks, instances = (part.as_dict() for part in (found.texts, found.clicks, found.instances))
     return {
