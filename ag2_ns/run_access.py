@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +17,7 @@ from ag2_ns.data.served import served_downscale
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.checkpoint import newest_checkpoint
 from ag2_ns.gaussians.views import view_of
+from ag2_ns.query.box import select_box
 from ag2_ns.query.click import select_click
 from ag2_ns.query.selection import Selection
 from ag2_ns.query.text import select_text
@@ -170,37 +173,104 @@ def text_selection(
     )
 
 
+Click = tuple[str, float, float]
+"""Image (see `LoadedRun.view`) and pixel: x, y."""
+
+Box = tuple[str, float, float, float, float]
+"""Image and rectangle in pixels: x0, y0, x1, y1."""
+
+
 @torch.no_grad()
 def select(
     run: LoadedRun,
     *,
     text: str | None = None,
-    click: tuple[str, float, float] | None = None,
+    click: Click | None = None,
+    box: Box | None = None,
     level: float | None = None,
     several: bool | None = None,
 ) -> Selection:
-    """One selection from a text or a click; what is clicked is called by the known text that names it, if any.
+    """One selection from a text, a click or a box; `refine` takes further clicks.
+
+    What is clicked or framed is called by the known text that names it, if any.
 
     Args:
         run: the run.
         text: words.
         click: image name and pixel (x, y).
-        level: granularity, 0 parts to 1 groups; for texts None looks at all levels.
+        box: image name and corners (x0, y0, x1, y1) in pixels; parts outside of the image are cut off.
+        level: granularity, 0 parts to 1 groups; for texts None looks at all levels, boxes always do.
         several: all instances that answer a text; by default when the words are plural.
 
     Raises:
-        UserError: neither or both were given, or either has no answer that makes sense.
+        UserError: not exactly one of them was given, or what was given has no answer that makes sense.
     """
-    if (text is None) == (click is None):
-        raise UserError("give either a text (--text 'red mug') or a click (--click IMAGE X Y)")
-    index = run.require_index()
+    if (text is not None) + (click is not None) + (box is not None) != 1:
+        raise UserError(
+            "give either a text (--text 'red mug'), a click (--click IMAGE X Y) or a box (--box IMAGE X0 Y0 X1 Y1)"
+        )
     if text is not None:
-        return text_selection(index, run.texts, text, several=several, level=level)
+        return text_selection(run.require_index(), run.texts, text, several=several, level=level)
+    return _clicked(run, click, level) if box is None else _framed(run, box)
+
+
+@torch.no_grad()
+def refine(
+    run: LoadedRun,
+    found: Selection,
+    *,
+    add: Sequence[Click] = (),
+    remove: Sequence[Click] = (),
+    level: float | None = None,
+) -> Selection:
+    """A selection with what further clicks show added, and then with what others show taken away.
+
+    Args:
+        run: the run.
+        found: the selection.
+        add: clicks that add.
+        remove: clicks that take away, from what was added, too; what is not selected stays so.
+        level: granularity of the clicks, 0 parts to 1 groups; None is the level of objects.
+
+    Raises:
+        UserError: an empty selection, a click outside of its image or on nothing, or an unknown image.
+    """
+    if found.empty and (add or remove):
+        raise UserError(f"{found.label}: nothing found ({found.reason}); --add and --remove need something to change")
+    for click in add:
+        more = _shown(run, click, level, "--add")
+        found = replace(found.union(more), label=f"{found.label} + {more.label}")
+    for click in remove:
+        found = found.without(_shown(run, click, level, "--remove"))
+    return found
+
+
+def _shown(run: LoadedRun, click: Click, level: float | None, option: str) -> Selection:
+    """What a further click selects; `UserError` names its option where that is nothing."""
     name, x, y = click
+    found = _clicked(run, click, level)
+    if found.empty:
+        raise UserError(f"{option} {name} {x:g} {y:g}: {found.reason}; click on a thing")
+    return found
+
+
+def _clicked(run: LoadedRun, click: Click, level: float | None) -> Selection:
+    index, (name, x, y) = run.require_index(), click
     view = run.view(str(name))
     level = 0.5 if level is None else level
-    found = select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level)
-    called = run.texts.name(index, found.nodes[0]) if found.nodes else None
+    return _called(run, select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level))
+
+
+def _framed(run: LoadedRun, box: Box) -> Selection:
+    index, (name, *corners) = run.require_index(), box
+    if not all(math.isfinite(v) for v in corners):
+        raise UserError(f"box ({', '.join(f'{v:g}' for v in corners)}): give x0 y0 x1 y1 in pixels, as numbers")
+    return _called(run, select_box(index, run.gaussians, run.model.backend(), run.view(str(name)), tuple(corners)))
+
+
+def _called(run: LoadedRun, found: Selection) -> Selection:
+    """The selection under the name of its instance, where a known text names it."""
+    called = run.texts.name(run.require_index(), found.nodes[0]) if found.nodes else None
     return found if called is None else replace(found, label=called)
 
 

@@ -1,40 +1,30 @@
-"""`ag2 edit`: change what was selected by words or a click; saved beside the run, never in the checkpoint."""
+"""`ag2 edit`: change what was selected by words, clicks or a box; saved beside the run, never in the checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
+from ag2_ns.cli.picking import Picking
 from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
     from ag2_ns.edit.history import Step
     from ag2_ns.edit.operations import Quaternion
-    from ag2_ns.query.selection import Selection
     from ag2_ns.run_access import LoadedRun
 
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 @dataclass
-class Edit:
-    """Delete, isolate, move, turn, scale, recolour or duplicate what a text, a click or a file selects.
+class Edit(Picking):
+    """Delete, isolate, move, turn, scale, recolour or duplicate what a text, clicks, a box or a file selects.
 
     Lengths are in the run's frame. Edits are saved as ag2_edits.npz beside config.yml; ns-viewer, ns-render,
     ns-export and the other ag2 commands show them.
     """
 
-    load_config: Path
-    """The run's config.yml."""
-    text: str | None = None
-    """What to edit, in words."""
-    click: tuple[str, float, float] | None = None
-    """What to edit, by a pixel: CAMERA X Y."""
-    selection: Path | None = None
-    """What to edit, from a file that `ag2 query` wrote."""
-    level: float | None = None
-    """Granularity of the selection, from 0 (parts) to 1 (groups)."""
+    _: KW_ONLY
     copy: int | None = None
     """Which copy: 0 the original, 1 the first duplicate, …; by default moving takes the original, the rest all."""
     delete: bool = False
@@ -114,15 +104,14 @@ class Edit:
             if getattr(self, name) is not None and getattr(self, name) is not False
         ]
         manage = [name for name in ("undo", "redo", "clear", "list") if getattr(self, name)]
-        asked = [name for name in ("text", "click", "selection") if getattr(self, name) is not None]
         kinds = [*changes, *(["/".join(places)] if places else []), *manage]
         if len(kinds) > 1:
             raise UserError(f"--{' and --'.join(kinds)}: do one after the other, one command each")
         if not kinds:
             raise UserError("nothing to do: give --delete, --isolate, --move, --rotate, --scale, --recolour, "
                             "--duplicate, --undo, --redo, --list or --clear")  # fmt: skip
-        if not manage and len(asked) != 1:
-            raise UserError("say what to edit with one of --text 'red mug', --click IMAGE X Y or --selection FILE")
+        if not manage:
+            self.check_picking("edit")
         if self.rotate is not None:
             self._rotation()
 
@@ -138,13 +127,6 @@ class Edit:
             raise UserError(f"--rotate {name}: the axis must be x, y, z or three numbers with commas") from None
         return axis_angle((x, y, z), degrees)
 
-    def _selection(self, run: LoadedRun) -> Selection:
-        from ag2_ns.run_access import load_selection, select
-
-        if self.selection is not None:
-            return load_selection(self.selection, run.require_index())
-        return select(run, text=self.text, click=self.click, level=self.level)
-
     def _step(self, run: LoadedRun, history: object) -> Step:
         import torch
 
@@ -153,7 +135,7 @@ class Edit:
         from ag2_ns.edit.around import surroundings
 
         index = run.require_index()
-        selection = self._selection(run)
+        (selection,) = self.picked(run)
         edits = history.edits  # type: ignore[attr-defined]
         scene = apply_edits(run.gaussians, index.gaussian_anchor, edits)
         place = {

@@ -1,15 +1,16 @@
-"""`ag2 export`: what a text, a click or a file selects, and the rest, as splats, anchors, boxes and hulls."""
+"""`ag2 export`: what texts, clicks, a box or a file select, and the rest, as splats, anchors, boxes and hulls."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from ag2_ns.cli.picking import SOURCES, Picking
 from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ag2_ns.run_access import LoadedRun
 
 Format = Literal["splat", "anchors", "boxes", "hulls"]
+Shape = Literal["box", "upright", "oriented"]
 Written = list[tuple[Path, str]]
 """Files, and a few words on each."""
 
@@ -33,22 +35,19 @@ LEFT = 0.05
 
 
 @dataclass
-class Export:
+class Export(Picking):
     """Write pieces of a run for other programs, edits included.
 
     labels.json says for every instance what it is called, how large it is and where.
     """
 
-    load_config: Path
-    """The run's config.yml."""
     output_dir: Path
     """Where the files go."""
+    _: KW_ONLY
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A piece in words; may be given several times."""
-    click: tuple[str, float, float] | None = None
-    """A piece by a pixel: CAMERA X Y."""
-    selection: Path | None = None
-    """A piece from a file that `ag2 query` wrote."""
+    box: tuple[str, float, float, float, float] | Shape | None = None
+    """A rectangle around a piece: CAMERA X0 Y0 X1 Y1, in pixels. (A word alone is taken as --box-shape.)"""
     all: bool = False
     """The whole scene, nothing selected."""
     level: float | None = None
@@ -57,7 +56,7 @@ class Export:
     format: tuple[Format, ...] = ("splat", "boxes")
     """splat: 3D Gaussian Splatting .ply of each piece and of the rest. anchors: point cloud with graph and features.
     boxes, hulls: .glb of one solid per instance."""
-    box: Literal["box", "upright", "oriented"] = "upright"
+    box_shape: Shape = "upright"
     """Boxes along the axes, turned about the vertical, or turned freely."""
     world: bool = False
     """In the frame that the cameras were given in (that of COLMAP), not the run's."""
@@ -65,6 +64,10 @@ class Export:
     """Words that name the instances that are not selected."""
     edits: bool = True
     """Apply the run's edits."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.box, str):
+            self.box, self.box_shape = None, self.box
 
     def main(self) -> None:
         """Export."""
@@ -111,25 +114,17 @@ class Export:
             console.print(f"{path}  {what}", markup=False)
 
     def _check(self) -> None:
-        chosen = bool(self.text) or self.click is not None or self.selection is not None
-        if chosen == self.all:
+        if bool(self.sources()) == self.all:
             raise UserError(
-                "give pieces with --text 'red mug', --click IMAGE X Y or --selection FILE"
+                f"give pieces with {SOURCES}"
                 + (", or the whole scene with --all, not both" if self.all else "; or the whole scene with --all")
             )
-        if self.level is not None and not 0 <= self.level <= 1:
-            raise UserError(f"--level {self.level}: give a number from 0 (parts) to 1 (groups)")
+        self.check_picking()
         if not self.format:
             raise UserError("--format: name at least one of splat, anchors, boxes and hulls")
 
     def _selections(self, run: LoadedRun) -> list[Selection]:
-        from ag2_ns.run_access import load_selection, select
-
-        found = [select(run, text=text, level=self.level) for text in self.text]
-        if self.click is not None:
-            found.append(select(run, click=self.click, level=self.level))
-        if self.selection is not None:
-            found.append(load_selection(self.selection, run.require_index()))
+        found = self.picked(run)
         for selection in found:
             if selection.empty:
                 raise UserError(f"{selection.label}: nothing found ({selection.reason}); try other words or a click")
@@ -192,7 +187,8 @@ class Export:
             own = scene.gaussians[labelled.instance == number]
             # Upright means upright in the run's frame, whose z is up; the world's vertical may be anywhere.
             placed = frame.gaussians(own)
-            boxes[number] = box_of(placed, "box") if self.box == "box" else box_of(own, self.box).moved(frame)
+            shape = self.box_shape
+            boxes[number] = box_of(placed, "box") if shape == "box" else box_of(own, shape).moved(frame)
             if number not in shown:
                 continue
             label = labelled.known[number].label

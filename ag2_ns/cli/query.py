@@ -1,28 +1,22 @@
-"""`ag2 query`: a selection from words or a click, as a file, masks and overlays."""
+"""`ag2 query`: a selection from words, clicks or a box, as a file, masks and overlays."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from ag2_ns.cli.picking import Picking
 from ag2_ns.errors import UserError
 
 
 @dataclass
-class Query:
-    """Select by text or click; write the selection, a mask and an overlay per view; print JSON."""
+class Query(Picking):
+    """Select by text, clicks or a box; write the selection, a mask and an overlay per view; print JSON."""
 
-    load_config: Path
-    """The run's config.yml."""
     output_dir: Path
     """Where selection.npz, masks/ and overlays/ go."""
-    text: str | None = None
-    """What to look for."""
-    click: tuple[str, float, float] | None = None
-    """Image name (or position) and pixel: CAMERA X Y."""
-    level: float | None = None
-    """Granularity from 0 (parts) to 1 (groups); texts look at all levels unless it is given."""
+    _: KW_ONLY
     all: bool = False
     """Take every instance that answers, not only the best."""
     max_views: int = 0
@@ -37,12 +31,11 @@ class Query:
         from ag2_ns.indexing import view_progress
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.rasterizer import render
-        from ag2_ns.run_access import load_run, save_selection, select
+        from ag2_ns.run_access import load_run, save_selection
 
-        if self.level is not None and not 0 <= self.level <= 1:
-            raise UserError(f"--level {self.level}: give a number from 0 (parts) to 1 (groups)")
+        self.check_picking("select")
         run = load_run(self.load_config)
-        found = select(run, text=self.text, click=self.click, level=self.level, several=True if self.all else None)
+        (found,) = self.picked(run, several=True if self.all else None)
         answer = {
             "label": found.label,
             "found": not found.empty,

@@ -1,40 +1,35 @@
-"""`ag2 render`: a video of a scene with what texts or clicks select, each in its own colour, with a legend."""
+"""`ag2 render`: a video of a scene with what texts, clicks or boxes select, each in its own colour, with a legend."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from ag2_ns.cli.picking import Picking
 from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
 
-    from ag2_ns.query.selection import Selection
     from ag2_ns.rasterizer.base import View
     from ag2_ns.run_access import LoadedRun
 
 
 @dataclass
-class Render:
+class Render(Picking):
     """Render a video (.mp4, H.264) or PNG frames (a folder) of a run, edits included, with selections marked."""
 
-    load_config: Path
-    """The run's config.yml."""
     output_path: Path
     """An .mp4 file, or a folder for PNG frames."""
+    _: KW_ONLY
     text: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
     """What to mark; may be given several times. Unset takes AG2_QUERY or the selection saved with the run."""
     selection: tyro.conf.UseAppendAction[list[Path]] = field(default_factory=list)
     """A selection.npz of `ag2 query` to mark; may be given several times."""
-    click: tuple[str, float, float] | None = None
-    """Image name (or position) and pixel of something to mark: CAMERA X Y."""
-    level: float | None = None
-    """Granularity from 0 (parts) to 1 (groups); texts look at all levels unless it is given."""
     all: bool = False
     """Mark every instance that answers a text, not only the best."""
     orbit: bool = False
@@ -69,7 +64,8 @@ class Render:
         self._check()
         run = load_run(self.load_config)
         console = Console(soft_wrap=True, highlight=False)
-        found = self._selections(run)
+        order = ("text", "selection", "click", "box")
+        found = self.picked(run, several=True if self.all else None, order=order)
         session = run.model.AG2.session
         with torch.no_grad():
             scene = session.scene()
@@ -106,23 +102,13 @@ class Render:
         ways = [self.orbit, self.interpolate, self.dataset is not None, self.camera_path is not None]
         if sum(ways) > 1:
             raise UserError("give one of --orbit, --interpolate, --dataset and --camera-path")
-        if self.level is not None and not 0 <= self.level <= 1:
-            raise UserError(f"--level {self.level:g}: give a number from 0 (parts) to 1 (groups)")
+        self.check_picking()
         if self.frames < 1 or not self.fps > 0:
             raise UserError("--frames and --fps must be above 0")
         if self.size is not None and min(self.size) < 2:
             raise UserError("--size: give width and height of at least 2 pixels")
         if self.output_path.suffix.lower() not in (".mp4", ""):
             raise UserError(f"--output-path {self.output_path}: write .mp4, or name a folder for PNG frames")
-
-    def _selections(self, run: LoadedRun) -> list[Selection]:
-        from ag2_ns.run_access import load_selection, select
-
-        found = [select(run, text=t, level=self.level, several=True if self.all else None) for t in self.text]
-        found += [load_selection(path, run.require_index()) for path in self.selection]
-        if self.click is not None:
-            found.append(select(run, click=self.click, level=self.level))
-        return found
 
     def _views(self, run: LoadedRun, chosen) -> tuple[list[View], float, list[str | None]]:
         """Cameras, frames per second, and names of the frames where they have any."""

@@ -263,7 +263,7 @@ def test_queries_that_make_no_sense(run, capfd, tmp_path):
     refused(lambda: ag2(*base), capfd, "--text")
     refused(lambda: ag2(*base, "--text", " "), capfd, "empty")
     refused(lambda: ag2(*base, "--text", "mug", "--level", 1.5), capfd, "--level 1.5")
-    refused(lambda: ag2(*base, "--text", "mug", "--click", "0", 1, 1), capfd, "either")
+    refused(lambda: ag2(*base, "--text", "mug", "--click", "0", 1, 1), capfd, "one of --text")
     refused(lambda: ag2(*base, "--text", "zzyzx quux"), capfd, "zzyzx quux")
     refused(lambda: ag2(*base, "--click", "no_such.png", 1, 1), capfd, "no_such.png")
     refused(lambda: ag2(*base, "--click", "0", 1000, 1), capfd, "1000")

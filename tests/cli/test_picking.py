@@ -1,0 +1,234 @@
+"""Further clicks and boxes, through every command that takes a selection, on balls whose instances are known."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from plyfile import PlyData
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
+
+from blob_run import BLUE, BOTTOM, CENTRES, GREEN, PLATE, RED, TOP, build
+
+from ag2_ns.cli.main import main
+from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
+from ag2_ns.errors import UserError
+from ag2_ns.run_access import load_run, load_selection, refine, select
+
+VIEW, OTHER = "view_01.png", "view_04"
+COMMANDS = {
+    "query": ("--output-dir", "{}"),
+    "edit": ("--delete", "--no-cleanup"),
+    "render": ("--output-path", "{}", "--frames", "1", "--size", "32", "24"),
+    "export": ("--output-dir", "{}", "--format", "splat"),
+}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("picking"))
+
+
+@pytest.fixture(scope="module")
+def run(config):
+    return load_run(config)
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch, config):
+    monkeypatch.delenv("AG2_QUERY", raising=False)
+    yield
+    edit_path(config).unlink(missing_ok=True)
+
+
+def at(run, ball: str, name: str = VIEW, up: float = 0.0) -> tuple[str, float, float]:
+    """The pixel of a ball's middle, or of a point above it."""
+    view = run.view(name)
+    point = torch.tensor(CENTRES[ball]) + torch.tensor([0, 0, up])
+    x, y, z = (view.K @ (view.viewmat[:3, :3] @ point + view.viewmat[:3, 3])).tolist()
+    return name, round(x / z), round(y / z)
+
+
+def around(run, ball: str, name: str = VIEW, margin: int = 7) -> tuple[str, float, float, float, float]:
+    _, x, y = at(run, ball, name)
+    return name, x - margin, y - margin, x + margin, y + margin
+
+
+def gaussians(run, *nodes: int) -> torch.Tensor:
+    """Those of some instances, one by one; every anchor carries one Gaussian."""
+    leaf = run.index.tree.anchor_node.tolist()
+    inside = {RED: {TOP, BOTTOM}}
+    wanted = set().union(*(inside.get(node, {node}) for node in nodes))
+    return torch.tensor([node in wanted for node in leaf])
+
+
+def ask(command: str, config, out, *options: object) -> None:
+    rest = [o.format(out) for o in COMMANDS[command]]
+    main([command, "--load-config", str(config), *rest, *map(str, options)])
+
+
+def queried(run, tmp_path, capfd, *options: object) -> tuple[dict, torch.Tensor]:
+    """The JSON answer and the Gaussians of one query."""
+    capfd.readouterr()
+    ask("query", run.config_path, tmp_path, *options, "--max-views", 1)
+    answer = json.loads(capfd.readouterr().out.strip().splitlines()[-1])
+    return answer, load_selection(tmp_path / "selection.npz", run.index).gaussian_mask
+
+
+# In Python.
+
+
+def test_clicks_add_and_then_take_away(run):
+    red = select(run, click=at(run, "red"))
+    both = refine(run, red, add=[at(run, "green", OTHER), at(run, "blue")], remove=[at(run, "green")])
+    assert torch.equal(both.gaussian_mask, gaussians(run, RED, BLUE))
+    assert both.label == "red ball + green ball + blue ball" and both.nodes == (RED, BLUE)
+    assert refine(run, red) is red
+
+
+def test_parts_are_taken_from_an_object(run):
+    red = select(run, text="red ball")
+    kept = refine(run, red, remove=[at(run, "red", up=0.05)], level=0.0)
+    assert torch.equal(kept.gaussian_mask, gaussians(run, BOTTOM))
+    gone = refine(run, red, remove=[at(run, "red")])
+    assert gone.empty and gone.reason == "everything selected was removed again"
+    same = refine(run, red, remove=[at(run, "blue")])
+    assert torch.equal(same.gaussian_mask, red.gaussian_mask)
+
+
+@pytest.mark.parametrize(("ball", "node"), [("red", RED), ("green", GREEN), ("blue", BLUE)])
+def test_a_box_takes_the_ball_that_it_is_drawn_around(run, ball, node):
+    for name in (VIEW, OTHER):
+        found = select(run, box=around(run, ball, name))
+        assert torch.equal(found.gaussian_mask, gaussians(run, node)) and found.label == f"{ball} ball"
+
+
+def test_what_makes_no_sense_in_python(run):
+    red = select(run, text="red ball")
+    with pytest.raises(UserError, match=r"either a text .* a click .* or a box"):
+        select(run, text="red ball", box=around(run, "red"))
+    with pytest.raises(UserError, match=r"--add view_01\.png 0 0: the pixel shows the background"):
+        refine(run, red, add=[(VIEW, 0, 0)])
+    with pytest.raises(UserError, match="need something to change"):
+        refine(run, select(run, click=(VIEW, 0, 0)), add=[at(run, "red")])
+
+
+# As commands.
+
+
+def test_a_query_with_further_clicks(run, tmp_path, capfd):
+    further = ("--add", *at(run, "green"), "--add", *at(run, "blue", OTHER), "--remove", *at(run, "green", OTHER))
+    for k, start in enumerate((("--click", *at(run, "red")), ("--text", "red ball"), ("--box", *around(run, "red")))):
+        answer, mask = queried(run, tmp_path / str(k), capfd, *start, *further)
+        assert torch.equal(mask, gaussians(run, RED, BLUE))
+        assert answer["found"] and answer["nodes"] == [RED, BLUE] and answer["gaussians"] == int(mask.sum())
+        assert answer["label"] == "red ball + green ball + blue ball"
+    answer, mask = queried(
+        run, tmp_path / "file", capfd, "--selection", tmp_path / "0" / "selection.npz", "--remove", *at(run, "red")
+    )
+    assert torch.equal(mask, gaussians(run, BLUE)) and answer["nodes"] == [BLUE]
+
+
+def test_the_answer_of_one_click_is_what_it_was(run, tmp_path, capfd):
+    answer, mask = queried(run, tmp_path, capfd, "--click", *at(run, "green"))
+    assert list(answer) == [
+        "label", "found", "reason", "score", "level", "nodes", "anchors", "gaussians", "selection",
+    ]  # fmt: skip
+    assert answer["level"] == 0.5 and answer["reason"] == "" and torch.equal(mask, gaussians(run, GREEN))
+
+
+def test_removing_everything_is_an_answer(run, tmp_path, capfd):
+    answer, mask = queried(run, tmp_path, capfd, "--click", *at(run, "red"), "--remove", *at(run, "red", OTHER))
+    assert not answer["found"] and "removed again" in answer["reason"] and not mask.any()
+
+
+def test_an_edit_of_what_clicks_and_boxes_pick(run, tmp_path):
+    def edited(*options):
+        ask("edit", run.config_path, tmp_path, *options)
+        fingerprint = Fingerprint.of(len(run.gaussians), run.model.anchor_xyz)
+        return load_edits(edit_path(run.config_path), fingerprint).edits[-1].members.mask()
+
+    mask = edited("--click", *at(run, "red"), "--add", *at(run, "blue"))
+    assert torch.equal(mask.bool(), gaussians(run, RED, BLUE))
+    assert torch.equal(edited("--box", *around(run, "green")).bool(), gaussians(run, GREEN))
+
+
+def test_a_video_of_what_clicks_and_boxes_pick(run, tmp_path, capfd):
+    ask("render", run.config_path, tmp_path / "a", "--text", "red ball", "--add", *at(run, "blue"))
+    assert "red ball + blue ball: score" in capfd.readouterr().out
+    ask("render", run.config_path, tmp_path / "b", "--text", "blue ball", "--box", *around(run, "red"))
+    out = capfd.readouterr().out
+    assert out.index("blue ball: score") < out.index("red ball: score")
+
+
+def test_an_export_of_what_clicks_and_boxes_pick(run, tmp_path):
+    def count(path):
+        return len(PlyData.read(str(path))["vertex"].data)
+
+    out = tmp_path / "e"
+    ask("export", run.config_path, out, "--box", *around(run, "red"), "--add", *at(run, "green"))
+    assert count(out / "red-ball-green-ball.ply") == int(gaussians(run, RED, GREEN).sum())
+    assert count(out / "rest.ply") == int(gaussians(run, BLUE, PLATE).sum())
+
+
+def test_the_shape_of_exported_boxes_has_two_names(run, tmp_path):
+    shapes = {
+        "a": ("--box", "oriented"),
+        "b": ("--box-shape", "oriented"),
+        "c": ("--box-shape", "oriented", "--box", *around(run, "red")),
+        "d": (),
+    }
+    labels = {}
+    for name, options in shapes.items():
+        what = () if name == "c" else ("--text", "red ball")
+        ask("export", run.config_path, tmp_path / name, *what, *options)
+        labels[name] = json.loads((tmp_path / name / "labels.json").read_text())["instances"][str(RED)]["box"]
+    assert labels["a"] == labels["b"] == labels["c"] != labels["d"]
+
+
+RED_TEXT, PIXEL = ("--text", "red ball"), (VIEW, "20", "26")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--click", VIEW, "64", "5"), "click (64, 5): outside of the image"),
+        (("--click", "nowhere.png", "1", "1"), "camera 'nowhere.png': no such image"),
+        (("--box", "nowhere.png", "1", "1", "9", "9"), "camera 'nowhere.png': no such image"),
+        (("--box", VIEW, "9", "1", "9", "9"), "has no area inside the image"),
+        (("--box", VIEW, "70", "1", "90", "9"), "has no area inside the image"),
+        (("--box", VIEW, "nan", "1", "9", "inf"), "box (nan, 1, 9, inf): give x0 y0 x1 y1"),
+        ((*RED_TEXT, "--add", VIEW, "5", "-1"), "click (5, -1): outside of the image"),
+        ((*RED_TEXT, "--add", VIEW, "0", "0"), "--add view_01.png 0 0: the pixel shows the background"),
+        ((*RED_TEXT, "--remove", "nowhere.png", "1", "1"), "camera 'nowhere.png': no such image"),
+        (("--click", VIEW, "0", "0", "--add", *PIXEL), "need something to change"),
+        ((*RED_TEXT, "--add", *PIXEL, "--level", "7"), "--level 7"),
+        (("--add", *PIXEL), "--box IMAGE X0 Y0 X1 Y1"),
+        (("--remove", *PIXEL), "--text"),
+        ((*RED_TEXT, "--click", *PIXEL, "--selection", "a.npz", "--add", *PIXEL), "one of --text"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(command, options, words, config, tmp_path, capfd):
+    with pytest.raises(SystemExit) as stop:
+        ask(command, config, tmp_path / "out", *options)
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 1 and last.startswith("error: ") and words in last
+    assert not (tmp_path / "out").exists() and not edit_path(config).exists()
+
+
+@pytest.mark.parametrize("command", ["query", "edit"])
+def test_one_thing_at_a_time(command, config, tmp_path, capfd):
+    for pair in (("--click", *PIXEL), ("--selection", "a.npz"), ("--box", VIEW, "1", "1", "9", "9")):
+        with pytest.raises(SystemExit):
+            ask(command, config, tmp_path / "out", *RED_TEXT, *pair)
+        assert "with one of --text" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["render", "export"])
+def test_further_clicks_need_one_thing_to_change(command, config, tmp_path, capfd):
+    with pytest.raises(SystemExit):
+        ask(command, config, tmp_path / "out", *RED_TEXT, "--text", "blue ball", "--add", *PIXEL)
+    assert "--add: could change each of the 2 things" in capfd.readouterr().err
