@@ -239,9 +239,9 @@ def merge_regions(
     leaf_fill, leaf_peak, region = fill.copy(), peak.copy(), np.arange(num)
     out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
     end, made = live, 0
-    left, right = np.minimum(edges[0], edges[1]).astype(np.int64), np.maximum(edges[0], edges[1]).astype(np.int64)
-    score = np.full(len(left), -1.0)
-    stale = np.ones(len(left), bool)
+    left, right = _sorted_pairs(edges[0], edges[1])
+    score, stale = np.full(len(left), -1.0), np.ones(len(left), bool)
+    named = 0  # merges that the edges' names take into account
     objects, groups = [t for t in STAGES if t >= OBJECT], [t for t in STAGES if t < OBJECT]
     plan = [(t, False, False) for t in objects]
     plan += [(t, False, k == 0) for k, t in enumerate(objects)]
@@ -249,17 +249,18 @@ def merge_regions(
     for threshold, fragments, bridge in plan:
         if bridge:
             more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area)
-            left, right = np.concatenate([left, more[0]]), np.concatenate([right, more[1]])
-            score = np.concatenate([score, np.full(len(more[0]), -1.0)])
-            stale = np.concatenate([stale, np.ones(len(more[0]), bool)])
+            left, right = _sorted_pairs(np.concatenate([left, more[0]]), np.concatenate([right, more[1]]))
+            score, stale = np.full(len(left), -1.0), np.ones(len(left), bool)
         while True:
-            left, right, score, stale = _refresh(parent, left, right, score, stale)
+            if made > named:
+                left, right, score, stale = _refresh(parent, left, right, score, stale)
+                named = made
             for_ranges(
                 edge_affinities, len(left), left, right, stale, score, pool_slot, pool_weight, start, length, peak,
                 slot_view, view_slot, feature, tau, minimum=256,
             )  # fmt: skip
             chosen = np.flatnonzero(score >= threshold)
-            order = chosen[np.lexsort((right[chosen], left[chosen], -score[chosen]))]
+            order = chosen[np.argsort(-score[chosen], kind="stable")]
             before, old_version = made, version.copy()
             end, made = _pass(
                 order, left, right, score, threshold, fragments,
@@ -278,17 +279,73 @@ def merge_regions(
     return Merges(one, other, np.where(fragment, np.maximum(affinity, OBJECT), affinity), fill, fit, peak)
 
 
+def _sorted_pairs(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges with the smaller end first, in rising order, each once."""
+    left, right = np.minimum(one, other).astype(np.int64), np.maximum(one, other).astype(np.int64)
+    num = int(right.max(initial=0)) + 1
+    key = left * num + right
+    if (left < right).all() and (np.diff(key) > 0).all():  # as graphs come
+        return left, right
+    return np.divmod(np.unique(key[left != right]), num)
+
+
+@jit
+def _rename(roots, left, right, out_left, out_right, out_edge, moved):
+    """Name sorted edges by the regions they now join, without inner ones: those whose names stay keep their order in
+    the front of `out`, `moved` lists the others. Returns the numbers of both.
+    """
+    kept = 0
+    others = 0
+    for e in range(left.shape[0]):
+        a, b = roots[left[e]], roots[right[e]]
+        if a == b:
+            continue
+        if a == left[e] and b == right[e]:
+            out_left[kept], out_right[kept], out_edge[kept] = a, b, e
+            kept += 1
+        else:
+            moved[others] = e
+            others += 1
+    return kept, others
+
+
+@jit
+def _weave(left, right, edge, kept, more_left, more_right, more_edge):
+    """Merge two sorted lists of edges into the first, from its end, then drop double ones; returns how many remain."""
+    i, j, k = kept - 1, more_left.shape[0] - 1, kept + more_left.shape[0] - 1
+    total = k + 1
+    while j >= 0:
+        if i >= 0 and (left[i] > more_left[j] or (left[i] == more_left[j] and right[i] > more_right[j])):
+            left[k], right[k], edge[k] = left[i], right[i], edge[i]
+            i -= 1
+        else:
+            left[k], right[k], edge[k] = more_left[j], more_right[j], more_edge[j]
+            j -= 1
+        k -= 1
+    end = 0
+    for e in range(total):
+        if end == 0 or left[e] != left[end - 1] or right[e] != right[end - 1]:
+            left[end], right[end], edge[end] = left[e], right[e], edge[e]
+            end += 1
+    return end
+
+
 def _refresh(parent, left, right, score, stale):
-    """Name edges by the regions they now join, drop inner and double ones."""
-    roots = _roots(parent)
-    a, b = roots[left], roots[right]
-    left, right = np.minimum(a, b), np.maximum(a, b)
-    keep = left != right
-    key = left[keep] * len(parent) + right[keep]
-    _, first = np.unique(key, return_index=True)
-    index = np.flatnonzero(keep)[first]
+    """Name sorted edges by the regions they now join, drop inner and double ones; sorted again.
+
+    Few edges change their names from one pass to the next, so only those are sorted.
+    """
+    roots, count = _roots(parent), len(left)
+    new_left, new_right, edge, moved = (np.empty(count, np.int64) for _ in range(4))
+    kept, others = _rename(roots, left, right, new_left, new_right, edge, moved)
+    moved = moved[:others]
+    a, b = roots[left[moved]], roots[right[moved]]
+    a, b = np.minimum(a, b), np.maximum(a, b)
+    order = np.argsort(a * len(parent) + b, kind="stable")
+    count = _weave(new_left, new_right, edge, kept, a[order], b[order], moved[order])
+    edge = edge[:count]
     # Of several edges between two regions any score will do: those that did not change share one, the others are stale.
-    return left[index], right[index], score[index], stale[index]
+    return new_left[:count], new_right[:count], score[edge], stale[edge]
 
 
 @jit
