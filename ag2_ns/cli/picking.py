@@ -62,12 +62,12 @@ class Picking:
         if self.level is not None and not 0 <= self.level <= 1:
             raise UserError(f"--level {self.level}: give a number from 0 (parts) to 1 (groups)")
         count = len(self.sources())
-        if verb and count != 1:
-            raise UserError(f"say what to {verb} with one of {SOURCES}")
         if (self.add or self.remove) and count != 1:
             option = "--add" if self.add else "--remove"
             what = "has nothing to change" if count == 0 else f"could change each of the {count} things asked for"
             raise UserError(f"{option}: {what}; give exactly one of {SOURCES} with it")
+        if verb and count != 1:
+            raise UserError(f"say what to {verb} with one of {SOURCES}")
 
     def picked(
         self,

@@ -206,9 +206,9 @@ RED_TEXT, PIXEL = ("--text", "red ball"), (VIEW, "20", "26")
         ((*RED_TEXT, "--remove", "nowhere.png", "1", "1"), "camera 'nowhere.png': no such image"),
         (("--click", VIEW, "0", "0", "--add", *PIXEL), "need something to change"),
         ((*RED_TEXT, "--add", *PIXEL, "--level", "7"), "--level 7"),
-        (("--add", *PIXEL), "--box IMAGE X0 Y0 X1 Y1"),
-        (("--remove", *PIXEL), "--text"),
-        ((*RED_TEXT, "--click", *PIXEL, "--selection", "a.npz", "--add", *PIXEL), "one of --text"),
+        (("--add", *PIXEL), "--add: has nothing to change"),
+        (("--remove", *PIXEL), "--remove: has nothing to change"),
+        ((*RED_TEXT, "--click", *PIXEL, "--selection", "a.npz", "--add", *PIXEL), "--add: could change each of the 3"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(command, options, words, config, tmp_path, capfd):
