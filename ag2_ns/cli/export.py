@@ -114,12 +114,12 @@ class Export(Picking):
             console.print(f"{path}  {what}", markup=False)
 
     def _check(self) -> None:
+        self.check_picking()
         if bool(self.sources()) == self.all:
             raise UserError(
                 f"give pieces with {SOURCES}"
                 + (", or the whole scene with --all, not both" if self.all else "; or the whole scene with --all")
             )
-        self.check_picking()
         if not self.format:
             raise UserError("--format: name at least one of splat, anchors, boxes and hulls")
 
