@@ -226,9 +226,8 @@ def measure(config: Path, modes: Sequence[str], scenes: Sequence[Path], folder: 
             rows.append(row_of(run, mode, seconds))
         del run, model
     for data in scenes:
-        for _ in range(2):
-            lift = Lift(load_config=config, data=data, output_dir=folder / config.parent.parent.parent.name)
-            path, _, seconds = lift.lift(console)
+        lift = Lift(load_config=config, data=data, output_dir=folder / config.parent.parent.parent.name)
+        path, _, seconds = lift.lift(console)
         rows.append(row_of(load_run(path), "lifting", seconds))
     return rows
 
