@@ -239,7 +239,7 @@ def refine(
         raise UserError(f"{found.label}: nothing found ({found.reason}); --add and --remove need something to change")
     for click in add:
         more = _shown(run, click, level, "--add")
-        found = replace(found.union(more), label=f"{found.label} + {more.label}")
+        found = found.union(more)
     for click in remove:
         found = found.without(_shown(run, click, level, "--remove"))
     return found

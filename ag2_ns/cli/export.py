@@ -46,8 +46,6 @@ class Export(Picking):
     _: KW_ONLY
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A piece in words; may be given several times."""
-    box: tuple[str, float, float, float, float] | Shape | None = None
-    """A rectangle around a piece: CAMERA X0 Y0 X1 Y1, in pixels. (A word alone is taken as --box-shape.)"""
     all: bool = False
     """The whole scene, nothing selected."""
     level: float | None = None
@@ -64,10 +62,6 @@ class Export(Picking):
     """Words that name the instances that are not selected."""
     edits: bool = True
     """Apply the run's edits."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.box, str):
-            self.box, self.box_shape = None, self.box
 
     def main(self) -> None:
         """Export."""

@@ -61,6 +61,7 @@ class Selection:
             return other
         return replace(
             self,
+            label=f"{self.label} + {other.label}",
             anchor_score=torch.maximum(self.anchor_score, other.anchor_score),
             anchor_mask=self.anchor_mask | other.anchor_mask,
             gaussian_mask=self.gaussian_mask | other.gaussian_mask,

@@ -46,8 +46,7 @@ class Asked:
             found, copy = self._hit(question.ray, state.level)
         old = state.selection
         if old is not None and question.mode == "add":
-            label = found.label if old.empty else (old.label if found.empty else f"{old.label} + {found.label}")
-            new = replace(old.union(found), label=label)
+            new = old.union(found)
         elif question.mode == "remove":
             empty = self.index.nothing(found.label, "nothing was selected that could be taken away")
             new = empty if old is None else old.without(found)

@@ -101,7 +101,7 @@ def test_edits_are_honoured_unless_told_not_to(config, tmp_path, index):
 
 
 def test_world_frame(config, tmp_path, gaussians):
-    Export(config, tmp_path / "out", all=True, world=True, box="box").main()
+    Export(config, tmp_path / "out", all=True, world=True, box_shape="box").main()
     back = read_gaussians(tmp_path / "out" / "scene.ply")
     expected = run_to_world(config).gaussians(gaussians)
     for name in ("means", "quats", "scales", "sh"):
