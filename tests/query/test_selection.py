@@ -13,7 +13,7 @@ def test_union_and_without():
     a, b = make([0, 1]), make([1, 3], "b", 0.5, (2,))
     both = a.union(b)
     assert both.anchor_mask.tolist() == [True, True, False, True, False] and both.nodes == (1, 2)
-    assert both.gaussian_mask.sum() == 6 and both.label == "a" and both.score == 0.5
+    assert both.gaussian_mask.sum() == 6 and both.label == "a + b" and both.score == 0.5
     assert torch.allclose(both.anchor_score, torch.tensor([0.8, 0.8, 0, 0.5, 0]))
     rest = both.without(b)
     assert rest.anchor_mask.tolist() == [True, False, False, False, False] and rest.nodes == (1,)
