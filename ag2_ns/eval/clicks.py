@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ag2_ns.eval.metrics import iou
-from ag2_ns.eval.tabletop import GroundTruth, chosen_sets, compared, labelled_views, least_pixels
+from ag2_ns.eval.tabletop import GroundTruth, Known, chosen_sets, compared, labelled_views, shown
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
@@ -56,6 +55,7 @@ def evaluate_clicks(
     each: int = 5,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    known: Known | None = None,
 ) -> ClickReport:
     """Click `each` random pixels of every object, in random views that show it, and render what they select.
 
@@ -69,29 +69,31 @@ def evaluate_clicks(
         each: clicks per object.
         seed: draws views and pixels.
         progress: called with the number of views compared.
+        known: scores to use again, and to add to (see `tabletop.Known`).
 
     Raises:
         UserError: no view has ground truth, or its size differs from the camera's.
     """
     places = _places([i for i, _ in labels], truth, views, each, np.random.default_rng(seed))
     cameras = dict(views)
-    answers: dict[tuple, int] = {}  # equal selections of one object are rendered once
+    answers: dict[tuple, int] = {}  # equal selections of one object are compared once
     asked: list[tuple[int, str, int, int, int]] = []
-    selections, wanted = [], []
+    selections: list[Selection | None] = []
+    wanted: list[int] = []
     for k, name, x, y in places:
         found = select(cameras[name], x, y)
         key = (k, found.nodes, found.empty)
         if key not in answers:
             answers[key] = len(selections)
-            selections.append(found)
-            wanted.append(labels[k])
+            selections.append(None if found.empty else found)
+            wanted.append(labels[k][0])
         asked.append((k, name, x, y, answers[key]))
-    scores: list[list[float]] = [[] for _ in selections]
+    means: list[float] = []
     if selections:
         chosen = chosen_sets(gaussians, selections)
-        for _, s, drawn, target in compared(gaussians, chosen, wanted, truth, views, rasterizer, progress):
-            scores[s].append(iou(None if selections[s].empty else drawn, target))
-    return ClickReport([Click(labels[k][1], name, x, y, float(np.mean(scores[s]))) for k, name, x, y, s in asked])
+        scores = compared(gaussians, chosen, wanted, truth, views, rasterizer, progress, known)
+        means = [float(np.mean(s.iou)) for s in scores]
+    return ClickReport([Click(labels[k][1], name, x, y, means[s]) for k, name, x, y, s in asked])
 
 
 def _places(
@@ -102,16 +104,15 @@ def _places(
     rng: np.random.Generator,
 ) -> list[tuple[int, str, int, int]]:
     """Where to click: (which object, image name, x, y)."""
-    shown: list[list[str]] = [[] for _ in ids]
+    places: dict[int, list[str]] = {number: [] for number in ids}
     for _, name, _, image in labelled_views(truth, views):
-        count = np.bincount(image.ravel(), minlength=max(ids) + 1)
-        for k, number in enumerate(ids):
-            if count[number] >= least_pixels(image.size):
-                shown[k].append(name)
+        for number in shown(image, ids):
+            places[number].append(name)
     out = []
     for k, number in enumerate(ids):
-        for name in rng.choice(shown[k], each).tolist() if shown[k] else []:
-            rows, columns = np.nonzero(truth.ids(Path(name).stem) == number)
-            pick = int(rng.integers(len(rows)))
-            out.append((k, name, int(columns[pick]), int(rows[pick])))
+        for name in rng.choice(places[number], each).tolist() if places[number] else []:
+            image = truth.ids(Path(name).stem)
+            pixels = np.flatnonzero(image == number)
+            y, x = divmod(int(pixels[rng.integers(len(pixels))]), image.shape[1])
+            out.append((k, name, x, y))
     return out

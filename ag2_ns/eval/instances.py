@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ag2_ns.eval.metrics import summary
-from ag2_ns.eval.tabletop import GroundTruth, ViewScores, compared, labelled_views
+from ag2_ns.eval.tabletop import GroundTruth, Known, ViewScores, compared, labelled_views
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.rasterizer.base import Rasterizer, View
 
@@ -61,6 +61,7 @@ def evaluate_instances(
     views: Sequence[tuple[str, View]],
     rasterizer: Rasterizer,
     progress: Callable[[int], None] | None = None,
+    known: Known | None = None,
 ) -> InstanceReport:
     """Give every instance to the object that it is drawn on, render the union of each object's instances, compare.
 
@@ -76,18 +77,22 @@ def evaluate_instances(
         views: image names and cameras.
         rasterizer: a backend for the Gaussians' device.
         progress: called with the number of views done.
+        known: scores to use again, and to add to (see `tabletop.Known`).
 
     Raises:
         UserError: no view has ground truth, or its size differs from the camera's.
     """
     names, which = torch.unique(instance, return_inverse=True)
-    weight = _weight_on_objects(gaussians, which, len(names), [i for i, _ in labels], truth, views, rasterizer)
+    numbers = [i for i, _ in labels]
+    weight = _weight_on_objects(gaussians, which, len(names), numbers, truth, views, rasterizer)
     most, owner = weight.max(1)
     owner[(most <= 0) | (owner == len(labels)) | (names < 0)] = -1  # the last column is no label
-    results = [ObjectResult(text, names[owner == k].tolist()) for k, (_, text) in enumerate(labels)]
     chosen = owner[which][:, None] == torch.arange(len(labels), device=owner.device)
-    for name, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
-        results[k].add(name, drawn if results[k].instances else None, target)
+    scores = compared(gaussians, chosen, numbers, truth, views, rasterizer, progress, known)
+    results = [
+        ObjectResult(text, names[owner == k].tolist(), **found._asdict())
+        for k, ((_, text), found) in enumerate(zip(labels, scores))
+    ]
     return InstanceReport(results, int(((owner < 0) & (names >= 0)).sum()))
 
 
@@ -102,17 +107,13 @@ def _weight_on_objects(
 ) -> Float[Tensor, "K L+1"]:
     """Pixels that each of `count` instances accounts for on each id, and last on all other pixels, over the views."""
     device = gaussians.device
-    out = torch.zeros(count, len(ids) + 1, dtype=torch.double, device=device)
+    held = torch.zeros(len(gaussians), len(ids) + 1, dtype=torch.double, device=device)
     for _, _, view, image in labelled_views(truth, views):
-        maps = np.stack([image == i for i in ids], -1)
-        maps = np.concatenate([maps, ~maps.any(-1, keepdims=True)], -1)
-        weight = rasterizer.lift(
-            gaussians.means,
-            gaussians.quats,
-            gaussians.scales,
-            gaussians.opacities,
-            torch.from_numpy(maps).to(device, torch.float32),
-            view,
+        columns = [k for k, there in enumerate(np.isin(ids, image)) if there]
+        place = np.full(max(image.max(), *ids) + 1, len(columns))
+        place[[ids[k] for k in columns]] = range(len(columns))
+        maps = torch.eye(len(columns) + 1, device=device)[torch.from_numpy(place[image]).to(device)]
+        held[:, [*columns, len(ids)]] += rasterizer.lift(
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view
         )
-        out.index_add_(0, which, weight.double())
-    return out
+    return held.new_zeros(count, len(ids) + 1).index_add_(0, which, held)

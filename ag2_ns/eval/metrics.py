@@ -36,13 +36,18 @@ def iou(prediction: Mask | None, truth: Mask) -> float:
     return np.count_nonzero(p & t) / union if union else 1.0
 
 
+def boundary_reach(height: int, width: int, share: float = BOUNDARY) -> int:
+    """Pixels that make `share` of an image's diagonal; at least 1."""
+    return max(1, round(share * math.hypot(height, width)))
+
+
 def boundary(mask: Mask, width: float = BOUNDARY) -> np.ndarray:
     """The pixels of a mask that are at most `width` image diagonals (at least a pixel) away from its contour.
 
     The image border counts as contour, as in the published measure. [H, W] bool.
     """
     m = _array(mask)
-    reach = max(1, round(width * math.hypot(*m.shape)))
+    reach = boundary_reach(*m.shape, width)
     # Erosion by a 3x3 square `reach` times is a distance in the maximum norm.
     padded = np.pad(m, 1)
     distance = ndimage.distance_transform_cdt(padded, metric="chessboard")[1:-1, 1:-1]

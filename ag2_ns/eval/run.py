@@ -13,7 +13,7 @@ import torch
 from ag2_ns.errors import UserError
 from ag2_ns.eval.clicks import ClickReport, evaluate_clicks
 from ag2_ns.eval.instances import InstanceReport, evaluate_instances
-from ag2_ns.eval.tabletop import GroundTruth, Report, evaluate_selections
+from ag2_ns.eval.tabletop import GroundTruth, Known, Report, evaluate_selections
 from ag2_ns.query.click import select_click
 from ag2_ns.query.selection import Selection
 
@@ -75,13 +75,14 @@ def evaluate_run(run: LoadedRun, truth: GroundTruth, *, clicks: int = 5, watch: 
         click_seconds.append(_clock() - start)
         return found
 
+    known: Known = {}
+    scene = (labels, truth, views, backend)
     with watch(len(views), "text queries") as progress:
-        texts = evaluate_selections(gaussians, selections, labels, truth, views, backend, progress)
+        texts = evaluate_selections(gaussians, selections, *scene, progress, known)
     with watch(len(views), "clicks") as progress:
-        clicked = evaluate_clicks(click, gaussians, labels, truth, views, backend, each=clicks, progress=progress)
+        clicked = evaluate_clicks(click, gaussians, *scene, each=clicks, progress=progress, known=known)
     with watch(len(views), "instances") as progress:
-        node = index.gaussian_node(0.5)
-        instances = evaluate_instances(gaussians, node, labels, truth, views, backend, progress)
+        instances = evaluate_instances(gaussians, index.gaussian_node(0.5), *scene, progress, known)
     return RunReport(labels, selections, texts, clicked, instances, text_seconds, click_seconds)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from ag2_ns.errors import UserError
-from ag2_ns.eval.metrics import boundary_iou, iou, summary
+from ag2_ns.eval.metrics import summary
+from ag2_ns.eval.overlap import boundaries, id_boundaries, ious
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.query.picture import SELECTED, selection_share
 from ag2_ns.query.selection import Selection
@@ -22,6 +24,10 @@ from ag2_ns.rasterizer.base import Rasterizer, View
 
 MIN_PIXELS = 200
 """A view counts for an object that covers at least this many of 640 x 480 pixels (in proportion for other sizes)."""
+BATCH = 2**25
+"""Sets are drawn so many at once that their pictures, and their columns over the Gaussians, hold this many values."""
+KEPT = 2**28
+"""Bytes of ground truth that are kept once they are read."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class GroundTruth:
     """Id to text."""
     files: dict[str, Path]
     """Image stem to the PNG of its ids."""
+    _read: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ids(self, stem: str) -> Int[np.ndarray, "H W"]:
         """The ids of one view, 0 where nothing is labelled.
@@ -40,12 +47,17 @@ class GroundTruth:
         Raises:
             UserError: the file cannot be read.
         """
-        path = self.files[stem]
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image).astype(np.int64)
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{path}: not a readable image of ids ({error}); restore it") from error
+        image = self._read.get(stem)
+        if image is None:
+            path = self.files[stem]
+            try:
+                with Image.open(path) as file:
+                    image = np.asarray(file)
+            except (OSError, SyntaxError) as error:
+                raise UserError(f"{path}: not a readable image of ids ({error}); restore it") from error
+            if sum(i.nbytes for i in self._read.values()) + image.nbytes <= KEPT:
+                self._read[stem] = image
+        return image.astype(np.int64)
 
 
 def read_ground_truth(folder: Path) -> GroundTruth:
@@ -67,6 +79,21 @@ def read_ground_truth(folder: Path) -> GroundTruth:
     return GroundTruth(folder, labels, files)
 
 
+class Scores(NamedTuple):
+    """How one set of Gaussians compares with one object, in each view that shows the object."""
+
+    view: list[str]
+    iou: list[float]
+    boundary_iou: list[float]
+
+
+Known = dict[tuple[int, bytes], Scores]
+"""What was compared before, by the id of the object and the Gaussians of the set: one such table per scene and truth.
+
+A text, a click and an instance often are the same set; given the same table, they are drawn once.
+"""
+
+
 @dataclass
 class ViewScores:
     """How what stands for one label compares with it, in each view that shows it."""
@@ -75,12 +102,6 @@ class ViewScores:
     iou: list[float] = field(default_factory=list, kw_only=True)
     boundary_iou: list[float] = field(default_factory=list, kw_only=True)
     view: list[str] = field(default_factory=list, kw_only=True)
-
-    def add(self, name: str, drawn: Bool[np.ndarray, "H W"] | None, target: Bool[np.ndarray, "H W"]) -> None:
-        """Compare in one more view; None for what was not found at all."""
-        self.iou.append(iou(drawn, target))
-        self.boundary_iou.append(boundary_iou(drawn, target))
-        self.view.append(name)
 
     @property
     def miou(self) -> float:
@@ -132,6 +153,7 @@ def evaluate_selections(
     views: Sequence[tuple[str, View]],
     rasterizer: Rasterizer,
     progress: Callable[[int], None] | None = None,
+    known: Known | None = None,
 ) -> Report:
     """Render each selection in every view that shows its object and compare with the ids.
 
@@ -143,18 +165,18 @@ def evaluate_selections(
         views: image names and cameras.
         rasterizer: a backend for the Gaussians' device.
         progress: called with the number of views done.
+        known: scores to use again, and to add to (see `Known`).
 
     Raises:
         UserError: no view has ground truth, or its size differs from the camera's.
     """
-    found = [s is not None and not s.empty for s in selections]
+    found = [s if s is not None and not s.empty else None for s in selections]
+    chosen = chosen_sets(gaussians, found)
+    scores = compared(gaussians, chosen, [i for i, _ in labels], truth, views, rasterizer, progress, known)
     results = [
-        PromptResult(text, not ok, float(s.score) if s is not None else 0.0)
-        for (_, text), s, ok in zip(labels, selections, found)
+        PromptResult(text, ok is None, 0.0 if s is None else float(s.score), **score._asdict())
+        for (_, text), s, ok, score in zip(labels, selections, found, scores)
     ]
-    chosen = chosen_sets(gaussians, selections)
-    for name, k, drawn, target in compared(gaussians, chosen, labels, truth, views, rasterizer, progress):
-        results[k].add(name, drawn if found[k] else None, target)
     return Report(results)
 
 
@@ -182,35 +204,78 @@ def labelled_views(
 def compared(
     gaussians: Gaussians,
     chosen: Bool[Tensor, "N S"],
-    labels: Sequence[tuple[int, str]],
+    numbers: Sequence[int],
     truth: GroundTruth,
     views: Sequence[tuple[str, View]],
     rasterizer: Rasterizer,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[tuple[str, int, Bool[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]]:
-    """Render one set of Gaussians per label in every view that shows its object (see `MIN_PIXELS`).
+    known: Known | None = None,
+) -> list[Scores]:
+    """Render S sets of Gaussians, each in every view that shows its object (see `MIN_PIXELS`), and compare.
 
-    Yields:
-        Image name, which label, where the set is drawn, where the object is.
+    Equal sets are rendered once per view.
+
+    Args:
+        gaussians: the scene.
+        chosen: the sets; an empty one scores 0.
+        numbers: the id of the object that each set is compared with.
+        truth: the ground truth.
+        views: image names and cameras.
+        rasterizer: a backend for the Gaussians' device.
+        progress: called with the number of views done.
+        known: scores to use again, and to add to (see `Known`).
 
     Raises:
         UserError: no view has ground truth, or its size differs from the camera's.
     """
+    known = {} if known is None else known
+    contents = [bits.tobytes() for bits in np.packbits(chosen.T.contiguous().cpu().numpy(), axis=1)]
+    column = {content: c for c, content in enumerate(contents)}
+    pairs = list(zip(numbers, contents))
+    new = {pair: Scores([], [], []) for pair in pairs if pair not in known}
     for done, name, view, ids in labelled_views(truth, views):
-        count = np.bincount(ids.ravel(), minlength=max(i for i, _ in labels) + 1)
-        present = [k for k, (i, _) in enumerate(labels) if count[i] >= least_pixels(ids.size)]
-        if present:
-            picks = torch.tensor(present, device=gaussians.device)
-            drawn = (selection_share(gaussians, chosen[:, picks], view, rasterizer) > SELECTED).cpu().numpy()
-            for column, k in enumerate(present):
-                yield name, k, drawn[..., column], ids == labels[k][0]
+        present = set(shown(ids, {number for number, _ in new}))
+        asked = [pair for pair in new if pair[0] in present]
+        pictured = torch.from_numpy(ids.astype(np.int32)).to(gaussians.device)
+        size = max(1, BATCH // max(ids.size, len(gaussians)))
+        for start in range(0, len(asked), size):
+            part = asked[start : start + size]
+            columns = [column[content] for _, content in part]
+            values = _compare(gaussians, chosen, columns, [i for i, _ in part], pictured, view, rasterizer)
+            for pair, row in zip(part, values):
+                for found, value in zip(new[pair], (name, *row)):
+                    found.append(value)
         if progress is not None:
             progress(done)
+    known.update(new)
+    return [known[pair] for pair in pairs]
 
 
-def least_pixels(size: int) -> float:
-    """Pixels of an object from which a view of `size` pixels counts (see `MIN_PIXELS`)."""
-    return MIN_PIXELS * size / (640 * 480)
+def _compare(
+    gaussians: Gaussians,
+    chosen: Bool[Tensor, "N S"],
+    columns: Sequence[int],
+    numbers: Sequence[int],
+    ids: Int[Tensor, "H W"],
+    view: View,
+    rasterizer: Rasterizer,
+) -> list[list[float]]:
+    """IoU and boundary IoU in one view of some of the sets, each with the object of that number."""
+    sets = list(dict.fromkeys(columns))
+    drawn = selection_share(gaussians, chosen[:, sets], view, rasterizer) > SELECTED
+    edges = boundaries(drawn)
+    if len(sets) < len(columns):
+        which = [sets.index(c) for c in columns]
+        drawn, edges = drawn[..., which], edges[..., which]
+    target = ids[..., None] == torch.tensor(numbers, device=ids.device, dtype=ids.dtype)
+    return torch.stack((ious(drawn, target), ious(edges, target & id_boundaries(ids)[..., None])), 1).tolist()
+
+
+def shown(ids: Int[np.ndarray, "H W"], numbers: Iterable[int]) -> list[int]:
+    """Those objects that a view shows well enough to count for them (see `MIN_PIXELS`)."""
+    count = np.bincount(ids.ravel())
+    least = MIN_PIXELS * ids.size / (640 * 480)
+    return [n for n in numbers if 0 <= n < len(count) and count[n] >= least]
 
 
 def chosen_sets(gaussians: Gaussians, selections: Sequence[Selection | None]) -> Bool[Tensor, "N S"]:

@@ -7,7 +7,9 @@ from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
 from ag2_ns.errors import UserError
-from ag2_ns.eval.tabletop import MIN_PIXELS, evaluate_selections, read_ground_truth
+from ag2_ns.eval import tabletop
+from ag2_ns.eval.metrics import boundary_iou, iou
+from ag2_ns.eval.tabletop import MIN_PIXELS, compared, evaluate_selections, read_ground_truth
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import View
 from ag2_ns.rasterizer.cpu import CpuRasterizer
@@ -72,6 +74,78 @@ def test_objects_that_are_too_small_do_not_count(truth):
     shown = {p.label for p in report.prompts if p.iou}
     assert shown == {"left wall", "right wall"}
     assert report.as_dict()["mean_over_prompts"]["miou"] == 0
+
+
+class Counting(CpuRasterizer):
+    """Notes how many sets each pass draws."""
+
+    def __init__(self):
+        self.passes = []
+
+    def rasterize(self, means, quats, scales, opacities, values, view, **options):
+        self.passes.append(values.shape[1])
+        return super().rasterize(means, quats, scales, opacities, values, view, **options)
+
+
+def ragged(count: int) -> torch.Tensor:
+    """Sets of Gaussians with rough outlines. [N, S]"""
+    x = wall().means[:, 0]
+    return torch.stack([(x < 0.3 * torch.randn(len(x), generator=torch.manual_seed(s))) for s in range(count)], 1)
+
+
+def compare(truth, chosen, numbers, **options) -> tuple[list, list[int]]:
+    backend, views = Counting(), [("a.png", view()), ("b.png", view())]
+    return compared(wall(), chosen, numbers, truth, views, backend, **options), backend.passes
+
+
+def test_the_scores_are_those_of_each_mask_alone(truth):
+    chosen = ragged(4)
+    numbers = [LEFT, RIGHT, LEFT, SPECK]
+    scores, passes = compare(truth, chosen, numbers)
+    scene = wall()
+    drawn = CpuRasterizer().rasterize(
+        scene.means, scene.quats, scene.scales, scene.opacities, chosen.float(), view()
+    ).values  # fmt: skip
+    for k, number in enumerate(numbers[:3]):
+        pair = (drawn[..., k] > 0.5).numpy(), ids() == number
+        assert scores[k] == (["a.png", "b.png"], [iou(*pair)] * 2, [boundary_iou(*pair)] * 2)
+    assert scores[3] == ([], [], []) and passes == [3, 3], "no view shows the speck well"
+
+
+def test_equal_sets_are_drawn_once_and_batches_change_nothing(truth, monkeypatch):
+    chosen, numbers = ragged(3)[:, [0, 1, 0, 2, 0]], [LEFT, LEFT, RIGHT, RIGHT, LEFT]
+    scores, passes = compare(truth, chosen, numbers)
+    assert passes == [3, 3] and scores[0] == scores[4] != scores[2]
+    monkeypatch.setattr(tabletop, "BATCH", 2 * ids().size)
+    again, passes = compare(truth, chosen, numbers)
+    assert again == scores and passes == [2, 2, 2, 2]
+    monkeypatch.setattr(tabletop, "BATCH", 0)
+    again, passes = compare(truth, chosen, numbers)
+    assert again == scores and passes == [1] * 8
+
+
+def test_what_is_known_is_not_drawn_again(truth):
+    chosen, known = ragged(3), {}
+    first, _ = compare(truth, chosen[:, :2], [LEFT, RIGHT], known=known)
+    done = []
+    again, passes = compare(truth, chosen[:, [1, 0]], [RIGHT, LEFT], known=known, progress=done.append)
+    assert again == first[::-1] and passes == [] and done == [1, 2]
+    more, passes = compare(truth, chosen, [LEFT, LEFT, RIGHT], known=known)
+    assert more[0] == first[0] and passes == [2, 2], "the second set is new to the left wall"
+    assert more == compare(truth, chosen, [LEFT, LEFT, RIGHT])[0]
+
+
+def test_ids_are_read_once_while_they_fit(truth, monkeypatch):
+    first = truth.ids("a")
+    truth.files["a"].unlink()
+    assert np.array_equal(truth.ids("a"), first) and first.dtype == np.int64
+    first[:] = 0
+    assert truth.ids("a").any(), "a copy"
+    monkeypatch.setattr(tabletop, "KEPT", 2 * ids().size - 1)
+    truth.ids("b")
+    truth.files["b"].unlink()
+    with pytest.raises(UserError, match=r"b\.png: not a readable image"):
+        truth.ids("b")
 
 
 def test_sizes_must_agree(truth):
