@@ -1,12 +1,16 @@
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from flat_scene import view, wall
+from flat_scene import HEIGHT, WIDTH, view, wall
+from PIL import Image
 
 from ag2_ns.errors import UserError
 from ag2_ns.eval.run import evaluate_run
 from ag2_ns.eval.tabletop import GroundTruth
+from ag2_ns.query.selection import Selection
+from ag2_ns.rasterizer.cpu import CpuRasterizer
 
 
 def test_a_run_without_instances_is_refused():
@@ -41,3 +45,41 @@ def test_progress_is_told_part_by_part(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="none of its files is named like an image"):
         evaluate_run(run, GroundTruth(tmp_path, {1: "wall"}, {"elsewhere": tmp_path / "elsewhere.png"}), watch=watch)
     assert parts == [(2, "text queries")]
+
+
+def test_texts_clicks_and_instances_share_what_they_draw(monkeypatch, tmp_path):
+    """All three give the same halves of the wall: each half is drawn once per view."""
+    ids = np.ones((HEIGHT, WIDTH), np.uint8)
+    ids[:, WIDTH // 2 :] = 2
+    files = {name: tmp_path / f"{name}.png" for name in ("train", "eval")}
+    for path in files.values():
+        Image.fromarray(ids).save(path)
+    node = (wall().means[:, 0] > 0).long()
+
+    def half(right: bool) -> Selection:
+        inside = node == int(right)
+        return Selection(inside.float(), inside, inside, "", 1.0, (int(right),), 0.5)
+
+    class Counting(CpuRasterizer):
+        sets = 0
+
+        def rasterize(self, means, quats, scales, opacities, values, view, **options):
+            self.sets += values.shape[1]
+            return super().rasterize(means, quats, scales, opacities, values, view, **options)
+
+    backend = Counting()
+    monkeypatch.setattr("ag2_ns.run_access.text_selection", lambda index, texts, text, **_: half(text == "right"))
+    monkeypatch.setattr("ag2_ns.eval.run.select_click", lambda *place: half(place[-2] >= WIDTH // 2))
+    run = SimpleNamespace(
+        require_index=lambda: SimpleNamespace(gaussian_node=lambda level: node),
+        gaussians=wall(),
+        model=SimpleNamespace(backend=lambda: backend),
+        views=lambda split: [(f"{split}.png", view())],
+        texts=None,
+    )
+    report = evaluate_run(run, GroundTruth(tmp_path, {1: "left", 2: "right"}, files))
+    assert backend.sets == 4
+    assert [o.instances for o in report.instances.objects] == [[0], [1]] and len(report.clicks.clicks) == 10
+    for prompt, found in zip(report.texts.prompts, report.instances.objects):
+        assert prompt.iou == found.iou and len(prompt.iou) == 2 and prompt.miou > 0.95
+    assert {c.iou for c in report.clicks.clicks} == {p.miou for p in report.texts.prompts}
