@@ -13,11 +13,11 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +25,8 @@ from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.tabletop.generate import FOCAL, _points, generate
 from ag2_ns.data.tabletop.layout import lay, orbit
 from ag2_ns.data.tabletop.render import light_up, render
-from ag2_ns.eval.metrics import boundary_iou, iou, summary
+from ag2_ns.eval.clicks import evaluate_clicks
+from ag2_ns.eval.tabletop import GroundTruth, compared, evaluate_selections, labelled_views, read_ground_truth
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.lifting import lift_masks
 from ag2_ns.graph.neighbours import radius_edges
@@ -127,64 +128,22 @@ def index_of(rasterizer, gaussians, views, masks, features, voxel: float, clock:
     return SceneIndex(anchor, xyz, edges, tree, language)
 
 
-def oracle(rasterizer, gaussians, views, folder: Path, numbers: list[int]) -> torch.Tensor:
+def oracle(rasterizer, gaussians, named: list[tuple[str, View]], truth: GroundTruth) -> torch.Tensor:
     """[N, K] whether each Gaussian accounts for more pixels of an id than of any other: what a selection can reach."""
     total = torch.zeros(len(gaussians), 256, device=gaussians.device)
-    for view, path in zip(views, sorted((folder / "ground_truth" / "ids").glob("*.png"))):
-        ids = torch.from_numpy(np.array(Image.open(path)).astype(np.int64))
-        number, place = torch.unique(ids, return_inverse=True)
+    for _, _, view, image in labelled_views(truth, named):
+        number, place = torch.unique(torch.from_numpy(image), return_inverse=True)
         maps = torch.nn.functional.one_hot(place, len(number)).float().to(gaussians.device)
         total[:, number] += rasterizer.lift(
-            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view.to(gaussians.device)
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view
         )
-    return total.argmax(1)[:, None] == torch.tensor(numbers, device=gaussians.device)
+    return total.argmax(1)[:, None] == torch.tensor(list(truth.labels), device=gaussians.device)
 
 
-class Truth:
-    """The ids of a scene's views; scores selections against them by rendering."""
-
-    def __init__(self, rasterizer, gaussians: Gaussians, views: list[View], folder: Path):
-        self.rasterizer, self.gaussians = rasterizer, gaussians
-        self.views = [v.to(gaussians.device) for v in views]
-        self.ids = [np.array(Image.open(p)) for p in sorted((folder / "ground_truth" / "ids").glob("*.png"))]
-        self.labels = {int(k): v for k, v in json.loads((folder / "ground_truth" / "labels.json").read_text()).items()}
-        table = json.loads((folder / "text_features.json").read_text())
-        self.text = {t: torch.tensor(table[t], device=gaussians.device) for t in self.labels.values()}
-        self.negatives = torch.tensor([table[n] for n in NEGATIVES], device=gaussians.device)
-
-    def score(self, masks: torch.Tensor, numbers: list[int], edges: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Mean IoU and boundary IoU over the views of K sets of Gaussians [N, K], each against one id."""
-        found: list[tuple[list, list]] = [([], []) for _ in numbers]
-        g = self.gaussians
-        for view, truth in zip(self.views, self.ids):
-            drawn = self.rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, masks.float(), view).values
-            drawn = (drawn > 0.5).cpu().numpy()
-            for k, number in enumerate(numbers):
-                wanted = truth == number
-                if wanted.sum() >= 200 * truth.size / (640 * 480):
-                    found[k][0].append(iou(drawn[..., k], wanted))
-                    if edges:
-                        found[k][1].append(boundary_iou(drawn[..., k], wanted))
-        return tuple(np.array([np.mean(f[i]) if f[i] else np.nan for f in found]) for i in (0, 1))
-
-    def clicks(self, index: SceneIndex, clock: Clock, each: int = 5) -> float:
-        """Mean IoU of the objects under random pixels: `each` clicks per object, in views that show it well."""
-        rng = np.random.default_rng(0)
-        asked, sets = [], {}
-        for number in self.labels:
-            shown = [v for v, i in enumerate(self.ids) if (i == number).sum() >= 200 * i.size / (640 * 480)]
-            for v in rng.choice(shown, each) if shown else []:
-                y, x = np.nonzero(self.ids[v] == number)
-                k = rng.integers(len(x))
-                place = self.views[v], int(x[k]), int(y[k])
-                chosen = clock("click", select_click, index, self.gaussians, self.rasterizer, *place)
-                asked.append((chosen.nodes, number))
-                sets[chosen.nodes] = chosen.gaussian_mask
-        clock.times["click"] /= max(len(asked), 1)
-        pairs = sorted(set(asked))
-        masks = torch.stack([sets[nodes] for nodes, _ in pairs], 1)
-        ious = dict(zip(pairs, self.score(masks, [number for _, number in pairs], edges=False)[0]))
-        return float(np.mean([ious[pair] for pair in asked]))
+def text_features(folder: Path, device: str) -> dict[str, torch.Tensor]:
+    """The feature of each text that the scene comes with."""
+    table = json.loads((folder / "text_features.json").read_text())
+    return {text: torch.tensor(feature, device=device) for text, feature in table.items()}
 
 
 def main() -> None:
@@ -230,27 +189,34 @@ def main() -> None:
                     masks, features = read_masks(folder)
                     clock = Clock(options.device)
                     index = index_of(rasterizer, gaussians, views, masks, features, options.voxel, clock)
-                    truth = Truth(rasterizer, gaussians, views, folder)
-                    texts, numbers = list(truth.labels.values()), list(truth.labels)
+                    truth = read_ground_truth(folder / "ground_truth")
+                    named = [(f"{stem}.png", v.to(options.device)) for stem, v in zip(truth.files, views)]
+                    labels, known = list(truth.labels.items()), {}
+                    scene = (labels, truth, named, rasterizer)
+                    meaning = text_features(folder, options.device)
+                    negatives = torch.stack([meaning[n] for n in NEGATIVES])
                     picked = [
-                        clock("text", select_text, index, t, truth.text[t], truth.negatives, several=False)
-                        for t in texts
+                        clock("text", select_text, index, t, meaning[t], negatives, several=False) for _, t in labels
                     ]
                     clock.times["text"] /= len(picked)
-                    ious, edges = truth.score(torch.stack([p.gaussian_mask for p in picked], 1), numbers)
-                    bound, _ = truth.score(oracle(rasterizer, gaussians, views, folder, numbers), numbers, edges=False)
-                    clicked = truth.clicks(index, clock)
-                    known = ~np.isnan(ious)
-                    total = summary(ious[known], edges[known])
+                    texts = evaluate_selections(gaussians, picked, *scene, known=known)
+                    best = oracle(rasterizer, gaussians, named, truth)
+                    bound = compared(gaussians, best, list(truth.labels), truth, named, rasterizer)
+                    bound = [np.mean(b.iou) if b.iou else np.nan for b in bound]
+                    click = partial(clock, "click", select_click, index, gaussians, rasterizer)
+                    clicked = evaluate_clicks(click, gaussians, *scene, known=known)
+                    clock.times["click"] /= max(len(clicked.clicks), 1)
+                    total = texts.as_dict()["mean_over_prompts"]
                     table.add_row(
                         folder.name, str(len(gaussians)), str(index.num_anchors), str(index.tree.num_nodes),
                         str(len(index.tree.instances())), f"{np.nanmean(bound):.3f}",
-                        *(f"{v:.3f}" for v in total.values()), f"{clicked:.3f}",
+                        *(f"{v:.3f}" for v in total.values()), f"{clicked.as_dict()['miou']:.3f}",
                         *(f"{clock.times[s]:.3f}" for s in steps),
                     )  # fmt: skip
                     if options.each:
-                        for k in np.argsort(ious):
-                            console.print(f"  {ious[k]:.3f} of {bound[k]:.3f} {texts[k]} {picked[k].nodes}")
+                        for k in np.argsort([p.miou for p in texts.prompts]):
+                            prompt = texts.prompts[k]
+                            console.print(f"  {prompt.miou:.3f} of {bound[k]:.3f} {prompt.label} {picked[k].nodes}")
     console.print(table)
 
 
