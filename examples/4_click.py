@@ -19,7 +19,7 @@ from PIL import Image
 from ag2_ns.cli.pictures import to_uint8
 from ag2_ns.query.picture import SELECTED, overlay, selection_share
 from ag2_ns.rasterizer import render
-from ag2_ns.run_access import select
+from ag2_ns.selecting import select
 
 
 def main(

@@ -24,7 +24,7 @@ from ag2_ns.edit.around import surroundings
 from ag2_ns.export.boxes import robust_bounds
 from ag2_ns.query.picture import selection_share
 from ag2_ns.rasterizer import render
-from ag2_ns.run_access import select
+from ag2_ns.selecting import select
 
 
 def main(

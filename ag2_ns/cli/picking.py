@@ -85,7 +85,8 @@ class Picking:
         Raises:
             UserError: something asked for has no answer that makes sense.
         """
-        from ag2_ns.run_access import load_selection, refine, select
+        from ag2_ns.query.selection_file import load_selection
+        from ag2_ns.selecting import refine, select
 
         found = []
         for name, value in sorted(self.sources(), key=lambda source: order.index(source[0])):

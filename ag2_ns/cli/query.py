@@ -30,8 +30,9 @@ class Query(Picking):
         from ag2_ns.cli.pictures import to_uint8
         from ag2_ns.indexing import view_progress
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
+        from ag2_ns.query.selection_file import save_selection
         from ag2_ns.rasterizer import render
-        from ag2_ns.run_access import load_run, save_selection
+        from ag2_ns.run_access import load_run
 
         self.check_picking("select")
         run = load_run(self.load_config)

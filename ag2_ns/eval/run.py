@@ -53,7 +53,7 @@ def evaluate_run(run: LoadedRun, truth: GroundTruth, *, clicks: int = 5, watch: 
     Raises:
         UserError: the run has no instances, or the ground truth is not of its views.
     """
-    from ag2_ns.run_access import text_selection
+    from ag2_ns.selecting import text_selection
 
     index, gaussians, backend = run.require_index(), run.gaussians, run.model.backend()
     labels, views = sorted(truth.labels.items()), run.views("train") + run.views("eval")

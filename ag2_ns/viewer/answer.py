@@ -13,7 +13,7 @@ from ag2_ns.query.click import select_ray
 from ag2_ns.query.look import PATCH, ray_view
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer
-from ag2_ns.run_access import text_selection
+from ag2_ns.selecting import text_selection
 from ag2_ns.texts import TextEncoder
 from ag2_ns.viewer.state import Question, State
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ag2_ns.edit.edit_file import FILE_NAME, load_edits, save_edits
 from ag2_ns.errors import UserError
-from ag2_ns.run_access import load_selection, save_selection
+from ag2_ns.query.selection_file import load_selection, save_selection
 from ag2_ns.viewer.state import State
 
 if TYPE_CHECKING:

@@ -44,7 +44,8 @@ class Edits:
         from ag2_ns.edit.operations import axis_angle
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.rasterizer import render
-        from ag2_ns.run_access import load_run, select
+        from ag2_ns.run_access import load_run
+        from ag2_ns.selecting import select
 
         compat.apply()
         run = load_run(self.load_config)

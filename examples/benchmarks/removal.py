@@ -60,7 +60,8 @@ class Removal:
     def main(self) -> None:
         from ag2_ns import compat
         from ag2_ns.edit.around import surroundings
-        from ag2_ns.run_access import load_run, select
+        from ag2_ns.run_access import load_run
+        from ag2_ns.selecting import select
 
         compat.apply()
         run = load_run(self.load_config)

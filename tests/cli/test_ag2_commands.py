@@ -17,7 +17,8 @@ from tiny_run import HEIGHT, OBJECTS, VIEWS, WIDTH, ag2, nerfstudio_command, rea
 from ag2_ns.data.ply import write_gaussians
 from ag2_ns.query.box import select_box
 from ag2_ns.query.click import select_click
-from ag2_ns.run_access import load_run, load_selection
+from ag2_ns.query.selection_file import load_selection
+from ag2_ns.run_access import load_run
 
 
 def answer(capfd) -> dict:

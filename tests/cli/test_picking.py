@@ -15,7 +15,9 @@ from blob_run import BLUE, BOTTOM, CENTRES, GREEN, PLATE, RED, TOP, build
 from ag2_ns.cli.main import main
 from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
 from ag2_ns.errors import UserError
-from ag2_ns.run_access import load_run, load_selection, refine, select
+from ag2_ns.query.selection_file import load_selection
+from ag2_ns.run_access import load_run
+from ag2_ns.selecting import refine, select
 
 VIEW, OTHER = "view_01.png", "view_04"
 COMMANDS = {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ag2_ns import run_access
+from ag2_ns import run_access, selecting
 from ag2_ns.cli.edit import Edit
 from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Isolate, Recolour, Transform
@@ -30,7 +30,7 @@ def config(tmp_path, monkeypatch, gaussians, anchor):
         return Selection(mask.float(), mask, mask[anchor], text or "click", 0.9, reason="no such thing")
 
     monkeypatch.setattr(run_access, "load_run", lambda p: run)
-    monkeypatch.setattr(run_access, "select", select)
+    monkeypatch.setattr(selecting, "select", select)
     return path
 
 

@@ -34,7 +34,7 @@ def test_progress_is_told_part_by_part(monkeypatch, tmp_path):
     def unknown(*_, **__):
         raise UserError("does not know the words")
 
-    monkeypatch.setattr("ag2_ns.run_access.text_selection", unknown)
+    monkeypatch.setattr("ag2_ns.selecting.text_selection", unknown)
     run = SimpleNamespace(
         require_index=lambda: None,
         gaussians=wall(),
@@ -68,7 +68,7 @@ def test_texts_clicks_and_instances_share_what_they_draw(monkeypatch, tmp_path):
             return super().rasterize(means, quats, scales, opacities, values, view, **options)
 
     backend = Counting()
-    monkeypatch.setattr("ag2_ns.run_access.text_selection", lambda index, texts, text, **_: half(text == "right"))
+    monkeypatch.setattr("ag2_ns.selecting.text_selection", lambda index, texts, text, **_: half(text == "right"))
     monkeypatch.setattr("ag2_ns.eval.run.select_click", lambda *place: half(place[-2] >= WIDTH // 2))
     run = SimpleNamespace(
         require_index=lambda: SimpleNamespace(gaussian_node=lambda level: node),

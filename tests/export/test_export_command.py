@@ -8,7 +8,7 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from ag2_ns import run_access
+from ag2_ns import run_access, selecting
 from ag2_ns.cli.export import Export
 from ag2_ns.data.ply import read_gaussians
 from ag2_ns.edit.edit_file import Fingerprint, edit_path, save_edits
@@ -38,7 +38,7 @@ def config(tmp_path, monkeypatch, gaussians, index):
         return index.selection(nodes[text], text, 0.8)
 
     monkeypatch.setattr(run_access, "load_run", lambda path: run)
-    monkeypatch.setattr(run_access, "select", select)
+    monkeypatch.setattr(selecting, "select", select)
     return folder / "config.yml"
 
 

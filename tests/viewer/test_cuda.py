@@ -4,7 +4,8 @@ import pytest
 import torch
 import yaml
 
-from ag2_ns.run_access import load_run, select
+from ag2_ns.run_access import load_run
+from ag2_ns.selecting import select
 
 pytestmark = pytest.mark.gpu
 

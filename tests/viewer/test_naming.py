@@ -51,7 +51,7 @@ def test_texts_asked_before_count_and_unfinished_ones_do_not(session):
 
 
 def test_a_click_of_the_command_is_named_too(loaded):
-    from ag2_ns.run_access import select
+    from ag2_ns.selecting import select
 
     found = select(loaded, click=("0", 32, 24), level=0.5)
     assert found.nodes and found.label in (*TEXTS, f"instance {found.nodes[0]}")

@@ -8,7 +8,7 @@ from ag2_ns.errors import UserError
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.graph.tree import InstanceTree
 from ag2_ns.query.selection import Selection
-from ag2_ns.run_access import TextEncoder, load_selection, save_selection
+from ag2_ns.query.selection_file import load_selection, save_selection
 
 ANCHORS, GAUSSIANS = 11, 29
 
@@ -95,7 +95,7 @@ def test_an_archive_of_something_else(tmp_path):
 
 def test_a_selection_of_another_version(tmp_path, monkeypatch):
     save_selection(tmp_path / "selection.npz", selection())
-    monkeypatch.setattr("ag2_ns.run_access.SELECTION_FORMAT", 2)
+    monkeypatch.setattr("ag2_ns.query.selection_file.SELECTION_FORMAT", 2)
     with pytest.raises(UserError, match="format 1, this one reads 2"):
         load_selection(tmp_path / "selection.npz", index())
 
@@ -103,10 +103,3 @@ def test_a_selection_of_another_version(tmp_path, monkeypatch):
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_selection(tmp_path / "selection.npz", index())
-
-
-def test_texts_need_features(tmp_path):
-    with pytest.raises(UserError, match="ag2 prepare"):
-        TextEncoder(tmp_path).embed("mug")
-    with pytest.raises(UserError, match="empty"):
-        TextEncoder(tmp_path).embed("  ")

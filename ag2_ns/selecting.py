@@ -1,0 +1,142 @@
+"""From words, clicks and boxes to selections of a run, called by known words: what the commands and the viewer ask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ag2_ns.errors import UserError
+from ag2_ns.query.box import select_box
+from ag2_ns.query.click import select_click
+from ag2_ns.query.selection import Selection
+from ag2_ns.query.text import select_text
+
+if TYPE_CHECKING:
+    from ag2_ns.graph.scene_index import SceneIndex
+    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.texts import TextEncoder
+
+
+def text_selection(
+    index: SceneIndex, texts: TextEncoder, text: str, *, several: bool | None = None, level: float | None = None
+) -> Selection:
+    """The selection that a text names, embedded by the encoder that prepared the scene.
+
+    Raises:
+        UserError: an empty text, a text that a closed list does not hold, or a level out of range.
+    """
+    device = index.anchor_xyz.device
+    negatives = texts.negatives()
+    return select_text(
+        index,
+        text,
+        texts.embed(text).to(device),
+        None if negatives is None else negatives.to(device),
+        several=several,
+        level=level,
+    )
+
+
+Click = tuple[str, float, float]
+"""Image (see `LoadedRun.view`) and pixel: x, y."""
+
+Box = tuple[str, float, float, float, float]
+"""Image and rectangle in pixels: x0, y0, x1, y1."""
+
+
+@torch.no_grad()
+def select(
+    run: LoadedRun,
+    *,
+    text: str | None = None,
+    click: Click | None = None,
+    box: Box | None = None,
+    level: float | None = None,
+    several: bool | None = None,
+) -> Selection:
+    """One selection from a text, a click or a box; `refine` takes further clicks.
+
+    What is clicked or framed is called by the known text that names it, if any.
+
+    Args:
+        run: the run.
+        text: words.
+        click: image name and pixel (x, y).
+        box: image name and corners (x0, y0, x1, y1) in pixels; parts outside of the image are cut off.
+        level: granularity, 0 parts to 1 groups; for texts None looks at all levels, boxes always do.
+        several: all instances that answer a text; by default when the words are plural.
+
+    Raises:
+        UserError: not exactly one of them was given, or what was given has no answer that makes sense.
+    """
+    if (text is not None) + (click is not None) + (box is not None) != 1:
+        raise UserError(
+            "give either a text (--text 'red mug'), a click (--click IMAGE X Y) or a box (--box IMAGE X0 Y0 X1 Y1)"
+        )
+    if text is not None:
+        return text_selection(run.require_index(), run.texts, text, several=several, level=level)
+    return _clicked(run, click, level) if box is None else _framed(run, box)
+
+
+@torch.no_grad()
+def refine(
+    run: LoadedRun,
+    found: Selection,
+    *,
+    add: Sequence[Click] = (),
+    remove: Sequence[Click] = (),
+    level: float | None = None,
+) -> Selection:
+    """A selection with what further clicks show added, and then with what others show taken away.
+
+    Args:
+        run: the run.
+        found: the selection.
+        add: clicks that add.
+        remove: clicks that take away, from what was added, too; what is not selected stays so.
+        level: granularity of the clicks, 0 parts to 1 groups; None is the level of objects.
+
+    Raises:
+        UserError: an empty selection, a click outside of its image or on nothing, or an unknown image.
+    """
+    if found.empty and (add or remove):
+        raise UserError(f"{found.label}: nothing found ({found.reason}); --add and --remove need something to change")
+    for click in add:
+        more = _shown(run, click, level, "--add")
+        found = found.union(more)
+    for click in remove:
+        found = found.without(_shown(run, click, level, "--remove"))
+    return found
+
+
+def _shown(run: LoadedRun, click: Click, level: float | None, option: str) -> Selection:
+    """What a further click selects; `UserError` names its option where that is nothing."""
+    name, x, y = click
+    found = _clicked(run, click, level)
+    if found.empty:
+        raise UserError(f"{option} {name} {x:g} {y:g}: {found.reason}; click on a thing")
+    return found
+
+
+def _clicked(run: LoadedRun, click: Click, level: float | None) -> Selection:
+    index, (name, x, y) = run.require_index(), click
+    view = run.view(str(name))
+    level = 0.5 if level is None else level
+    return _called(run, select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level))
+
+
+def _framed(run: LoadedRun, box: Box) -> Selection:
+    index, (name, *corners) = run.require_index(), box
+    if not all(math.isfinite(v) for v in corners):
+        raise UserError(f"box ({', '.join(f'{v:g}' for v in corners)}): give x0 y0 x1 y1 in pixels, as numbers")
+    return _called(run, select_box(index, run.gaussians, run.model.backend(), run.view(str(name)), tuple(corners)))
+
+
+def _called(run: LoadedRun, found: Selection) -> Selection:
+    """The selection under the name of its instance, where a known text names it."""
+    called = run.texts.name(run.require_index(), found.nodes[0]) if found.nodes else None
+    return found if called is None else replace(found, label=called)
