@@ -5,6 +5,7 @@ several GPUs; then every way to make instances is measured on each run, without 
 
     python examples/benchmarks/instances.py --objects 14 20 40 --noise 1 2 --seeds 3 4 5 --output OUT
     python examples/benchmarks/instances.py --variants full "no propagation" F=8 --modes lifting features --output OUT
+    python examples/benchmarks/instances.py --small --objects 8 --views 60 --width 240 --variants full --output OUT
 
 Scenes, runs and `rows.jsonl` stay in OUT; what is there is not done again.
 """
@@ -86,6 +87,8 @@ class Instances:
     """The command that trains."""
     options: str = ""
     """Further options of every training."""
+    small: bool = False
+    """Train ag2aussian-small on the CPU in place of ag2aussian."""
     measure: Path | None = None
     """Only measure this run and print its rows as JSON."""
     lift: tuple[Path, ...] = ()
@@ -149,6 +152,8 @@ class Instances:
     def job(self, gpu: int, objects: int, seed: int, variant: str) -> None:
         """Train one variant on one scene with the masks of the first noise; lift those of the others; append rows."""
         method, extra = VARIANTS[variant]
+        if self.small and method == "ag2aussian":
+            method, extra = "ag2aussian-small", [*extra, "--machine.device-type", "cpu"]
         scene = self.output / scene_name(objects, seed, self.noise[0])
         tag = f"{scene.name}-{variant.replace(' ', '-').replace('=', '')}"
         if (self.output / f"{tag}.done").exists():
