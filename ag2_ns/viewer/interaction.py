@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -43,6 +44,7 @@ class Panel(nn.Module):
         self.layers = Layers()
         self.control = Control(self._connected)
         self._message = ""
+        self._describing = Lock()
         self._busy: dict[str, str] = {}
         self.lanes = {
             "act": Lane("act", self._failed),
@@ -129,7 +131,8 @@ class Panel(nn.Module):
         self.control.redraw()
 
     def _describe(self) -> None:
-        self._note.content = describe(self.session, self._message, tuple(self._busy.values()))
+        with self._describing:  # else a lane that is slow to write would overwrite what another said since
+            self._note.content = describe(self.session, self._message, tuple(self._busy.values()))
 
 
 class Busy:

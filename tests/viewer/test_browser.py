@@ -121,6 +121,19 @@ class Page:
         thumb.scroll_into_view_if_needed()
         return thumb
 
+    def find(self, text: str, answer: str) -> None:
+        """Type a text and press Find; again where a busy page swallowed it."""
+        for patience in (10, 20, 30):
+            self.field("Find").fill("")
+            self.field("Find").fill(text)
+            self.press("Find")
+            try:
+                self.until(answer, seconds=patience)
+                return
+            except AssertionError:
+                if patience == 30:
+                    raise
+
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
 
@@ -240,9 +253,7 @@ def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     assert asked[ball][:, 0].mean() > clicked[ball][:, 0].mean() + 30  # tinted, while the rest is dark
     assert asked[red(turned)].mean() < 0.6 * clicked[red(turned)].mean()
     # Nonsense is answered in the panel.
-    page.field("Find").fill("walrus")
-    page.press("Find")
-    page.until("does not know")
+    page.find("walrus", "does not know")
     # Delete, and see it gone.
     page.press("Delete")
     page.until("1 edit", "hole closed", gone="closing holes", seconds=60)
