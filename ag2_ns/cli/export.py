@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ag2_ns.run_access import LoadedRun
 
 Format = Literal["splat", "anchors", "boxes", "hulls"]
-Shape = Literal["box", "upright", "oriented"]
 Written = list[tuple[Path, str]]
 """Files, and a few words on each."""
 
@@ -54,7 +53,7 @@ class Export(Picking):
     format: tuple[Format, ...] = ("splat", "boxes")
     """splat: 3D Gaussian Splatting .ply of each piece and of the rest. anchors: point cloud with graph and features.
     boxes, hulls: .glb of one solid per instance."""
-    box_shape: Shape = "upright"
+    box_shape: Literal["box", "upright", "oriented"] = "upright"
     """Boxes along the axes, turned about the vertical, or turned freely."""
     world: bool = False
     """In the frame that the cameras were given in (that of COLMAP), not the run's."""

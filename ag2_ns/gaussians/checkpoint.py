@@ -35,7 +35,8 @@ def refuse_truncated(path: Path) -> None:
 class TensorStore(nn.Module):
     """Named tensors of any shape that travel with the checkpoint: graph, tree, language, edits.
 
-    Loading takes whatever names and shapes the checkpoint holds, so nothing needs to be known in advance.
+    Loading takes whatever names and shapes the checkpoint holds, so nothing needs to be known in advance, and
+    leaves them on the checkpoint's device.
     """
 
     def set(self, tensors: Mapping[str, Tensor]) -> None:
@@ -56,8 +57,7 @@ class TensorStore(nn.Module):
         mine = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
         if not mine:  # nerfstudio loads the pipeline once more without the model's tensors
             return
-        device = next((b.device for b in self._buffers.values() if b is not None), None)
-        self.set({k: (v if device is None else v.to(device)).clone() for k, v in mine.items()})
+        self.set({k: v.clone() for k, v in mine.items()})
 
 
 def fit_to(module: nn.Module, state: Mapping[str, Tensor], device: torch.device) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -130,9 +131,11 @@ class Page:
             try:
                 self.until(answer, seconds=patience)
                 return
-            except AssertionError:
+            except AssertionError as error:
                 if patience == 30:
                     raise
+                held = self.field("Find").input_value()
+                warnings.warn(f"{text!r} typed again; the box holds {held!r}: {error}", stacklevel=2)
 
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()

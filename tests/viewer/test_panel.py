@@ -1,5 +1,7 @@
 """The panel in nerfstudio's own viewer, driven through its websocket."""
 
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 import torch
@@ -196,3 +198,24 @@ def test_drawing_changes_no_parameter(loaded, tab):
     loaded.model.AG2.wait(60)
     tab.settled()
     assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())
+
+
+def test_a_lane_slow_to_write_does_not_overwrite_what_another_said_since(loaded, monkeypatch):
+    panel, reading, go = loaded.model.AG2, Event(), Event()
+
+    def describe(session, message, busy):
+        if message == "old":
+            reading.set()
+            go.wait(10)
+        return message
+
+    monkeypatch.setattr("ag2_ns.viewer.interaction.describe", describe)
+    old, new = (Thread(target=panel.say, args=(text,)) for text in ("old", "new"))
+    old.start()
+    assert reading.wait(10)
+    new.start()
+    new.join(0.3)
+    go.set()
+    old.join(10)
+    new.join(10)
+    assert panel._note.content == "new"
