@@ -1,0 +1,103 @@
+"""How long a training stands still while somebody uses its viewer: the gaps between steps, with and without.
+
+    python examples/benchmarks/pauses.py --load-config outputs/…/config.yml --text "red mug"
+
+Trains a finished run on for a while (elsewhere: the run stays as it is) with the viewer's server up. The goal on a GPU
+is that an answer holds the training up by no longer than a step takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from nerfstudio.engine.trainer import Trainer
+from rich.console import Console
+from rich.table import Table
+
+from ag2_ns.run_access import read_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--load-config", type=Path, required=True)
+    parser.add_argument("--text", help="a text that the run knows; without one there are only clicks and levels")
+    parser.add_argument("--steps", type=int, default=300, help="in each part: undisturbed, then with each kind of use")
+    parser.add_argument("--port", type=int, default=7017)
+    args = parser.parse_args()
+    config = read_config(args.load_config)
+    checkpoints = args.load_config.parent / config.relative_model_dir
+    config.load_dir, config.output_dir, config.vis = checkpoints, Path(tempfile.mkdtemp()), "viewer"
+    config.viewer.websocket_port, config.viewer.websocket_host = args.port, "127.0.0.1"
+    config.viewer.quit_on_train_completion = True
+    config.get_base_dir().mkdir(parents=True)
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    panel = trainer.pipeline.model.AG2
+    c2w = trainer.pipeline.datamanager.train_dataset.cameras.camera_to_worlds
+    uses = {"nobody": None, "clicks": lambda k: click(panel.session, c2w[k % len(c2w)])}
+    uses["levels"] = lambda k: panel.session.set_level((k % 10) / 10)
+    if args.text:
+        panel.session.ask(args.text)  # the encoder is loaded
+        uses["texts"] = lambda k: panel.session.ask(args.text)
+    parts = Parts(trainer, panel, uses, args.steps)
+    trainer.train()
+    parts.show(f"{trainer.pipeline.model.child_anchor.shape[0]:,} Gaussians, {trainer.pipeline.model.device}")
+
+
+def click(session, c2w) -> None:
+    session.click(c2w[:, 3].tolist(), (-c2w[:, 2]).tolist())
+
+
+class Parts:
+    """Times the steps of a training; in each part something else disturbs it, five times a second."""
+
+    def __init__(self, trainer: Trainer, panel, uses: dict, steps: int) -> None:
+        self.trainer, self.panel, self.steps = trainer, panel, steps
+        self.uses, self.begins = list(uses.items()), {name: [] for name in uses}
+        self.answers: dict[str, list[float]] = {name: [] for name in uses}
+        self.use = None
+        self.iterate, trainer.train_iteration = trainer.train_iteration, self.step
+        trainer.config.max_num_iterations = steps * (len(uses) + 1)  # the first part warms up
+        threading.Thread(target=self.disturb, daemon=True).start()
+
+    def step(self, step: int):
+        part = (step - self.trainer._start_step) // self.steps - 1
+        if part >= 0:
+            self.use = self.uses[part]
+            self.begins[self.use[0]].append(time.perf_counter())
+        return self.iterate(step)
+
+    def disturb(self) -> None:
+        for k in itertools.count():
+            time.sleep(0.2)
+            if self.use is not None and self.use[1] is not None:
+                name, change = self.use
+
+                def timed(name=name, change=change, k=k) -> None:
+                    start = time.perf_counter()
+                    change(k)
+                    self.answers[name].append(time.perf_counter() - start)
+
+                self.panel.act(timed)
+
+    def show(self, title: str) -> None:
+        table = Table(title=f"training while somebody uses the viewer; {title}")
+        for name in ("", "median step ms", "99 % ms", "longest gap ms", "answers", "median answer ms", "longest"):
+            table.add_column(name, justify="right" if name else "left")
+        for name, begins in self.begins.items():
+            gaps = sorted(1e3 * (b - a) for a, b in itertools.pairwise(begins))
+            took = [1e3 * s for s in self.answers[name]]
+            cells = [statistics.median(gaps), gaps[int(0.99 * len(gaps))], gaps[-1], len(took)]
+            cells += [statistics.median(took), max(took)] if took else []
+            table.add_row(name, *(f"{c:.1f}" if isinstance(c, float) else str(c) for c in cells))
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
