@@ -27,6 +27,10 @@ from ag2_ns.rasterizer import render
 if TYPE_CHECKING:
     from ag2_ns.data.datamanager import AG2DataManager
 
+DISTORTION_NEAR = 0.04
+"""Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
+whose extents are about 5)."""
+
 
 class AG2Model(AnchorModel):
     """Anchor-structured Gaussians that every nerfstudio command can train, render, evaluate and export."""
@@ -206,15 +210,15 @@ class AG2Model(AnchorModel):
             self.backend(),
             sh_degree=self._sh_degree(),
             feature=feature,
-            depth=distort,
-            moments=distort,
+            depth=False,
+            distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
         )
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
             self._raster = out
         rgb = (out.rgb + (1 - out.alpha) * background).clamp(0, 1)
         outputs = {"rgb": rgb, "accumulation": out.alpha, "background": background}
-        extra = {"depth": out.depth, "feature": out.feature, "distortion": out.distortion}
+        extra = {"feature": out.feature, "distortion": out.distortion}
         return outputs | {name: value for name, value in extra.items() if value is not None}
 
     def get_loss_dict(
@@ -239,7 +243,7 @@ class AG2Model(AnchorModel):
         if step >= self.at(c.opacity_cover_from) and not has_alpha and "mask" not in batch:
             losses["opacity_cover"] = c.opacity_cover_weight * opacity_cover_loss(outputs["accumulation"])
         if "distortion" in outputs:
-            losses["distortion"] = c.distortion_weight * outputs["distortion"].mean() / self.extent**2
+            losses["distortion"] = c.distortion_weight * outputs["distortion"].mean()
         if "masks" in batch and outputs.get("feature") is not None:
             losses.update(self._feature_losses(outputs["feature"], batch["masks"]))
         self.camera_optimizer.get_loss_dict(losses)

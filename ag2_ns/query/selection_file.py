@@ -74,8 +74,10 @@ def load_selection(path: Path, index: SceneIndex) -> Selection:
             version = meta["format"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; make a selection with `ag2 query`") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a selection file ({error}); make it again with `ag2 query`") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); make it again with `ag2 query`") from None
+    except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
+        raise UserError(f"{path}: not a selection file; make it again with `ag2 query`") from None
     if version != SELECTION_FORMAT:
         raise UserError(
             f"{path}: written by another version (format {version}, this one reads {SELECTION_FORMAT}); make it again "

@@ -29,7 +29,7 @@ class RenderOutput:
     alpha: Float[Tensor, "H W 1"]
     """Sum of rendering weights w, 0 … 1."""
     distortion: Float[Tensor, "H W 1"] | None
-    """Depth distortion, half the sum over i, j of w_i w_j (z_i - z_j)^2, scene units squared; None unless asked for."""
+    """Depth distortion: half the sum over i, j of w_i w_j (m_i - m_j)^2, m = 1 - near / z. None unless asked for."""
     means2d: Float[Tensor, "N 2"]
     """Non-leaf screen-space centres in pixels, see `Raster.means2d`."""
     radii: Int[Tensor, " N"]
@@ -44,15 +44,16 @@ def render(
     sh_degree: int | None = None,
     feature: Float[Tensor, "N F"] | None = None,
     depth: bool = True,
-    moments: bool = False,
+    distortion_near: float | None = None,
     absgrad: bool = False,
 ) -> RenderOutput:
-    """Render Gaussians with the channels [rgb | feature | z | z^2] in one pass, differentiable in all of them.
+    """Render Gaussians with the channels [rgb | feature | z | m | m^2] in one pass, differentiable in all of them.
 
-    With M1 = sum w z, M2 = sum w z^2 and alpha = sum w, the pairwise depth distortion (Barron et al. 2022, Mip-NeRF
-    360, section 4, with squared distances) is alpha * M2 - M1^2. It does not change when all z shift by a constant, so
-    z is taken relative to the mean depth of the Gaussians in front of the camera: float32 would otherwise lose thin
-    surfaces far away. Divide by a squared length to make it independent of the scene's scale.
+    With M1 = sum w m, M2 = sum w m^2 and alpha = sum w, the pairwise depth distortion (Barron et al. 2022, Mip-NeRF
+    360, section 4, with squared distances) is alpha * M2 - M1^2. Depths are taken as m = 1 - near / z, as by 2D
+    Gaussian splatting (Huang et al. 2024, appendix): the distortion then depends on no unit, and what lies far behind a
+    surface costs no more than 1. It does not change when all m shift by a constant, so m is taken relative to the mean
+    of the Gaussians in front of the camera: float32 would otherwise lose thin surfaces far away.
 
     Args:
         gaussians: activated Gaussians.
@@ -61,7 +62,7 @@ def render(
         sh_degree: highest spherical harmonic degree to use; all that is stored if None.
         feature: extra channels per Gaussian.
         depth: render z; without it the output has no depth, which saves a channel.
-        moments: also render z^2 and return the distortion; needs `depth`.
+        distortion_near: also return the distortion, with depths that grow from 0 up to this z to 1 at infinity.
         absgrad: also accumulate absolute screen-space gradients, see `Raster`.
 
     Raises:
@@ -73,11 +74,14 @@ def render(
     colours = getattr(rasterizer, "sh_colours", sh_colours)
     rgb = colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
     channels = [rgb] if feature is None else [rgb, feature]
+    if depth or distortion_near is not None:
+        z = (means @ rotation[2] + translation[2])[:, None]
     if depth:
-        z = means @ rotation[2] + translation[2]
-        reference = _typical_depth(z.detach()) if moments else z.new_zeros(())
-        shifted = (z - reference)[:, None]
-        channels += [shifted, shifted * shifted] if moments else [shifted]
+        channels.append(z)
+    if distortion_near is not None:
+        m = -distortion_near / z.clamp(min=distortion_near)
+        m = m - _mean_ahead(m.detach(), z)
+        channels += [m, m * m]
 
     raster = rasterizer.rasterize(
         means,
@@ -88,17 +92,18 @@ def render(
         view,
         absgrad=absgrad,
     )
-    parts = list(raster.values.split([c.shape[1] for c in channels], dim=-1))
+    parts = iter(raster.values.split([c.shape[1] for c in channels], dim=-1))
+    rgb, feature = next(parts), None if feature is None else next(parts)
     expected = distortion = None
     if depth:
-        first_moment = parts[2 if feature is not None else 1]
         drawn = raster.alpha > 0
-        expected = torch.where(drawn, reference + first_moment / torch.where(drawn, raster.alpha, 1.0), 0.0)
-        if moments:
-            distortion = (raster.alpha * parts[-1] - first_moment * first_moment).clamp(min=0)
+        expected = torch.where(drawn, next(parts) / torch.where(drawn, raster.alpha, 1.0), 0.0)
+    if distortion_near is not None:
+        first, second = parts
+        distortion = (raster.alpha * second - first * first).clamp(min=0)
     return RenderOutput(
-        rgb=parts[0],
-        feature=None if feature is None else parts[1],
+        rgb=rgb,
+        feature=feature,
         depth=expected,
         alpha=raster.alpha,
         distortion=distortion,
@@ -107,7 +112,7 @@ def render(
     )
 
 
-def _typical_depth(z: Float[Tensor, " N"]) -> Float[Tensor, ""]:
-    """Mean depth of what lies in front of the camera, 0 if nothing does; no device synchronisation."""
-    ahead = (z > NEAR_PLANE).to(z.dtype)
-    return (z * ahead).sum() / ahead.sum().clamp(min=1)
+def _mean_ahead(m: Float[Tensor, "N 1"], z: Float[Tensor, "N 1"]) -> Float[Tensor, ""]:
+    """Mean of what lies in front of the camera, 0 if nothing does; no device synchronisation."""
+    ahead = (z > NEAR_PLANE).to(m.dtype)
+    return (m * ahead).sum() / ahead.sum().clamp(min=1)

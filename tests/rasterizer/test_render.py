@@ -8,6 +8,7 @@ from ag2_ns.rasterizer import choose_rasterizer, render, sh_colours
 from ag2_ns.rasterizer.base import View
 
 CPU = choose_rasterizer("cpu", "cpu")
+NEAR = 0.2
 
 
 def gaussians_of(scene, degree=3, seed=0):
@@ -29,7 +30,7 @@ def test_every_output_equals_its_definition(scene_factory):
     scene = scene_factory(count=40, opacity=1.0)
     gaussians = gaussians_of(scene)
     feature = torch.randn(40, 5, dtype=torch.float64)
-    out = render(gaussians, scene.view, CPU, feature=feature, moments=True)
+    out = render(gaussians, scene.view, CPU, feature=feature, distortion_near=NEAR)
     w, z = pixel_weights(scene), camera_z(scene)
     centre = -scene.view.viewmat[:3, :3].T @ scene.view.viewmat[:3, 3]
     torch.testing.assert_close(out.rgb, w @ sh_colours(gaussians.sh, gaussians.means - centre))
@@ -37,8 +38,9 @@ def test_every_output_equals_its_definition(scene_factory):
     torch.testing.assert_close(out.alpha[..., 0], w.sum(-1))
     expected_depth = torch.where(w.sum(-1) > 0, (w @ z) / w.sum(-1).clamp(min=1e-12), 0.0)
     torch.testing.assert_close(out.depth[..., 0], expected_depth)
-    pairwise = 0.5 * torch.einsum("hwi,hwj,ij->hw", w, w, (z[:, None] - z[None]) ** 2)
-    torch.testing.assert_close(out.distortion[..., 0], pairwise, atol=1e-9, rtol=1e-6)
+    m = 1 - NEAR / z.clamp(min=NEAR)
+    pairwise = 0.5 * torch.einsum("hwi,hwj,ij->hw", w, w, (m[:, None] - m[None]) ** 2)
+    torch.testing.assert_close(out.distortion[..., 0], pairwise, atol=1e-12, rtol=1e-6)
     assert (out.alpha == 0).any() and (out.depth[out.alpha == 0] == 0).all()
     assert out.means2d.shape == (40, 2) and out.radii.shape == (40,)
 
@@ -47,7 +49,7 @@ def test_optional_outputs_are_left_out_and_change_nothing(scene_factory):
     scene = scene_factory(count=30)
     gaussians = gaussians_of(scene)
     lean = render(gaussians, scene.view, CPU)
-    full = render(gaussians, scene.view, CPU, feature=torch.ones(30, 2, dtype=torch.float64), moments=True)
+    full = render(gaussians, scene.view, CPU, feature=torch.ones(30, 2, dtype=torch.float64), distortion_near=NEAR)
     assert lean.feature is None and lean.distortion is None
     for name in ("rgb", "depth", "alpha"):
         torch.testing.assert_close(getattr(lean, name), getattr(full, name))
@@ -68,18 +70,18 @@ def test_gradcheck_of_depth_and_distortion(scene_factory):
 
     def outputs(means, scales, opacities, sh, feature):
         moved = Gaussians(means, gaussians.quats, scales, opacities, sh)
-        out = render(moved, scene.view, CPU, feature=feature, moments=True)
+        out = render(moved, scene.view, CPU, feature=feature, distortion_near=NEAR)
         return out.rgb, out.feature, out.depth, out.distortion
 
     tensors = (gaussians.means, gaussians.scales, gaussians.opacities, gaussians.sh)
     leaves = [t.clone().requires_grad_() for t in tensors]
     feature = torch.randn(5, 1, dtype=torch.float64, requires_grad=True)
-    # The median depth that z is taken relative to is held constant by autograd; the outputs do not depend on it.
+    # The mean that the depths are taken relative to is held constant by autograd; the outputs do not depend on it.
     assert torch.autograd.gradcheck(outputs, (*leaves, feature), atol=1e-5)
 
 
 def test_distortion_keeps_its_precision_far_away():
-    """Two sheets 0.01 apart at depth 500: distortion is w1 w2 0.01^2, far below the float32 step of z^2."""
+    """Two sheets 0.01 apart at depth 500: far below the float32 step of the squared depths."""
     view = View(torch.eye(4), torch.tensor([[2000.0, 0, 8], [0, 2000.0, 8], [0, 0, 1]]), 16, 16)
     sheets = Gaussians(
         torch.tensor([[0, 0, 500.0], [0, 0, 500.01]]),
@@ -88,16 +90,36 @@ def test_distortion_keeps_its_precision_far_away():
         torch.tensor([0.5, 0.8]),
         torch.zeros(2, 1, 3),
     )
-    out = render(sheets, view, CPU, moments=True)
-    gap = (sheets.means[1, 2] - sheets.means[0, 2]).item()
-    torch.testing.assert_close(out.distortion, torch.full((16, 16, 1), 0.5 * 0.4 * gap**2), rtol=0.02, atol=0)
-    torch.testing.assert_close(out.depth, torch.full((16, 16, 1), 500 + gap * 0.4 / 0.9), rtol=1e-6, atol=0)
+    out = render(sheets, view, CPU, distortion_near=50.0)
+    first, second = sheets.means[:, 2].double().tolist()
+    wanted = 0.5 * 0.4 * (50 / first - 50 / second) ** 2
+    torch.testing.assert_close(out.distortion, torch.full((16, 16, 1), wanted), rtol=0.02, atol=0)
+    depth = first + (second - first) * 0.4 / 0.9
+    torch.testing.assert_close(out.depth, torch.full((16, 16, 1), depth), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("moments", [False, True])
-def test_no_gaussians(scene_factory, moments):
+def test_distortion_is_bounded_and_knows_no_unit():
+    """A sheet at 1 and one very far behind it cost no more than their weights, in any unit."""
+    found = []
+    for unit in (1.0, 100.0):
+        view = View(torch.eye(4), torch.tensor([[20.0, 0, 8], [0, 20.0, 8], [0, 0, 1]]), 16, 16)
+        sheets = Gaussians(
+            torch.tensor([[0, 0, unit], [0, 0, 1e4 * unit]]),
+            torch.tensor([[1.0, 0, 0, 0]]).expand(2, 4),
+            torch.tensor([[10 * unit], [1e5 * unit]]).expand(2, 3),
+            torch.tensor([0.5, 0.8]),
+            torch.zeros(2, 1, 3),
+        )
+        found.append(render(sheets, view, CPU, distortion_near=0.1 * unit).distortion)
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0].max() <= 0.5 * 0.4 * 0.1**2
+
+
+@pytest.mark.parametrize("near", [None, NEAR])
+def test_no_gaussians(scene_factory, near):
     scene = scene_factory(count=0)
-    out = render(gaussians_of(scene), scene.view, CPU, moments=moments, feature=torch.zeros(0, 2, dtype=torch.float64))
+    feature = torch.zeros(0, 2, dtype=torch.float64)
+    out = render(gaussians_of(scene), scene.view, CPU, distortion_near=near, feature=feature)
     for tensor in (out.rgb, out.feature, out.depth, out.alpha):
         assert tensor.shape[:2] == (scene.view.height, scene.view.width) and (tensor == 0).all()
 
@@ -106,7 +128,7 @@ def test_gradients_stay_finite_where_nothing_is_drawn(scene_factory):
     scene = scene_factory(count=3)
     leaves = [t.clone().requires_grad_() for t in scene.tensors[:4]]
     sh = torch.zeros(3, 1, 3, dtype=torch.float64, requires_grad=True)
-    out = render(Gaussians(*leaves, sh), scene.view, CPU, moments=True, absgrad=True)
+    out = render(Gaussians(*leaves, sh), scene.view, CPU, distortion_near=NEAR, absgrad=True)
     out.means2d.retain_grad()
     (out.depth.sum() + out.distortion.sum() + out.rgb.sum()).backward()
     assert (out.alpha == 0).any()
