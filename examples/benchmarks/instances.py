@@ -40,6 +40,10 @@ VARIANTS = {
     "no propagation": ("ag2aussian", ["--pipeline.model.propagation-weight", "0"]),
     "no contrast": ("ag2aussian", ["--pipeline.model.contrast-weight", "0"]),
     "prototype": ("ag2aussian", ["--pipeline.model.mask-loss", "prototype"]),
+    "prototype F=16": (
+        "ag2aussian",
+        ["--pipeline.model.mask-loss", "prototype", "--pipeline.model.feature-width", "16"],
+    ),
     "F=8": ("ag2aussian", ["--pipeline.model.feature-width", "8"]),
     "F=16": ("ag2aussian", ["--pipeline.model.feature-width", "16"]),
     "published": ("ag2aussian-published", []),
