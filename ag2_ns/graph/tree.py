@@ -73,11 +73,9 @@ class InstanceTree:
         up = self.parent.clamp_min(0)
         joined = (self.parent >= 0) & (self.level[up] <= level + 1e-6)  # of a slider whose steps add up to 0.4999999
         jump = torch.where(joined, up, nodes)
-        while True:
-            further = jump[jump]
-            if bool((further == jump).all()):
-                return jump
-            jump = further
+        for _ in range(self.num_nodes.bit_length()):  # each doubles the reach; to see whether it is enough would wait
+            jump = jump[jump]
+        return jump
 
     def cut(self, level: float = 0.5) -> Int[Tensor, " A"]:
         """The node that each anchor belongs to at a level (see `top`); -1 for anchors in none."""

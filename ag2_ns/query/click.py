@@ -79,13 +79,12 @@ def _select(
     check_level(level)
     maps = torch.ones(PATCH, PATCH, 1, device=gaussians.device)
     weight = anchor_weights(index, gaussians, rasterizer, patch, maps)[:, 0] / PATCH**2
-    opacity = float(weight.sum())
+    by_node = weight.new_zeros(index.tree.num_nodes + 1).index_add_(0, index.tree.cut(level) + 1, weight)
+    by_node[0] = 0  # anchors of no instance
+    best, node = by_node.max(0)
+    opacity, best, node = torch.stack((weight.sum(), best, node.to(weight))).tolist()  # the one wait for the device
     if opacity < SOLID:
         return index.nothing(label, f"the pixel shows the background (opacity {opacity:.2f})")
-    node_map = index.tree.cut(level)
-    held = node_map >= 0
-    by_node = torch.zeros(index.tree.num_nodes, device=weight.device).index_add_(0, node_map[held], weight[held])
-    if by_node.numel() == 0 or float(by_node.max()) <= 0:
+    if best <= 0:
         return index.nothing(label, "the pixel shows Gaussians that belong to no instance")
-    node = int(by_node.argmax())
-    return index.selection([node], label, float(by_node[node]) / opacity, level)
+    return index.selection([int(node) - 1], label, best / opacity, level)

@@ -69,13 +69,14 @@ class Asked:
     def _hit(self, ray: tuple, level: float) -> tuple[Selection, int | None]:
         """What a ray meets in the edited scene, as a selection of the trained one, and which copy of it."""
         index, scene, backend = self.index, self.scene, self.rasterizer
-        origin, direction = (torch.tensor(v, dtype=torch.float32, device=scene.source.device) for v in ray)
+        origin, direction = (torch.tensor(v, dtype=torch.float32) for v in ray)
         shown = replace(index, gaussian_anchor=scene.anchor)
         found = select_ray(shown, scene.gaussians, backend, origin, direction, level)
         copy = None
         if scene.duplicates and not found.empty:
-            g, maps = scene.gaussians, torch.ones(PATCH, PATCH, 1, device=origin.device)
-            weight = backend.lift(g.means, g.quats, g.scales, g.opacities, maps, ray_view(origin, direction))[:, 0]
+            g, maps = scene.gaussians, torch.ones(PATCH, PATCH, 1, device=scene.source.device)
+            view = ray_view(origin, direction).to(maps.device)
+            weight = backend.lift(g.means, g.quats, g.scales, g.opacities, maps, view)[:, 0]
             by_copy = torch.bincount(scene.copy, weight * found.gaussian_mask, minlength=scene.duplicates + 1)
             copy = int(by_copy.argmax())
         mask = found.anchor_mask[index.gaussian_anchor]
