@@ -81,7 +81,7 @@ class AG2ModelConfig(SplatfactoModelConfig):
     distortion_from: int = 5000
     """First step of depth distortion."""
     mask_loss: Literal["contrastive", "prototype", "none"] = "contrastive"
-    """Loss that trains instance features on the masks of the view."""
+    """Loss that trains instance features on the masks of the view; prototype (COS3D) wants a feature_width of 16."""
     mask_loss_weight: float = 0.1
     """Its weight."""
     mask_loss_from: int = 6000
