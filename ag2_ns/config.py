@@ -12,7 +12,7 @@ from nerfstudio.plugins.types import MethodSpecification
 from ag2_ns import compat
 from ag2_ns.data.datamanager import AG2DataManagerConfig
 from ag2_ns.data.dataparser import AG2DataParserConfig
-from ag2_ns.gaussians.growth import PruneRule
+from ag2_ns.gaussians.growth import GrowthRule, PruneRule
 from ag2_ns.gaussians.model_config import AG2ModelConfig
 from ag2_ns.pipeline import AG2PipelineConfig, AG2TrainerConfig
 
@@ -105,10 +105,11 @@ _published = replace(
     initial_opacity=0.01,
     radius_cap=0.0,
     near_anchor_weight=0.5,
-    offset_lr=1e-3,
-    offset_lr_final=1e-4,
+    offset_lr=5e-3,  # 1e-3 to 1e-4 times the extent, which is about 5 in captures that are not normalised
+    offset_lr_final=5e-4,
     num_downscales=0,
     grow_until=20000,
+    growth=GrowthRule(spread=3.0),
     prune=PruneRule(min_child_opacity=0.0, min_recovered_opacity=0.0),
     pause_after_reset=0,
     opacity_cover_from=3000,

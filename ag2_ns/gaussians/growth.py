@@ -39,6 +39,8 @@ class GrowthRule:
     """Their opacity."""
     scale: float = 0.8
     """Their scale, in cells."""
+    spread: float = 1.0
+    """How far candidates land from their Gaussians' centres, in standard deviations of these (3 published)."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def grow(
         index = (chosen & keep).nonzero().squeeze(-1)
         if budget <= 0 or len(index) == 0:
             continue
-        noise = torch.randn(len(index), 3, generator=generator, device=device)
+        noise = rule.spread * torch.randn(len(index), 3, generator=generator, device=device)
         points = sample_in_gaussians(gaussians[index], noise)
         taken = torch.cat([anchors.xyz, *xyz])
         group, count = occupied_cells(points, taken, cell)

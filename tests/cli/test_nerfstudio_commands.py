@@ -47,11 +47,11 @@ def test_ns_train_writes_a_run(run):
     assert not [k for k in model if "lpips" in k]
 
 
-def test_both_methods_and_the_dataparser_are_registered():
+def test_all_methods_and_the_dataparser_are_registered():
     from nerfstudio.configs.dataparser_configs import all_dataparsers
     from nerfstudio.configs.method_configs import all_descriptions, all_methods
 
-    for name in ("ag2aussian", "ag2aussian-small"):
+    for name in ("ag2aussian", "ag2aussian-small", "ag2aussian-published"):
         assert all_methods[name].method_name == name and "AG2aussian" in all_descriptions[name]
         assert set(all_methods[name].optimizers) >= {"offset", "sh_dc", "anchor_feature", "camera_opt"}
     assert "ag2-data" in all_dataparsers
@@ -68,6 +68,22 @@ def test_the_full_method_trains_with_other_budgets(scene, tmp_path):
     after = model.child_params["sh_dc"].detach()
     assert after.shape[1:] == before.shape[1:] and torch.isfinite(after).all()
     assert (trainer.checkpoint_dir / "step-000000005.ckpt").is_file()
+
+
+def test_the_published_schedule_runs_through_and_its_regularisers_do_not_hurt(scene, tmp_path):
+    """Every loss of it starts within these steps; depth distortion must not tear the scene apart."""
+    psnr = {}
+    for weight in (20.0, 0.0):
+        config = small_config(scene, tmp_path / f"{weight:g}", steps=105, method="ag2aussian-published")
+        config.pipeline.model.opacity_reset_every = 1000
+        assert config.pipeline.model.distortion_weight == 20
+        config.pipeline.model.distortion_weight = weight
+        trainer = trainer_of(config)
+        trainer.train()
+        psnr[weight] = trainer.pipeline.get_average_eval_image_metrics()["psnr"]
+    print(psnr)
+    assert trainer.pipeline.model.scene_index().tree.num_nodes > 0, "super-anchors"
+    assert psnr[20.0] > psnr[0.0] - 0.5
 
 
 def test_unprepared_data_trains_colours_and_says_how_to_prepare(scene, tmp_path, capsys):

@@ -70,9 +70,9 @@ def ag2(*args: object) -> None:
 
 def small_config(data: Path, output_dir: Path, steps: int = 12, method: str = "ag2aussian-small"):
     """A method's configuration for a short run on the CPU."""
-    from ag2_ns.config import ag2aussian, ag2aussian_small
+    from ag2_ns import config as methods
 
-    config = deepcopy({"ag2aussian": ag2aussian, "ag2aussian-small": ag2aussian_small}[method].config)
+    config = deepcopy(getattr(methods, method.replace("-", "_")).config)
     config.data = config.pipeline.datamanager.data = data
     config.output_dir, config.experiment_name = output_dir, "scene"
     config.machine.device_type = "cpu"

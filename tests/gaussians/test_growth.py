@@ -85,6 +85,15 @@ def test_growth_respects_the_budget():
     assert len(new) == 7 and len(kids) == 35
 
 
+def test_candidates_land_within_their_gaussians_spread():
+    anchors, children = initialise(torch.zeros(1, 3), torch.rand(1, 3), 1.6, children_per_anchor=400)
+    reach = []
+    for spread in (0.0, 1.0, 3.0):
+        new, _ = grow(decode(anchors, children), anchors, torch.ones(400), 1e-4, GrowthRule(spread=spread))
+        reach.append(float(new.xyz.norm(dim=-1).median()))
+    assert reach[0] < reach[1] and 2 < reach[2] / reach[1] < 4
+
+
 def test_new_anchors_take_the_feature_of_the_nearest():
     xyz = torch.tensor([[0.0, 0, 0], [10.0, 0, 0]])
     anchors = Anchors(xyz, torch.full((2, 1), 0.1), torch.tensor([[1.0, 0], [0, 1.0]]))
