@@ -16,6 +16,9 @@ from ag2_ns.rasterizer.base import Rasterizer, View
 
 SOLID = 0.5
 """Opacity below which a pixel shows the background."""
+TIE = 0.8
+"""Instances with at least this share of the weight of the strongest are as good: the smallest of them is meant. People
+click small things as often as large ones, so at an outline each pixel of the small one is the likelier target."""
 
 
 def select_click(
@@ -81,10 +84,13 @@ def _select(
     weight = anchor_weights(index, gaussians, rasterizer, patch, maps)[:, 0] / PATCH**2
     by_node = weight.new_zeros(index.tree.num_nodes + 1).index_add_(0, index.tree.cut(level) + 1, weight)
     by_node[0] = 0  # anchors of no instance
-    best, node = by_node.max(0)
-    opacity, best, node = torch.stack((weight.sum(), best, node.to(weight))).tolist()  # the one wait for the device
+    best = by_node.max()
+    area = torch.nn.functional.pad(index.tree.support, (1, 0), value=torch.inf)
+    node = torch.where(by_node >= TIE * best, area, torch.inf).argmin()
+    found = torch.stack((weight.sum(), best, by_node[node], node.to(weight)))
+    opacity, best, share, node = found.tolist()  # the one wait for the device
     if opacity < SOLID:
         return index.nothing(label, f"the pixel shows the background (opacity {opacity:.2f})")
     if best <= 0:
         return index.nothing(label, "the pixel shows Gaussians that belong to no instance")
-    return index.selection([int(node) - 1], label, best / opacity, level)
+    return index.selection([int(node) - 1], label, share / opacity, level)

@@ -44,6 +44,21 @@ def test_rays_do_as_pixels_do(scene):
             assert by_ray.nodes == select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y).nodes
 
 
+@pytest.mark.parametrize(("small_share", "small_wins"), [(0.46, True), (0.52, True), (0.4, False)])
+def test_of_two_that_share_a_pixel_about_evenly_the_smaller_is_meant(scene, monkeypatch, small_share, small_wins):
+    index = scene.index
+    roots = index.tree.instances(0.5)
+    order = index.tree.support[roots].argsort()
+    small, large = (int(roots[k]) for k in (order[0], order[-1]))
+    weight = torch.zeros(index.num_anchors, 1)
+    for node, share in ((small, small_share), (large, 1 - small_share)):
+        weight[int((index.tree.cut(0.5) == node).nonzero()[0])] = share * PATCH**2
+    monkeypatch.setattr("ag2_ns.query.click.anchor_weights", lambda *_: weight)
+    found = select_click(index, scene.toy.gaussians, RASTERIZER, scene.toy.views[0], 5, 5)
+    assert found.nodes == ((small if small_wins else large),)
+    assert found.score == pytest.approx(small_share if small_wins else 1 - small_share)
+
+
 def test_levels_nest(scene):
     view, ids = scene.toy.views[3], scene.toy.ids[3]
     ((x, y),) = inner_pixels(ids, 4, 1, np.random.default_rng(2))
