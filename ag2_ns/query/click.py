@@ -16,7 +16,7 @@ from ag2_ns.rasterizer.base import Rasterizer, View
 
 SOLID = 0.5
 """Opacity below which a pixel shows the background."""
-TIE = 0.8
+TIE = 0.75
 """Instances with at least this share of the weight of the strongest are as good: the smallest of them is meant. People
 click small things as often as large ones, so at an outline each pixel of the small one is the likelier target."""
 
