@@ -91,6 +91,11 @@ class _Colmap(ColmapDataParser):
     def _get_all_images_and_cameras(self, recon_dir: Path) -> dict[str, Any]:
         try:
             meta = super()._get_all_images_and_cameras(recon_dir)
+            if (recon_dir / "images.txt").is_file() and (recon_dir / "cameras.txt").is_file():
+                names = colmap_image_names(recon_dir / "images.txt")
+                for frame in meta["frames"]:
+                    file = self.config.data / self.config.images_path / names[frame["colmap_im_id"]]
+                    frame["file_path"] = file.as_posix()
         except UNREADABLE as error:
             raise UserError(
                 f"{recon_dir}: not a readable COLMAP model ({first_line(error)}); export it from COLMAP again"
@@ -123,6 +128,22 @@ def first_line(error: BaseException) -> str:
     """What an exception says, on one line."""
     text = str(error).strip()
     return text.splitlines()[0].strip() if text else type(error).__name__
+
+
+def colmap_image_names(path: Path) -> dict[int, str]:
+    """Image names by number of a COLMAP images.txt, blanks in them kept: nerfstudio's reader ends names there.
+
+    Raises:
+        ValueError, IndexError, OSError: damaged.
+    """
+    names = {}
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip() and not line.lstrip().startswith("#"):
+                fields = line.strip().split(maxsplit=9)
+                names[int(fields[0])] = fields[9]
+                next(file, None)  # its 2D points
+    return names
 
 
 def no_points(reason: str) -> dict[str, Tensor]:

@@ -272,6 +272,18 @@ def test_cameras_without_images_where_none_are_needed(make, tmp_path):
     assert torch.equal(outputs.metadata["points3D_xyz"], with_images.metadata["points3D_xyz"])
 
 
+def test_colmap_names_with_blanks_in_folders(tmp_path):
+    scene = colmap_scene(tmp_path / "s")
+    path = scene / "sparse/0/images.txt"
+    text = path.read_text().replace("view_02.png", "left/день 2/shot 1.png").replace("view_03.png", "right/shot 1.png")
+    path.write_text(f"# names may hold blanks\n{text}", encoding="utf-8")
+    for old, new in (("view_02.png", "left/день 2/shot 1.png"), ("view_03.png", "right/shot 1.png")):
+        (scene / "images" / new).parent.mkdir(parents=True)
+        (scene / "images" / old).rename(scene / "images" / new)
+    files = {f.relative_to(scene / "images").as_posix() for f in parse(scene).image_filenames}
+    assert {"left/день 2/shot 1.png", "right/shot 1.png"} < files and len(files) == len(parse(scene).image_filenames)
+
+
 def test_damaged_colmap_models(tmp_path):
     scene = colmap_scene(tmp_path / "one", views=1)
     with pytest.raises(UserError, match="only one view"):
