@@ -112,10 +112,15 @@ def test_ag2aussian_layout_with_smaller_images(size, tmp_path):
     assert float(outputs.cameras.fx[0]) == pytest.approx(FOCAL / 2)
 
 
-def test_a_factor_without_its_folder_is_refused(tmp_path):
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_a_factor_without_its_folder_is_refused(make, tmp_path):
+    scene = make(tmp_path / "s")
     with pytest.raises(UserError) as error:
-        parse(colmap_scene(tmp_path / "s"), downscale_factor=4)
-    assert "images_4" in one_line(error) and "--downscale-factor" in one_line(error)
+        parse(scene, downscale_factor=4)
+    assert "images_4: no such folder" in one_line(error) and "--downscale-factor" in one_line(error)
+    for factor in (0, -2):
+        with pytest.raises(UserError, match=f"--downscale-factor {factor}: give a whole number"):
+            parse(scene, downscale_factor=factor)
 
 
 def test_lens_distortion_is_kept_for_the_datamanager(tmp_path):
