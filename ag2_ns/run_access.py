@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ag2_ns.data.served import served_downscale
+from ag2_ns.data.view_store import view_key, view_stem
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.checkpoint import newest_checkpoint
 from ag2_ns.gaussians.views import view_of
@@ -59,24 +60,37 @@ class LoadedRun:
         return self.index
 
     def views(self, split: Literal["train", "eval"]) -> list[tuple[str, View]]:
-        """Image names and cameras of a split, as they are served (undistorted)."""
+        """Image names and cameras of a split, as they are served (undistorted).
+
+        Where two images of the scene have one name, names start with the folders below `images`.
+        """
         manager = self.pipeline.datamanager
         _ = manager.cached_train if split == "train" else manager.cached_eval
         dataset = manager.train_dataset if split == "train" else manager.eval_dataset
         cameras = dataset.cameras.to(self.model.device)
-        names = [Path(f).name for f in dataset.image_filenames]
+        files = [*manager.train_dataset.image_filenames, *manager.eval_dataset.image_filenames]
+        if len({Path(f).stem for f in files}) == len(set(files)):
+            names = [Path(f).name for f in dataset.image_filenames]
+        else:
+            data = Path(self.config.pipeline.datamanager.data or self.config.data)
+            names = [view_key(f, data) + Path(f).suffix for f in dataset.image_filenames]
         return [(name, view_of(cameras[i : i + 1])) for i, name in enumerate(names)]
 
     def view(self, name: str) -> View:
         """The camera of an image, by file name, stem or position over the training and then the held-out images.
 
+        Where file names repeat, the folders tell them apart: left/frame_1.png.
+
         Raises:
-            UserError: no image is called so.
+            UserError: no image is called so, or several are.
         """
         named = self.views("train") + self.views("eval")
         for candidate, view in named:
-            if name in (candidate, Path(candidate).stem):
+            if name in (candidate, view_stem(candidate)):
                 return view
+        alike = [candidate for candidate, _ in named if name in (Path(candidate).name, Path(candidate).stem)]
+        if alike:
+            raise UserError(f"camera {name!r}: {len(alike)} images are called so; say which: {', '.join(alike[:4])}")
         if name.isdigit() and int(name) < len(named):
             return named[int(name)][1]
         raise UserError(
@@ -99,7 +113,7 @@ def read_config(path: Path) -> TrainerConfig:
         config = yaml.load(path.read_text(), Loader=yaml.Loader)  # nerfstudio's own format, as its commands read it
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the config.yml of a run") from None
-    except (OSError, yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
+    except (OSError, ValueError, TypeError, yaml.YAMLError, AttributeError, ModuleNotFoundError) as error:
         raise UserError(f"{path}: not a nerfstudio config.yml ({str(error).splitlines()[0]})") from error
     if not isinstance(config, TrainerConfig):
         raise UserError(f"{path}: not a nerfstudio config.yml; give the one beside nerfstudio_models")

@@ -38,7 +38,7 @@ class TextEncoder:
                     f"{self.data}: no language features here; run `ag2 prepare {self.data}`, then `ag2 lift`"
                 )
             manifest = FeatureStore.open(self.data, self.downscale).manifest
-            self._encoder = encoder_of(manifest, device=self.device)
+            self._encoder = encoder_of(manifest, self.device, self.data)
         return self._encoder
 
     def embed(self, text: str) -> Float[Tensor, " D"]:

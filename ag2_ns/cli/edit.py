@@ -21,7 +21,7 @@ class Edit(Picking):
     """Delete, isolate, move, turn, scale, recolour or duplicate what a text, clicks, a box or a file selects.
 
     Lengths are in the run's frame. Edits are saved as ag2_edits.npz beside config.yml; ns-viewer, ns-render,
-    ns-export and the other ag2 commands show them.
+    ns-export, ag2 render and ag2 export show them; ag2 query, ag2 eval, clicks and boxes look at the scene as trained.
     """
 
     _: KW_ONLY

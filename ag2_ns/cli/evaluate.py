@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ag2_ns.errors import UserError
+
 if TYPE_CHECKING:
     from ag2_ns.eval.run import RunReport
     from ag2_ns.eval.tabletop import GroundTruth
@@ -40,6 +42,9 @@ class Eval:
         from ag2_ns.indexing import view_progress
         from ag2_ns.run_access import load_run
 
+        for option, value in (("--clicks", self.clicks), ("--sheet-rows", self.sheet_rows)):
+            if value < 0:
+                raise UserError(f"{option} {value}: give a number from 0")
         truth = read_ground_truth(self.ground_truth)
         run = load_run(self.load_config)
         report = evaluate_run(run, truth, clicks=self.clicks, watch=view_progress)
@@ -59,6 +64,7 @@ class Eval:
 
         from ag2_ns.cli.pictures import to_uint8
         from ag2_ns.cli.sheet import contact_sheet
+        from ag2_ns.data.view_store import view_stem
         from ag2_ns.eval.tabletop import chosen_sets
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.rasterizer import render
@@ -77,7 +83,7 @@ class Eval:
                 run.gaussians, chosen_sets(run.gaussians, [report.selections[k]]), view, run.model.backend()
             )
             mask = (share[..., 0] > SELECTED).cpu().numpy()
-            target = truth.ids(Path(result.view[worst]).stem) == report.labels[k][0]
+            target = truth.ids(view_stem(result.view[worst])) == report.labels[k][0]
             rows.append([picture, overlay(picture, target, (64, 220, 64)), overlay(picture, mask)])
             names.append(
                 f"{result.label}   mIoU {result.miou:.3f}   worst view {result.view[worst]} {min(result.iou):.3f}"

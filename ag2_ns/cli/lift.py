@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FRAME_VIEWS = 4
 """Views that decide which frame a .ply lies in."""
 
+FRAME_MARGIN = 1.0
+"""How much better (dB) they must look in one frame than in the other."""
+
 
 @dataclass
 class Lift:
@@ -165,7 +168,13 @@ class Lift:
         return 2 * GROUP_VOXEL * extent
 
     def _placed(self, gaussians: Gaussians, pipeline: Pipeline, console: Console) -> Gaussians:
-        """The Gaussians in the run's frame."""
+        """The Gaussians in the run's frame.
+
+        Raises:
+            UserError: the pictures cannot tell in which frame they lie.
+        """
+        import torch
+
         from ag2_ns.export.frame import world_frame
 
         if self.ply is None:
@@ -179,6 +188,12 @@ class Lift:
         candidates = {"run": gaussians, "world": moved}
         psnr = {name: self._fit(g, pipeline) for name, g in candidates.items()}
         best = max(psnr, key=psnr.__getitem__)
+        # Where both frames are the same, neither looks better.
+        if abs(psnr["run"] - psnr["world"]) < FRAME_MARGIN and not torch.allclose(moved.means, gaussians.means):
+            raise UserError(
+                f"{self.ply}: looks like the pictures of {self.data} in neither frame (PSNR {psnr['run']:.1f} dB run, "
+                f"{psnr['world']:.1f} world); say where it lies with --frame run or --frame world"
+            )
         console.print(
             f"{self.ply}: lies in the {best} frame (PSNR {psnr['run']:.1f} dB run, {psnr['world']:.1f} world)"
         )

@@ -28,6 +28,7 @@ class Query(Picking):
         from PIL import Image
 
         from ag2_ns.cli.pictures import to_uint8
+        from ag2_ns.data.view_store import view_stem
         from ag2_ns.indexing import view_progress
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.query.selection_file import save_selection
@@ -65,8 +66,10 @@ class Query(Picking):
                     share = selection_share(gaussians, found.gaussian_mask[:, None], view, backend)[..., 0]
                     mask = (share > SELECTED).cpu().numpy()
                     picture = to_uint8(render(gaussians, view, backend, depth=False).rgb)
-                    stem = Path(name).stem
-                    Image.fromarray(mask.astype(np.uint8) * 255).save(self.output_dir / "masks" / f"{stem}.png")
-                    Image.fromarray(overlay(picture, mask)).save(self.output_dir / "overlays" / f"{stem}.png")
+                    pictures = {"masks": mask.astype(np.uint8) * 255, "overlays": overlay(picture, mask)}
+                    for part, pixels in pictures.items():
+                        path = self.output_dir / part / f"{view_stem(name)}.png"
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        Image.fromarray(pixels).save(path)
                     progress(done)
         print(json.dumps(answer))

@@ -112,12 +112,13 @@ class Render(Picking):
 
     def _views(self, run: LoadedRun, chosen) -> tuple[list[View], float, list[str | None]]:
         """Cameras, frames per second, and names of the frames where they have any."""
+        from ag2_ns.data.view_store import view_stem
         from ag2_ns.viewer.orbit import orbit
 
         way = self.interpolate or self.dataset is not None or self.camera_path is not None
         if self.dataset is not None:
             named = run.views("train" if self.dataset == "train" else "eval")
-            views, names, fps = [v for _, v in named], [Path(n).stem for n, _ in named], self.fps
+            views, names, fps = [v for _, v in named], [view_stem(n) for n, _ in named], self.fps
         elif self.camera_path is not None:
             views, fps = read_camera_path(self.camera_path)
             names = [None] * len(views)

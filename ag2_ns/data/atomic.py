@@ -33,7 +33,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(f"{path}: cannot be written; choose a folder you own with --output-dir") from error
+            raise UserError(f"{path}: cannot be written; make its folder writable or name another one") from error
         raise
     finally:
         if temporary is not None:

@@ -13,12 +13,12 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ag2_ns.data.dataparser import AG2DataParserConfig, first_line
+from ag2_ns.data.images import ImageDataset
 from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
@@ -39,7 +39,7 @@ class AG2DataManagerConfig(FullImageDatamanagerConfig):
     """Memory for prepared masks, on the training device."""
 
 
-class AG2DataManager(FullImageDatamanager[InputDataset]):
+class AG2DataManager(FullImageDatamanager[ImageDataset]):
     """Serves a camera, its image and (where the scene was prepared) its masks per step.
 
     Nothing but file names is read at construction, which ns-viewer and ns-render go through as well.
@@ -111,7 +111,7 @@ class AG2DataManager(FullImageDatamanager[InputDataset]):
             return image
         # Undoing a lens on floats rounds differently than on the bytes that masks were made from.
         dataset = self.train_dataset if split == "train" else self.eval_dataset
-        return torch.from_numpy(served_image(InputDataset(dataset._dataparser_outputs), index))
+        return torch.from_numpy(served_image(ImageDataset(dataset._dataparser_outputs), index))
 
     def prepared(self, split: Literal["train", "eval"], index: int) -> PreparedMasks | None:
         """Masks and features of one view, checked against its image the first time."""

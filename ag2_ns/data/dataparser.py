@@ -91,6 +91,11 @@ class _Colmap(ColmapDataParser):
     def _get_all_images_and_cameras(self, recon_dir: Path) -> dict[str, Any]:
         try:
             meta = super()._get_all_images_and_cameras(recon_dir)
+            if (recon_dir / "images.txt").is_file() and (recon_dir / "cameras.txt").is_file():
+                names = colmap_image_names(recon_dir / "images.txt")
+                for frame in meta["frames"]:
+                    file = self.config.data / self.config.images_path / names[frame["colmap_im_id"]]
+                    frame["file_path"] = file.as_posix()
         except UNREADABLE as error:
             raise UserError(
                 f"{recon_dir}: not a readable COLMAP model ({first_line(error)}); export it from COLMAP again"
@@ -123,6 +128,22 @@ def first_line(error: BaseException) -> str:
     """What an exception says, on one line."""
     text = str(error).strip()
     return text.splitlines()[0].strip() if text else type(error).__name__
+
+
+def colmap_image_names(path: Path) -> dict[int, str]:
+    """Image names by number of a COLMAP images.txt, blanks in them kept: nerfstudio's reader ends names there.
+
+    Raises:
+        ValueError, IndexError, OSError: damaged.
+    """
+    names = {}
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.strip() and not line.lstrip().startswith("#"):
+                fields = line.strip().split(maxsplit=9)
+                names[int(fields[0])] = fields[9]
+                next(file, None)  # its 2D points
+    return names
 
 
 def no_points(reason: str) -> dict[str, Tensor]:
@@ -159,6 +180,8 @@ class AG2DataParser(DataParser):
         self._skip_images = True
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
+        if self.config.downscale_factor is not None and self.config.downscale_factor < 1:
+            raise UserError(f"--downscale-factor {self.config.downscale_factor}: give a whole number from 1")
         kind, place = scene_layout(self.config.data)
         outputs = self._from_transforms(place, split) if kind == "transforms" else self._from_colmap(place, split)
         if len(outputs.image_filenames):
@@ -186,6 +209,8 @@ class AG2DataParser(DataParser):
 
     def _from_transforms(self, path: Path, split: str) -> DataparserOutputs:
         check_transforms(path, images=self._images_needed)
+        if self._images_needed and self.config.downscale_factor is not None:
+            check_factor(path.parent, self.config.downscale_factor)
         config = NerfstudioDataParserConfig(
             data=path if self.config.data.is_file() else self.config.data,
             load_3D_points=self.config.load_points,
@@ -210,11 +235,8 @@ class AG2DataParser(DataParser):
             factor = 1
         elif factor is None:
             factor = largest_factor_on_disk(data, next(p for p in sorted(images.rglob("*")) if p.is_file()))
-        elif factor > 1 and not (data / f"images_{factor}").is_dir():
-            raise UserError(
-                f"{data / f'images_{factor}'}: no such folder; make it (ns-process-data does) or choose another "
-                "--downscale-factor"
-            )
+        else:
+            check_factor(data, factor)
         options = self._shared_options() | {
             "downscale_factor": factor,
             "downscale_rounding_mode": rounding(data, factor),
@@ -223,6 +245,19 @@ class AG2DataParser(DataParser):
             data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
         )
         return _Colmap(config)._generate_dataparser_outputs(split)
+
+
+def check_factor(data: Path, factor: int) -> None:
+    """Refuse a downscale factor whose images do not exist.
+
+    Raises:
+        UserError: there is no folder of them.
+    """
+    folder = data / f"images_{factor}"
+    if factor > 1 and not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; make it (ns-process-data does) or choose another --downscale-factor"
+        )
 
 
 def check_cameras(place: Path, outputs: DataparserOutputs) -> None:

@@ -105,9 +105,8 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
     Raises:
         UserError: the scene cannot be read, or two images would share a name.
     """
-    from nerfstudio.data.datasets.base_dataset import InputDataset
-
     from ag2_ns.data.dataparser import AG2DataParserConfig
+    from ag2_ns.data.images import ImageDataset
 
     data = Path(data)
     if dataparser is None:
@@ -124,7 +123,7 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
             raise UserError(f"{data}: nerfstudio cannot read this scene ({error})") from error
         except (AssertionError, KeyError, ValueError, OSError) as error:
             raise UserError(f"{data}: nerfstudio cannot read this scene ({str(error).splitlines()[0]})") from error
-        dataset = InputDataset(outputs)
+        dataset = ImageDataset(outputs)
         for index, file in enumerate(outputs.image_filenames):
             if file in views:
                 continue

@@ -104,6 +104,11 @@ def view_key(image: Path | str, data: Path | str) -> str:
     return "/".join(parts)
 
 
+def view_stem(name: Path | str) -> str:
+    """The name of an image (`LoadedRun.views`) without suffix: that of its masks and ids in a folder of them."""
+    return Path(name).with_suffix("").as_posix()
+
+
 def scale_folder(root: Path, downscale: float = 1) -> Path:
     """The subfolder for images downscaled by `downscale`: masks of other sizes live in other folders."""
     return Path(root) / f"x{downscale:g}"

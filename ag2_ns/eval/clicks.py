@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
+from ag2_ns.data.view_store import view_stem
 from ag2_ns.eval.tabletop import GroundTruth, Known, chosen_sets, compared, labelled_views, shown
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.query.selection import Selection
@@ -111,7 +111,7 @@ def _places(
     out = []
     for k, number in enumerate(ids):
         for name in rng.choice(places[number], each).tolist() if places[number] else []:
-            image = truth.ids(Path(name).stem)
+            image = truth.ids(view_stem(name))
             pixels = np.flatnonzero(image == number)
             y, x = divmod(int(pixels[rng.integers(len(pixels))]), image.shape[1])
             out.append((k, name, x, y))

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 from PIL import Image
 from torch import Tensor
 
+from ag2_ns.data.view_store import view_stem
 from ag2_ns.errors import UserError
 from ag2_ns.eval.metrics import summary
 from ag2_ns.eval.overlap import boundaries, id_boundaries, ious
@@ -38,14 +39,14 @@ class GroundTruth:
     labels: dict[int, str]
     """Id to text."""
     files: dict[str, Path]
-    """Image stem to the PNG of its ids."""
+    """Image name without suffix (`view_stem`) to the PNG of its ids."""
     _read: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ids(self, stem: str) -> Int[np.ndarray, "H W"]:
         """The ids of one view, 0 where nothing is labelled.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or holds colours.
         """
         image = self._read.get(stem)
         if image is None:
@@ -55,6 +56,8 @@ class GroundTruth:
                     image = np.asarray(file)
             except (OSError, SyntaxError) as error:
                 raise UserError(f"{path}: not a readable image of ids ({error}); restore it") from error
+            if image.ndim != 2:
+                raise UserError(f"{path}: has {image.shape[2]} channels; save one id per pixel as a grey image")
             if sum(i.nbytes for i in self._read.values()) + image.nbytes <= KEPT:
                 self._read[stem] = image
         return image.astype(np.int64)
@@ -73,7 +76,7 @@ def read_ground_truth(folder: Path) -> GroundTruth:
         raise UserError(f"{path}: no such file; --ground-truth takes a folder with ids/ and labels.json") from None
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a JSON table of id to text ({error})") from error
-    files = {p.stem: p for p in sorted((folder / "ids").glob("*.png"))}
+    files = {view_stem(p.relative_to(folder / "ids")): p for p in sorted((folder / "ids").rglob("*.png"))}
     if not labels or not files:
         raise UserError(f"{folder}: no {'labels' if not labels else 'ids/*.png'} in it")
     return GroundTruth(folder, labels, files)
@@ -188,14 +191,14 @@ def labelled_views(
     Raises:
         UserError: no view has ground truth, or its size differs from the camera's.
     """
-    matched = [(n, v) for n, v in views if Path(n).stem in truth.files]
+    matched = [(n, v) for n, v in views if view_stem(n) in truth.files]
     if not matched:
         raise UserError(f"{truth.folder / 'ids'}: none of its files is named like an image of the scene")
     for done, (name, view) in enumerate(matched, 1):
-        ids = truth.ids(Path(name).stem)
+        ids = truth.ids(view_stem(name))
         if ids.shape != (view.height, view.width):
             raise UserError(
-                f"{truth.files[Path(name).stem]}: {ids.shape[1]}x{ids.shape[0]} pixels where the camera has "
+                f"{truth.files[view_stem(name)]}: {ids.shape[1]}x{ids.shape[0]} pixels where the camera has "
                 f"{view.width}x{view.height}; evaluate at the size that the ground truth was made for"
             )
         yield done, name, view, ids

@@ -7,7 +7,9 @@ Adding one is one class: give it the members of `Encoder` and decorate it with `
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import Manifest
+from ag2_ns.data.view_store import Manifest, data_folder
 from ag2_ns.perception.segmenter import _registrar, resolve
 
 T = TypeVar("T", bound=type)
@@ -69,14 +71,27 @@ def make_encoder(name: str, **options: Any) -> Encoder:
     return resolve(ENCODERS, name, "encoder")(**options)
 
 
-def encoder_of(manifest: Manifest, device: str = "cpu") -> Encoder:
+def encoder_of(manifest: Manifest, device: str = "cpu", data: Path | None = None) -> Encoder:
     """The encoder that made a feature store (`FeatureStore.open(...).manifest`), to ask it for texts.
+
+    Args:
+        manifest: what made the store.
+        device: where the encoder works.
+        data: the scene; files that were in its folder when it was prepared are found there after it has moved.
 
     Raises:
         UserError: what it needs (a checkpoint, a table) is no longer where it was.
     """
     cls = resolve(ENCODERS, manifest.maker, "encoder")
-    options = dict(manifest.options)
+    options = {key: value if data is None else _found(value, data) for key, value in manifest.options.items()}
     if "device" in inspect.signature(cls).parameters:
         options["device"] = device
     return cls(**options)
+
+
+def _found(value: Any, data: Path) -> Any:
+    """An option; a path that is gone becomes that of the file so called in the scene's folder, if there is one."""
+    if not isinstance(value, str) or not os.path.isabs(value) or os.path.exists(value):
+        return value
+    here = data_folder(data) / Path(value).name
+    return os.path.abspath(here) if here.exists() else value

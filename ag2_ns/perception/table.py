@@ -77,7 +77,7 @@ class TableEncoder:
         return normalize(rows.reshape(-1, self.dim), dim=1)
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
-        """The vectors stored for these texts (upper and lower case alike).
+        """The vectors stored for these texts (upper and lower case alike, with or without a full stop).
 
         Raises:
             UserError: a text is not in the table; the message names the nearest that are.
@@ -124,5 +124,5 @@ class TableEncoder:
 
 
 def _key(text: str) -> str:
-    """Texts compare without case and surplus blanks."""
-    return " ".join(text.lower().split())
+    """Texts compare without case, surplus blanks and the marks that end a sentence."""
+    return " ".join(text.lower().rstrip(" .,;:!?").split())

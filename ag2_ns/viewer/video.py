@@ -115,6 +115,7 @@ def frame_writer(path: Path, fps: float) -> Iterator[Any]:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        fresh.touch()  # where nothing can be written, the encoder says so late and at length
         sink = _VideoSink(fresh, fps)
         try:
             yield sink.add
@@ -136,7 +137,9 @@ def _png_writer(folder: Path) -> Any:
 
     def add(frame: UInt8[np.ndarray, "H W 3"], name: str | None = None) -> None:
         nonlocal count
-        Image.fromarray(frame).save(folder / f"{name or f'{count:05d}'}.png")
+        path = folder / f"{name or f'{count:05d}'}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(path)
         count += 1
 
     return add
@@ -165,8 +168,8 @@ class _VideoSink:
             )
             self._writer.__enter__()
         height, width = self._size
-        if frame.shape[0] < height or frame.shape[1] < width:
-            raise UserError(f"{self.path}: the views differ in size; write PNG frames into a folder instead")
+        if tuple(n - n % 2 for n in frame.shape[:2]) != (height, width):
+            raise UserError("the views differ in size, which no video can; name a folder for PNG frames instead")
         self._writer.add_image(np.ascontiguousarray(frame[:height, :width]))
 
     def close(self) -> None:

@@ -292,6 +292,25 @@ def test_a_splatfacto_run_is_sent_to_lift(scene, tmp_path, capfd, trained):
     assert err.startswith("error: ") and "splatfacto" in err and "ag2 lift" in err
 
 
+def test_a_ply_that_pictures_cannot_place_needs_its_frame_said(scene, tmp_path, capfd, trained):
+    write_gaussians(tmp_path / "piece.ply", trained.gaussians[:3])
+    with pytest.raises(SystemExit):
+        ag2(
+            "lift",
+            "--ply",
+            tmp_path / "piece.ply",
+            "--data",
+            scene,
+            "--output-dir",
+            tmp_path / "out",
+            "--device",
+            "cpu",
+        )
+    said = capfd.readouterr().err
+    assert "piece.ply: looks like the pictures of" in said and "--frame run or --frame world" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("frame", ["run", "world"])
 def test_lift_a_ply_in_either_frame(frame, scene, tmp_path, capfd, trained):
     from ag2_ns.export.frame import world_frame

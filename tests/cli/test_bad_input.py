@@ -249,6 +249,8 @@ def test_runs_that_cannot_be_opened(moved, capfd, tmp_path):
     refused(lambda: ag2("query", "--load-config", tmp_path / "config.yml", *out), capfd, "config.yml")
     (tmp_path / "config.yml").write_text("a: [1\n")
     refused(lambda: ag2("query", "--load-config", tmp_path / "config.yml", *out), capfd, "config.yml")
+    (tmp_path / "config.yml").write_bytes(b"\x89PNG\r\n")
+    refused(lambda: ag2("query", "--load-config", tmp_path / "config.yml", *out), capfd, "not a nerfstudio config.yml")
     path = truncate(moved)
     refused(lambda: ag2("query", "--load-config", moved / "config.yml", *out), capfd, path.name, "truncated")
     refused(lambda: ag2("lift", "--load-config", moved / "config.yml"), capfd, path.name, "truncated")
@@ -273,6 +275,7 @@ def test_queries_that_make_no_sense(run, capfd, tmp_path):
 def test_evaluation_without_ground_truth(run, scene, capfd, tmp_path):
     base = ("eval", "--load-config", run.config, "--output-dir", tmp_path / "e", "--ground-truth")
     refused(lambda: ag2(*base, tmp_path / "none"), capfd, "labels.json")
+    refused(lambda: ag2(*base, tmp_path / "none", "--clicks", -3), capfd, "--clicks -3")
     truth = tmp_path / "truth"
     shutil.copytree(scene / "ground_truth", truth)
     for path in (truth / "ids").iterdir():

@@ -117,6 +117,29 @@ def test_what_makes_no_sense_in_python(run):
         refine(run, select(run, click=(VIEW, 0, 0)), add=[at(run, "red")])
 
 
+@pytest.fixture
+def repeated(run, monkeypatch):
+    """The run, where two images of different splits have one name in two folders of the scene."""
+    manager = run.pipeline.datamanager
+    names = {"train": run.views("train"), "eval": run.views("eval")}
+    for side, dataset in (("left", manager.train_dataset), ("right", manager.eval_dataset)):
+        files = list(dataset.image_filenames)
+        files[0] = files[0].parent / side / "shot 1.png"
+        monkeypatch.setattr(dataset._dataparser_outputs, "image_filenames", files)
+    return names
+
+
+def test_names_that_repeat_are_told_apart_by_their_folders(run, repeated, tmp_path, capfd):
+    named = dict(run.views("train") + run.views("eval"))
+    assert len(named) == sum(map(len, repeated.values()))
+    for side, split in (("left", "train"), ("right", "eval")):
+        (_, expected), *_ = repeated[split]
+        for name in (f"{side}/shot 1.png", f"{side}/shot 1"):
+            assert torch.equal(run.view(name).viewmat, expected.viewmat)
+    with pytest.raises(UserError, match=r"'shot 1': 2 images are called so; say which: left/shot 1.png, right/shot 1"):
+        run.view("shot 1")
+
+
 # As commands.
 
 

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
 from blob_run import build, ring_pose
 
 from ag2_ns.cli.main import main
-from ag2_ns.viewer.video import COLORS, draw_legend
+from ag2_ns.errors import UserError
+from ag2_ns.viewer.video import COLORS, draw_legend, frame_writer
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +120,27 @@ def test_what_makes_no_sense_is_one_line(config, tmp_path, capsys, options, mess
 
 def test_places_that_cannot_be_written(config, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    for out in (tmp_path / "file" / "a.mp4", tmp_path / "file" / "frames"):
+    for out in (tmp_path / "file" / "a.mp4", tmp_path / "file" / "frames", tmp_path / f"{'long' * 62}.mp4"):
         with pytest.raises(SystemExit):
             render(config, out, "--interpolate", "--frames", 2)
         assert "cannot be written" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         render(config, tmp_path / "a.avi", "--interpolate")
     assert ".mp4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(48, 32), (24, 64), (96, 128)])
+def test_a_video_of_views_of_several_sizes_is_refused(size, tmp_path):
+    with pytest.raises(UserError, match="differ in size"), frame_writer(tmp_path / "v.mp4", 24) as write:
+        write(np.zeros((48, 64, 3), np.uint8))
+        write(np.zeros((*size, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_may_be_named_with_folders(tmp_path):
+    with frame_writer(tmp_path / "frames", 24) as write:
+        write(np.zeros((4, 6, 3), np.uint8), "left/shot 1")
+    assert (tmp_path / "frames/left/shot 1.png").is_file()
 
 
 def test_long_labels_stay_inside_the_picture():

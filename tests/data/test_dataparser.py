@@ -112,10 +112,15 @@ def test_ag2aussian_layout_with_smaller_images(size, tmp_path):
     assert float(outputs.cameras.fx[0]) == pytest.approx(FOCAL / 2)
 
 
-def test_a_factor_without_its_folder_is_refused(tmp_path):
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_a_factor_without_its_folder_is_refused(make, tmp_path):
+    scene = make(tmp_path / "s")
     with pytest.raises(UserError) as error:
-        parse(colmap_scene(tmp_path / "s"), downscale_factor=4)
-    assert "images_4" in one_line(error) and "--downscale-factor" in one_line(error)
+        parse(scene, downscale_factor=4)
+    assert "images_4: no such folder" in one_line(error) and "--downscale-factor" in one_line(error)
+    for factor in (0, -2):
+        with pytest.raises(UserError, match=f"--downscale-factor {factor}: give a whole number"):
+            parse(scene, downscale_factor=factor)
 
 
 def test_lens_distortion_is_kept_for_the_datamanager(tmp_path):
@@ -270,6 +275,18 @@ def test_cameras_without_images_where_none_are_needed(make, tmp_path):
     outputs = parser.get_dataparser_outputs(split="train")
     assert torch.equal(outputs.cameras.camera_to_worlds, with_images.cameras.camera_to_worlds)
     assert torch.equal(outputs.metadata["points3D_xyz"], with_images.metadata["points3D_xyz"])
+
+
+def test_colmap_names_with_blanks_in_folders(tmp_path):
+    scene = colmap_scene(tmp_path / "s")
+    path = scene / "sparse/0/images.txt"
+    text = path.read_text().replace("view_02.png", "left/день 2/shot 1.png").replace("view_03.png", "right/shot 1.png")
+    path.write_text(f"# names may hold blanks\n{text}", encoding="utf-8")
+    for old, new in (("view_02.png", "left/день 2/shot 1.png"), ("view_03.png", "right/shot 1.png")):
+        (scene / "images" / new).parent.mkdir(parents=True)
+        (scene / "images" / old).rename(scene / "images" / new)
+    files = {f.relative_to(scene / "images").as_posix() for f in parse(scene).image_filenames}
+    assert {"left/день 2/shot 1.png", "right/shot 1.png"} < files and len(files) == len(parse(scene).image_filenames)
 
 
 def test_damaged_colmap_models(tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from ag2_ns.errors import UserError
 from ag2_ns.eval import tabletop
 from ag2_ns.eval.metrics import boundary_iou, iou
-from ag2_ns.eval.tabletop import MIN_PIXELS, compared, evaluate_selections, read_ground_truth
+from ag2_ns.eval.tabletop import MIN_PIXELS, compared, evaluate_selections, labelled_views, read_ground_truth
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import View
 from ag2_ns.rasterizer.cpu import CpuRasterizer
@@ -152,6 +152,23 @@ def test_sizes_must_agree(truth):
     small = View(view().viewmat, view().K, WIDTH // 2, HEIGHT)
     with pytest.raises(UserError, match=r"a\.png: 64x48 pixels where the camera has 32x48"):
         evaluate(truth, [None] * 4, [("a.png", small)])
+
+
+def test_ids_in_folders_belong_to_the_images_there(truth):
+    ids = truth.folder / "ids"
+    for side, name in (("left", "a.png"), ("right", "b.png")):
+        (ids / side).mkdir()
+        (ids / name).rename(ids / side / "shot 1.png")
+    again = read_ground_truth(truth.folder)
+    names = [name for _, name, _, _ in labelled_views(again, [(f"{s}/shot 1.png", view()) for s in ("left", "up")])]
+    assert sorted(again.files) == ["left/shot 1", "right/shot 1"] and names == ["left/shot 1.png"]
+
+
+def test_ids_are_grey(truth):
+    path = truth.folder / "ids" / "a.png"
+    Image.open(path).convert("RGB").save(path)
+    with pytest.raises(UserError, match=r"a\.png: has 3 channels"):
+        evaluate(truth, [None] * 4, [("a.png", view())])
 
 
 def test_names_must_agree(truth):

@@ -109,11 +109,24 @@ def test_table_rows_and_texts(table):
     encoder = make_encoder("table", features=folder / "clip_features", texts=folder / "text_features.json")
     features = encoder.encode_image(IMAGE, masks, "a")
     assert torch.allclose(features, torch.nn.functional.normalize(rows.half().float(), dim=1), atol=1e-6)
-    similarity = encoder.encode_text(["Red  mug", "green apple"]) @ features.T
+    similarity = encoder.encode_text(["Red  mug", "green apple!"]) @ features.T
     assert similarity.argmax(1).tolist() == [0, 1]
     assert encoder.known_texts() == ["red mug", "green apple", "spoon"]
     again = encoder_of(type("M", (), {"maker": "table", "options": encoder.options}))
     assert torch.equal(again.encode_text(["spoon"]), encoder.encode_text(["spoon"]))
+
+
+def test_a_table_is_found_where_its_scene_has_moved_to(table, tmp_path):
+    folder, *_ = table
+    encoder = make_encoder("table", features=folder / "clip_features", texts=folder / "text_features.json")
+    made = type("M", (), {"maker": "table", "options": encoder.options})
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("clip_features", "text_features.json"):
+        (folder / name).rename(moved / name)
+    with pytest.raises(UserError, match="no such folder of features"):
+        encoder_of(made)
+    assert encoder_of(made, data=moved).known_texts() == ["red mug", "green apple", "spoon"]
 
 
 def test_table_complains(table):
