@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
+    from ag2_ns.edit.apply import EditedScene
     from ag2_ns.gaussians.gaussians import Gaussians
     from ag2_ns.gaussians.model import AG2Model
     from ag2_ns.graph.scene_index import SceneIndex
@@ -45,6 +46,11 @@ class LoadedRun:
     def gaussians(self) -> Gaussians:
         """The Gaussians of the checkpoint, detached."""
         return self.model.gaussians().detach()
+
+    @property
+    def scene(self) -> EditedScene:
+        """The Gaussians as edited: what pictures show, so what clicks and boxes mean."""
+        return self.model.AG2.session.scene()
 
     def require_index(self) -> SceneIndex:
         """The index.

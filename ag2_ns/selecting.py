@@ -12,6 +12,7 @@ import torch
 from ag2_ns.errors import UserError
 from ag2_ns.query.box import select_box
 from ag2_ns.query.click import select_click
+from ag2_ns.query.look import pixel_view
 from ag2_ns.query.selection import Selection
 from ag2_ns.query.text import select_text
 
@@ -60,7 +61,7 @@ def select(
 ) -> Selection:
     """One selection from a text, a click or a box; `refine` takes further clicks.
 
-    What is clicked or framed is called by the known text that names it, if any.
+    Clicks and boxes see the scene as edited. What they show is called by the known text that names it, if any.
 
     Args:
         run: the run.
@@ -123,17 +124,26 @@ def _shown(run: LoadedRun, click: Click, level: float | None, option: str) -> Se
 
 
 def _clicked(run: LoadedRun, click: Click, level: float | None) -> Selection:
-    index, (name, x, y) = run.require_index(), click
-    view = run.view(str(name))
-    level = 0.5 if level is None else level
-    return _called(run, select_click(index, run.gaussians, run.model.backend(), view, float(x), float(y), level))
+    index, backend, (name, x, y) = run.require_index(), run.model.backend(), click
+    view, level = run.view(str(name)), 0.5 if level is None else level
+    found = run.scene.ask(index, lambda shown, g: select_click(shown, g, backend, view, float(x), float(y), level))
+    return _called(run, found)
+
+
+def clicked_copy(run: LoadedRun, click: Click, found: Selection) -> int | None:
+    """Which copy of a selection a click shows, 0 for the original; None where there are no copies."""
+    name, x, y = click
+    patch = pixel_view(run.view(str(name)), float(x), float(y))
+    return run.scene.copy_shown(found, run.model.backend(), patch) if run.scene.duplicates else None
 
 
 def _framed(run: LoadedRun, box: Box) -> Selection:
-    index, (name, *corners) = run.require_index(), box
+    index, backend, (name, *corners) = run.require_index(), run.model.backend(), box
     if not all(math.isfinite(v) for v in corners):
         raise UserError(f"box ({', '.join(f'{v:g}' for v in corners)}): give x0 y0 x1 y1 in pixels, as numbers")
-    return _called(run, select_box(index, run.gaussians, run.model.backend(), run.view(str(name)), tuple(corners)))
+    view = run.view(str(name))
+    found = run.scene.ask(index, lambda shown, g: select_box(shown, g, backend, view, tuple(corners)))
+    return _called(run, found)
 
 
 def _called(run: LoadedRun, found: Selection) -> Selection:

@@ -20,13 +20,15 @@ AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 class Edit(Picking):
     """Delete, isolate, move, turn, scale, recolour or duplicate what a text, clicks, a box or a file selects.
 
-    Lengths are in the run's frame. Edits are saved as ag2_edits.npz beside config.yml; ns-viewer, ns-render,
-    ns-export, ag2 render and ag2 export show them; ag2 query, ag2 eval, clicks and boxes look at the scene as trained.
+    Lengths are in the run's frame. Edits are saved as ag2_edits.npz beside config.yml; ns-viewer, ns-render, ns-export
+    and the other ag2 commands show them, and clicks and boxes mean what they show; `ag2 eval` measures the scene as
+    trained.
     """
 
     _: KW_ONLY
     copy: int | None = None
-    """Which copy: 0 the original, 1 the first duplicate, …; by default moving takes the original, the rest all."""
+    """Which copy: 0 the original, 1 the first duplicate, …; by default the one clicked, or else moving takes the
+    original and the rest all."""
     delete: bool = False
     """Remove it, and close the hole in a flat support."""
     isolate: bool = False
@@ -133,9 +135,12 @@ class Edit(Picking):
         from ag2_ns.edit import steps
         from ag2_ns.edit.apply import apply_edits
         from ag2_ns.edit.around import surroundings
+        from ag2_ns.selecting import clicked_copy
 
         index = run.require_index()
         (selection,) = self.picked(run)
+        if self.copy is None and self.click is not None and not selection.empty:
+            self.copy = clicked_copy(run, self.click, selection)
         edits = history.edits  # type: ignore[attr-defined]
         scene = apply_edits(run.gaussians, index.gaussian_anchor, edits)
         place = {

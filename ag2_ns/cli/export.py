@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -117,7 +118,8 @@ class Export(Picking):
             raise UserError("--format: name at least one of splat, anchors, boxes and hulls")
 
     def _selections(self, run: LoadedRun) -> list[Selection]:
-        found = self.picked(run)
+        with nullcontext() if self.edits else run.model.AG2.session.as_trained():
+            found = self.picked(run)
         for selection in found:
             if selection.empty:
                 raise UserError(f"{selection.label}: nothing found ({selection.reason}); try other words or a click")

@@ -60,10 +60,11 @@ class Query(Picking):
             views = run.views("train") + run.views("eval")
             if self.max_views and len(views) > self.max_views:
                 views = [views[i] for i in np.linspace(0, len(views) - 1, self.max_views).round().astype(int)]
-            gaussians, backend = run.gaussians, run.model.backend()
+            gaussians, backend = run.scene.gaussians, run.model.backend()
+            chosen = run.scene.selected(found)[:, None]
             with view_progress(len(views), "drawing") as progress:
                 for done, (name, view) in enumerate(views, 1):
-                    share = selection_share(gaussians, found.gaussian_mask[:, None], view, backend)[..., 0]
+                    share = selection_share(gaussians, chosen, view, backend)[..., 0]
                     mask = (share > SELECTED).cpu().numpy()
                     picture = to_uint8(render(gaussians, view, backend, depth=False).rgb)
                     pictures = {"masks": mask.astype(np.uint8) * 255, "overlays": overlay(picture, mask)}

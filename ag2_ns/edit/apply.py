@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +13,9 @@ from ag2_ns.edit.operations import Delete, Duplicate, Edit, Isolate, Members, Pa
 from ag2_ns.edit.similarity import Similarity
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.query.selection import Selection
+from ag2_ns.rasterizer.base import Rasterizer, View
 from ag2_ns.rasterizer.sh import C0
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
@@ -51,9 +53,21 @@ class EditedScene:
         out[self.source[mask]] = True
         return out
 
-    def copy_of(self, mask: Bool[Tensor, " N'"]) -> int:
-        """The copy that most of the chosen edited Gaussians belong to; 0 for an empty choice."""
-        return int(torch.bincount(self.copy[mask]).argmax()) if bool(mask.any()) else 0
+    def ask(self, index: SceneIndex, question: Callable[[SceneIndex, Gaussians], Selection]) -> Selection:
+        """What a question about the edited Gaussians, say a click, selects among the trained ones.
+
+        Args:
+            index: that of the trained Gaussians.
+            question: answers with a selection of the index and the Gaussians that it is given.
+        """
+        found = question(replace(index, gaussian_anchor=self.anchor), self.gaussians)
+        return replace(found, gaussian_mask=found.anchor_mask[index.gaussian_anchor])
+
+    def copy_shown(self, selection: Selection, rasterizer: Rasterizer, view: View) -> int:
+        """The copy of what is selected that a view shows most of."""
+        g, maps = self.gaussians, torch.ones(view.height, view.width, 1, device=self.source.device)
+        weight = rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view.to(maps.device))[:, 0]
+        return int(torch.bincount(self.copy, weight * self.selected(selection)).argmax())
 
     def instances(self, node: Int[Tensor, " N"], first: int | None = None) -> tuple[Int[Tensor, " N'"], dict[int, int]]:
         """Instance of each edited Gaussian, where every duplicate of an instance is an instance of its own.

@@ -11,6 +11,9 @@ from ag2_ns.query.look import anchor_weights
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
 
+TIE = 1e-3
+"""F1 values as near as that are equal."""
+
 INSIDE = 0.5
 """Least share of a node's visible part that must lie inside the box."""
 
@@ -62,5 +65,9 @@ def select_box(
     lowest = torch.where(candidates, by_node[:, 0], by_node.new_zeros(()))
     content = lowest.sum().clamp_min(1e-6)
     f1 = 2 * inside / (total + content)
-    node = int(torch.where(candidates, f1, f1.new_full((), -1.0)).argmax())
+    # A group of which edits left only one member looks just like that member, which is then meant.
+    there = torch.zeros(tree.num_anchors, device=weight.device).index_fill_(0, index.gaussian_anchor, 1.0)[held]
+    left = torch.zeros(tree.num_nodes, device=weight.device).index_add_(0, tree.anchor_node[held], there)
+    rank = f1 + TIE * tree.subtree_sum(left) / tree.size.clamp_min(1)
+    node = int(torch.where(candidates, rank, -1.0).argmax())
     return index.selection([node], label, float(f1[node].clamp(0, 1)))

@@ -10,7 +10,7 @@ from ag2_ns.edit.apply import EditedScene
 from ag2_ns.errors import UserError
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.query.click import select_ray
-from ag2_ns.query.look import PATCH, ray_view
+from ag2_ns.query.look import ray_view
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer
 from ag2_ns.selecting import text_selection
@@ -68,19 +68,13 @@ class Asked:
 
     def _hit(self, ray: tuple, level: float) -> tuple[Selection, int | None]:
         """What a ray meets in the edited scene, as a selection of the trained one, and which copy of it."""
-        index, scene, backend = self.index, self.scene, self.rasterizer
+        scene, backend = self.scene, self.rasterizer
         origin, direction = (torch.tensor(v, dtype=torch.float32) for v in ray)
-        shown = replace(index, gaussian_anchor=scene.anchor)
-        found = select_ray(shown, scene.gaussians, backend, origin, direction, level)
+        found = scene.ask(self.index, lambda index, g: select_ray(index, g, backend, origin, direction, level))
         copy = None
         if scene.duplicates and not found.empty:
-            g, maps = scene.gaussians, torch.ones(PATCH, PATCH, 1, device=scene.source.device)
-            view = ray_view(origin, direction).to(maps.device)
-            weight = backend.lift(g.means, g.quats, g.scales, g.opacities, maps, view)[:, 0]
-            by_copy = torch.bincount(scene.copy, weight * found.gaussian_mask, minlength=scene.duplicates + 1)
-            copy = int(by_copy.argmax())
-        mask = found.anchor_mask[index.gaussian_anchor]
-        return replace(found, label=self._called(found), gaussian_mask=mask), copy
+            copy = scene.copy_shown(found, backend, ray_view(origin, direction))
+        return replace(found, label=self._called(found)), copy
 
     def _called(self, found: Selection) -> str:
         """What a clicked thing is called: a text that names it, or else its number."""

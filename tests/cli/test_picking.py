@@ -4,8 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plyfile import PlyData
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
@@ -77,6 +79,10 @@ def queried(run, tmp_path, capfd, *options: object) -> tuple[dict, torch.Tensor]
     ask("query", run.config_path, tmp_path, *options, "--max-views", 1)
     answer = json.loads(capfd.readouterr().out.strip().splitlines()[-1])
     return answer, load_selection(tmp_path / "selection.npz", run.index).gaussian_mask
+
+
+def edit(config, *options: object) -> None:
+    main(["edit", "--load-config", str(config), "--no-cleanup", *map(str, options)])
 
 
 # In Python.
@@ -178,6 +184,32 @@ def test_an_edit_of_what_clicks_and_boxes_pick(run, tmp_path):
     mask = edited("--click", *at(run, "red"), "--add", *at(run, "blue"))
     assert torch.equal(mask.bool(), gaussians(run, RED, BLUE))
     assert torch.equal(edited("--box", *around(run, "green")).bool(), gaussians(run, GREEN))
+
+
+def test_clicks_boxes_and_pictures_see_the_scene_as_edited(run, config, tmp_path, capfd):
+    name, x, y = at(run, "red")
+    _, x_up, y_up = at(run, "red", up=0.3)
+    edit(config, "--text", "red ball", "--move", 0, 0, 0.3)
+    moved, red = load_run(config), gaussians(run, RED)
+    assert torch.equal(select(moved, click=(name, x_up, y_up)).gaussian_mask, red)
+    assert not (select(moved, click=(name, x, y)).gaussian_mask & red).any()
+    framed = select(moved, box=(name, x_up - 7, y_up - 9, x_up + 7, y_up + 7))
+    assert torch.equal(framed.gaussian_mask, red)
+    _, mask = queried(run, tmp_path, capfd, "--text", "red ball", "--max-views", 0)
+    assert torch.equal(mask, red)
+    picture = np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.png"))
+    assert picture[int(y_up), int(x_up)] == 255 and picture[int(y), int(x)] == 0
+    ask("export", config, tmp_path / "trained", "--click", name, x, y, "--no-edits")
+    assert (tmp_path / "trained" / "red-ball.ply").is_file()
+
+
+def test_a_clicked_copy_is_the_one_that_is_edited(run, config):
+    name, x_up, y_up = at(run, "red", up=0.3)
+    edit(config, "--text", "red ball", "--duplicate", "--move", 0, 0, 0.3)
+    edit(config, "--click", name, x_up, y_up, "--recolour", 0, 1, 0)
+    edit(config, "--click", *at(run, "red"), "--recolour", 0, 0, 1)
+    edits = load_edits(edit_path(config), Fingerprint.of(len(run.gaussians), run.model.anchor_xyz)).edits
+    assert [e.copy for e in edits[1:]] == [1, 0]
 
 
 def test_a_video_of_what_clicks_and_boxes_pick(run, tmp_path, capfd):

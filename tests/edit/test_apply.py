@@ -135,8 +135,6 @@ def test_selection_and_masks_map_both_ways(gaussians, anchor):
     chosen = scene.selected(selection)
     assert scene.source[chosen].tolist() == [3, 3]
     assert scene.trained(chosen, 40).nonzero().tolist() == [[3]]
-    assert scene.copy_of(torch.arange(len(scene)) == len(scene) - 1) == 1
-    assert scene.copy_of(torch.zeros(len(scene), dtype=torch.bool)) == 0
 
 
 def test_recolour_takes_the_hue_and_keeps_light_and_shadow():
