@@ -16,6 +16,8 @@ from ag2_ns.rasterizer.base import View
 from ag2_ns.texts import TextEncoder
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
@@ -51,6 +53,10 @@ class LoadedRun:
     def scene(self) -> EditedScene:
         """The Gaussians as edited: what pictures show, so what clicks and boxes mean."""
         return self.model.AG2.session.scene()
+
+    def as_trained(self) -> AbstractContextManager:
+        """Inside, `scene` is the scene without edits."""
+        return self.model.AG2.session.as_trained()
 
     def require_index(self) -> SceneIndex:
         """The index.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +16,16 @@ if TYPE_CHECKING:
     from ag2_ns.eval.tabletop import GroundTruth
     from ag2_ns.run_access import LoadedRun
 
+PIPED = 160
+"""Columns of a table that no terminal shows, unless COLUMNS says otherwise."""
+
 
 @dataclass
 class Eval:
     """Ask every label of a ground truth, select in 3D, render, and compare: mIoU, Acc@0.25, Acc@0.5, boundary IoU.
 
     Beside that: what random clicks on each object select, and, without any query, the union of the instances that lie
-    on each object, and how many they are.
+    on each object, and how many they are. The scene is measured as trained, without edits.
     """
 
     load_config: Path
@@ -114,7 +119,7 @@ class Eval:
             clicked = f"{content['clicks']['miou']:.3f}" if self.clicks else ""
             own = (clicked, "", f"{instances['miou']:.3f}") if key == "mean_over_prompts" else ()
             table.add_row(title, "", *(f"{content[key][k]:.3f}" for k in numbers), *own)
-        console = Console(soft_wrap=True)
+        console = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED)
         console.print(table)
         console.print(
             f"instances mean IoU {instances['miou']:.3f}; per object median {instances['median_instances']:g}, "

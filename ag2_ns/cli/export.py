@@ -118,7 +118,7 @@ class Export(Picking):
             raise UserError("--format: name at least one of splat, anchors, boxes and hulls")
 
     def _selections(self, run: LoadedRun) -> list[Selection]:
-        with nullcontext() if self.edits else run.model.AG2.session.as_trained():
+        with nullcontext() if self.edits else run.as_trained():
             found = self.picked(run)
         for selection in found:
             if selection.empty:

@@ -1,6 +1,7 @@
 """`ag2 export` on a stand-in run: every format, edits and the world frame."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +29,11 @@ def config(tmp_path, monkeypatch, gaussians, index):
         anchor_xyz=index.anchor_xyz, anchor_radius=torch.ones(12, 1), anchor_features=lambda: torch.ones(12, 3)
     )
     run = SimpleNamespace(
-        config_path=folder / "config.yml", gaussians=gaussians, model=model, require_index=lambda: index
+        config_path=folder / "config.yml",
+        gaussians=gaussians,
+        model=model,
+        require_index=lambda: index,
+        as_trained=nullcontext,
     )
     nodes = {"red mug": [0], "the table!": [3], "unicorn": []}
 
