@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from copy import deepcopy
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def test_demo(scene, tmp_path, capfd):
     assert video.shape == (6, HEIGHT, 2 * WIDTH, 3) and video[:, :, :WIDTH].std() > 5
     assert not [p for p in folder.iterdir() if p.name.startswith(".")], "nothing temporary is left"
     assert load_run(folder / "config.yml").index is not None
+    command = next(line for line in out.splitlines() if line.startswith("ask")).partition("ag2 ")[2]
+    ag2(*shlex.split(command), "--max-views", 1)
+    assert answer(capfd)["label"], "the suggested text is one that this scene knows"
 
 
 def test_demo_makes_its_own_scene(tmp_path, monkeypatch):
