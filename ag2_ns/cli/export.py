@@ -30,9 +30,6 @@ Format = Literal["splat", "anchors", "boxes", "hulls"]
 Written = list[tuple[Path, str]]
 """Files, and a few words on each."""
 
-LEFT = 0.05
-"""Share of a selection that has to be there after edits. (Removal spares Gaussians that belong to the support.)"""
-
 
 @dataclass
 class Export(Picking):
@@ -160,7 +157,7 @@ class Export(Picking):
         out: dict[str, Tensor] = {}
         for selection in selections:
             mask = scene.selected(selection)
-            if int(mask.sum()) < LEFT * int(selection.gaussian_mask.sum()):
+            if scene.removed(selection):
                 raise UserError(f"{selection.label}: edits removed it; undo them, or export with --no-edits")
             name = re.sub(r"[^\w.-]+", "-", selection.label.strip().lower()).strip("-.") or "piece"
             taken = {*out, "rest", "scene", "anchors"}

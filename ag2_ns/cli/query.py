@@ -38,10 +38,11 @@ class Query(Picking):
         self.check_picking("select")
         run = load_run(self.load_config)
         (found,) = self.picked(run, several=True if self.all else None)
+        removed = "edits have removed it; AG2_EDITS=0 shows the scene as trained" if run.scene.removed(found) else ""
         answer = {
             "label": found.label,
             "found": not found.empty,
-            "reason": found.reason,
+            "reason": found.reason or removed,
             "score": round(float(found.score), 4),
             "level": found.level,
             "nodes": list(found.nodes),

@@ -21,6 +21,9 @@ from ag2_ns.rasterizer.sh import C0
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue in luminance (ITU-R BT.709)."""
 
+LEFT = 0.05
+"""Share of a selection that has to be there after edits. (Removal spares Gaussians that belong to the support.)"""
+
 
 @dataclass(frozen=True)
 class EditedScene:
@@ -46,6 +49,10 @@ class EditedScene:
     def selected(self, selection: Selection) -> Bool[Tensor, " N'"]:
         """The edited Gaussians, copies included, that a selection holds."""
         return self.follow(selection.gaussian_mask)
+
+    def removed(self, selection: Selection) -> bool:
+        """Whether edits have removed a selection."""
+        return int(self.selected(selection).sum()) < LEFT * int(selection.gaussian_mask.sum())
 
     def trained(self, mask: Bool[Tensor, " N'"], count: int) -> Bool[Tensor, " N"]:
         """The trained Gaussians (of `count`) that chosen edited ones come from."""

@@ -203,6 +203,13 @@ def test_clicks_boxes_and_pictures_see_the_scene_as_edited(run, config, tmp_path
     assert (tmp_path / "trained" / "red-ball.ply").is_file()
 
 
+def test_a_text_for_what_edits_removed_says_so(run, config, tmp_path, capfd):
+    edit(config, "--text", "red ball", "--delete")
+    found, mask = queried(run, tmp_path, capfd, "--text", "red ball")
+    assert found["found"] and "edits have removed it" in found["reason"] and torch.equal(mask, gaussians(run, RED))
+    assert queried(run, tmp_path, capfd, "--text", "green ball")[0]["reason"] == ""
+
+
 def test_a_clicked_copy_is_the_one_that_is_edited(run, config):
     name, x_up, y_up = at(run, "red", up=0.3)
     edit(config, "--text", "red ball", "--duplicate", "--move", 0, 0, 0.3)
