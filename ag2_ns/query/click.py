@@ -87,7 +87,7 @@ def _select(
     best = by_node.max()
     area = torch.nn.functional.pad(index.tree.support, (1, 0), value=torch.inf)
     node = torch.where(by_node >= TIE * best, area, torch.inf).argmin()
-    found = torch.stack((weight.sum(), best, by_node[node], node.to(weight)))
+    found = torch.stack((weight.sum(), best, by_node.take(node), node.to(weight)))
     opacity, best, share, node = found.tolist()  # the one wait for the device
     if opacity < SOLID:
         return index.nothing(label, f"the pixel shows the background (opacity {opacity:.2f})")
