@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from typing import Any
 
 import tyro
 
@@ -33,20 +35,26 @@ def main(args: list[str] | None = None) -> None:
     """Run one subcommand; a `UserError` becomes one line and exit status 1."""
     compat.apply()
     args = sys.argv[1:] if args is None else args
-    # Only what is asked for is imported: `ag2 example` must not wait for torch's extensions.
-    wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
-    subcommands = {name: _load(COMMANDS[name]) for name in wanted}
-    job = tyro.extras.subcommand_cli_from_dict(
-        subcommands, prog="ag2", args=args, description="Anchor-graph Gaussian splatting, beside nerfstudio's commands."
-    )
     try:
-        job.main()
+        _job(args).main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # of `ag2 … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more on its way out
+        raise SystemExit(141) from None
+
+
+def _job(args: list[str]) -> Any:
+    """The subcommand with its options. Only what is asked for is imported: the rest waits for torch's extensions."""
+    wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
+    subcommands = {name: _load(COMMANDS[name]) for name in wanted}
+    return tyro.extras.subcommand_cli_from_dict(
+        subcommands, prog="ag2", args=args, description="Anchor-graph Gaussian splatting, beside nerfstudio's commands."
+    )
 
 
 if __name__ == "__main__":

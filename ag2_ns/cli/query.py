@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import KW_ONLY, dataclass
+from itertools import product
 from pathlib import Path
 
 from ag2_ns.cli.picking import Picking
@@ -49,6 +50,7 @@ class Query(Picking):
             "anchors": int(found.anchor_mask.sum()),
             "gaussians": int(found.gaussian_mask.sum()),
         }
+        again = (self.output_dir / "selection.npz").exists()
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             save_selection(self.output_dir / "selection.npz", found, run.index)
@@ -57,8 +59,11 @@ class Query(Picking):
         except OSError as error:
             raise UserError(f"{self.output_dir}: cannot be written ({error.strerror}); name another folder") from error
         answer["selection"] = str(self.output_dir / "selection.npz")
+        views = run.views("train") + run.views("eval")
+        if again:  # pictures of another answer must not stay among those of this one
+            for part, (name, _) in product(("masks", "overlays"), views):
+                (self.output_dir / part / f"{view_stem(name)}.png").unlink(missing_ok=True)
         if not found.empty:
-            views = run.views("train") + run.views("eval")
             if self.max_views and len(views) > self.max_views:
                 views = [views[i] for i in np.linspace(0, len(views) - 1, self.max_views).round().astype(int)]
             gaussians, backend = run.scene.gaussians, run.model.backend()

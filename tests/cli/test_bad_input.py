@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import ag2, nerfstudio_command, run_process, small_config, trainer_of
+from tiny_run import BIN, ag2, nerfstudio_command, run_process, small_config, trainer_of
 
 from ag2_ns.errors import UserError
 
@@ -332,3 +334,12 @@ def test_masks_of_another_image(scene, copy, tmp_path):
     with pytest.raises(UserError) as error:
         train(small_config(copy, tmp_path / "out", steps=20))
     assert path.stem in str(error.value) and "ag2 prepare" in str(error.value)
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    command = [BIN / "ag2", "example", "--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr

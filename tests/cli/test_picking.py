@@ -203,6 +203,14 @@ def test_clicks_boxes_and_pictures_see_the_scene_as_edited(run, config, tmp_path
     assert (tmp_path / "trained" / "red-ball.ply").is_file()
 
 
+def test_pictures_of_an_older_answer_do_not_stay(run, tmp_path, capfd):
+    queried(run, tmp_path, capfd, "--text", "red ball", "--max-views", 3)
+    (tmp_path / "masks" / "mine.png").write_bytes(b"")
+    queried(run, tmp_path, capfd, "--text", "green ball")
+    assert len(list((tmp_path / "masks").iterdir())) == 2 and (tmp_path / "masks" / "mine.png").exists()
+    assert len(list((tmp_path / "overlays").iterdir())) == 1
+
+
 def test_a_text_for_what_edits_removed_says_so(run, config, tmp_path, capfd):
     edit(config, "--text", "red ball", "--delete")
     found, mask = queried(run, tmp_path, capfd, "--text", "red ball")
