@@ -131,10 +131,11 @@ def _clicked(run: LoadedRun, click: Click, level: float | None) -> Selection:
 
 
 def clicked_copy(run: LoadedRun, click: Click, found: Selection) -> int | None:
-    """Which copy of a selection a click shows, 0 for the original; None where there are no copies."""
+    """Which copy of what it selected a click shows, 0 for the original; None without copies or a selection."""
+    if found.empty or not run.scene.duplicates:
+        return None
     name, x, y = click
-    patch = pixel_view(run.view(str(name)), float(x), float(y))
-    return run.scene.copy_shown(found, run.model.backend(), patch) if run.scene.duplicates else None
+    return run.scene.copy_shown(found, run.model.backend(), pixel_view(run.view(str(name)), float(x), float(y)))
 
 
 def _framed(run: LoadedRun, box: Box) -> Selection:

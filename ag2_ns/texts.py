@@ -76,6 +76,10 @@ class TextEncoder:
         asked = [t for t in asked if not any(other != t and other.startswith(t) for other in asked)]
         return [t for t in texts if t not in NEGATIVES] + asked
 
+    def example(self) -> str:
+        """A text to try: the first that is known, the table on which everything stands aside, or else a colour."""
+        return next((text for text in self.vocabulary() if text != "table"), "red")
+
     def name(self, index: SceneIndex, node: int) -> str | None:
         """What a node of the instance tree is called; None where no known text clearly names it (see `Names`)."""
         texts = tuple(self.vocabulary())

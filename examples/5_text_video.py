@@ -25,7 +25,7 @@ def main(
     frames: int = 72,
 ) -> Path:
     run = start.run(load_config, data, out)
-    text = text or (start.something(run),)
+    text = text or (run.texts.example(),)
     Render(run.config_path, out / "text.mp4", text=list(text), frames=frames).main()
     return out / "text.mp4"
 

@@ -36,7 +36,7 @@ def main(
 ) -> Path:
     run = start.run(load_config, data, out)
     index, backend = run.require_index(), run.model.backend()
-    found = select(run, text=text or start.something(run))
+    found = select(run, text=text or run.texts.example())
     scene = apply_edits(run.gaussians, index.gaussian_anchor, [])
     # A clean removal looks at how the training views see the object.
     around = surroundings(run.model, index, run.pipeline.datamanager)

@@ -27,7 +27,7 @@ def main(
     world: bool = False,
 ) -> Path:
     run = start.run(load_config, data, out)
-    text = text or start.something(run)
+    text = text or run.texts.example()
     formats = ("splat", "anchors", "boxes", "hulls")
     Export(run.config_path, out / "piece", text=(text,), format=formats, world=world).main()
     labels = json.loads((out / "piece" / "labels.json").read_text())

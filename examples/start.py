@@ -29,8 +29,3 @@ def run(load_config: Path | None, data: Path | None, out: Path) -> LoadedRun:
         train = None if found else runpy.run_path(str(Path(__file__).with_name("2_train.py")))["main"]
         load_config = found[-1] if found else train(data=data, out=out)
     return load_run(load_config)
-
-
-def something(run: LoadedRun) -> str:
-    """A text that this run can answer: one of those its encoder came with, or else a colour."""
-    return next((text for text in run.texts.vocabulary() if text != "table"), "red")

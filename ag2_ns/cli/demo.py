@@ -128,8 +128,7 @@ class Demo:
         console.print(f"contact sheet  {folder / 'contact_sheet.png'}")
         console.print(f"video          {folder / 'video.mp4'}")
         if trainer.pipeline.model.scene_index() is not None:
-            known = trainer.pipeline.model.AG2.session.texts.vocabulary()
-            text = next((text for text in known if text != "table"), "red")
+            text = trainer.pipeline.model.AG2.session.texts.example()
             console.print(
                 f"ask            ag2 query --load-config {config} --text '{text}' --output-dir {folder / 'answer'}"
             )

@@ -139,7 +139,7 @@ class Edit(Picking):
 
         index = run.require_index()
         (selection,) = self.picked(run)
-        if self.copy is None and self.click is not None and not selection.empty:
+        if self.copy is None and self.click is not None:
             self.copy = clicked_copy(run, self.click, selection)
         edits = history.edits  # type: ignore[attr-defined]
         scene = apply_edits(run.gaussians, index.gaussian_anchor, edits)

@@ -29,7 +29,6 @@ class Query(Picking):
         from PIL import Image
 
         from ag2_ns.cli.pictures import to_uint8
-        from ag2_ns.data.view_store import view_stem
         from ag2_ns.indexing import view_progress
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.query.selection_file import save_selection
@@ -59,10 +58,10 @@ class Query(Picking):
         except OSError as error:
             raise UserError(f"{self.output_dir}: cannot be written ({error.strerror}); name another folder") from error
         answer["selection"] = str(self.output_dir / "selection.npz")
-        views = run.views("train") + run.views("eval")
+        views = run.views("train") + run.views("eval") if again or not found.empty else []
         if again:  # pictures of another answer must not stay among those of this one
             for part, (name, _) in product(("masks", "overlays"), views):
-                (self.output_dir / part / f"{view_stem(name)}.png").unlink(missing_ok=True)
+                self._picture(part, name).unlink(missing_ok=True)
         if not found.empty:
             if self.max_views and len(views) > self.max_views:
                 views = [views[i] for i in np.linspace(0, len(views) - 1, self.max_views).round().astype(int)]
@@ -75,8 +74,14 @@ class Query(Picking):
                     picture = to_uint8(render(gaussians, view, backend, depth=False).rgb)
                     pictures = {"masks": mask.astype(np.uint8) * 255, "overlays": overlay(picture, mask)}
                     for part, pixels in pictures.items():
-                        path = self.output_dir / part / f"{view_stem(name)}.png"
+                        path = self._picture(part, name)
                         path.parent.mkdir(parents=True, exist_ok=True)
                         Image.fromarray(pixels).save(path)
                     progress(done)
         print(json.dumps(answer))
+
+    def _picture(self, part: str, name: str) -> Path:
+        """Where the mask or the overlay of a view goes."""
+        from ag2_ns.data.view_store import view_stem
+
+        return self.output_dir / part / f"{view_stem(name)}.png"

@@ -30,9 +30,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="in each part: undisturbed, then with each kind of use")
     parser.add_argument("--port", type=int, default=7017)
     args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(args, Path(folder))
+
+
+def measure(args: argparse.Namespace, folder: Path) -> None:
     config = read_config(args.load_config)
     checkpoints = args.load_config.parent / config.relative_model_dir
-    config.load_dir, config.output_dir, config.vis = checkpoints, Path(tempfile.mkdtemp()), "viewer"
+    config.load_dir, config.output_dir, config.vis = checkpoints, folder, "viewer"
     config.viewer.websocket_port, config.viewer.websocket_host = args.port, "127.0.0.1"
     config.viewer.quit_on_train_completion = True
     config.get_base_dir().mkdir(parents=True)
