@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,14 +48,15 @@ class Appearance:
 
     @torch.no_grad()
     def scene(self, model: AG2Model, edits: tuple[Edit, ...]) -> EditedScene:
-        """The model's Gaussians after edits."""
+        """The model's Gaussians after edits; training, which changes parameters in place, leaves them as they are."""
         index = model.scene_index()
         tensors = [model.anchor_xyz, model.anchor_radius, model.child_anchor, *model.child_params.values()]
         versions = tuple((t.data_ptr(), t._version, len(t)) for t in tensors)
 
         def make() -> EditedScene:
             anchor = model.child_anchor if index is None else index.gaussian_anchor
-            return apply_edits(model.gaussians().detach(), anchor, edits)
+            gaussians = model.gaussians().detach()
+            return apply_edits(replace(gaussians, quats=gaussians.quats.clone()), anchor, edits)  # the one parameter
 
         return self._remember("scene", (versions, _The(index), edits), make)
 

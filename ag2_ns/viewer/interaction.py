@@ -63,6 +63,7 @@ class Panel(nn.Module):
     def _connected(self) -> None:
         """There is a viewer: join it."""
         self.layers.server = self.control.viser_server
+        self.session.hold = self.control.lock
         with self.control.folder(TITLE, on_top=True):
             self._note.install(self.control.viser_server)
             for part in (self.find, self.edit, self.move, self.show, self.save):
@@ -76,9 +77,17 @@ class Panel(nn.Module):
     def act(self, change: Callable[[], object]) -> None:
         """Change the session in the background, while nothing is trained or drawn; then show it."""
 
-        def job() -> None:
+        def held() -> None:
             with self.control.lock():
                 change()
+
+        self.ask(held)
+
+    def ask(self, question: Callable[[], object]) -> None:
+        """Ask the session something in the background, while training goes on; then show the answer."""
+
+        def job() -> None:
+            question()
             self._message = ""
             self._refresh()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ class Session:
     """Selecting and editing in one run.
 
     Methods that answer or change something raise `UserError` where that is impossible, and leave the state alone then.
+    `click`, `ask` and `set_level` take hold of the model by themselves, see `hold`; what else reads the model while it
+    may be trained does so inside of `hold()`.
     """
 
     def __init__(self, model: AG2Model) -> None:
@@ -52,6 +54,8 @@ class Session:
         self._lock = threading.RLock()
         self._trained_only = False
         self._index: SceneIndex | None = None
+        self.hold: Callable[[], AbstractContextManager] = nullcontext
+        """Gives what to hold while the model must not be trained or drawn."""
         self.index_changed: Callable[[], None] = lambda: None
         """Called from a picture when instances came or went."""
         self.texts: TextEncoder | None = None
@@ -110,9 +114,9 @@ class Session:
 
     # What it looks like.
 
-    def edits(self) -> tuple[Edit, ...]:
-        """The edits that pictures and exports show now; none in training."""
-        state, model = self.state, self.model
+    def edits(self, state: State | None = None) -> tuple[Edit, ...]:
+        """The edits that pictures and exports show in a state, by default the present one; none in training."""
+        state, model = state or self.state, self.model
         if model.training or self._trained_only:
             return ()
         edits = state.history.edits if state.preview is None else (*state.history.edits, state.preview)
@@ -120,9 +124,9 @@ class Session:
         count = model.child_anchor.shape[0]
         return edits if all(e.members.count == count for e in edits) else ()
 
-    def scene(self) -> EditedScene:
-        """The Gaussians as edited."""
-        return self._appearance.scene(self.model, self.edits())
+    def scene(self, state: State | None = None) -> EditedScene:
+        """The Gaussians as edited in a state, by default the present one."""
+        return self._appearance.scene(self.model, self.edits(state))
 
     def trainable(self) -> dict[str, Tensor] | None:
         """The edited Gaussians as nerfstudio's exporters read them; None where nothing is edited."""
@@ -141,8 +145,9 @@ class Session:
         if index is not self._index:
             self._index = index
             self.index_changed()
-        scene = self.scene()
-        looks = self._appearance.looks(self.model, scene, self.state, not self._trained_only)
+        state = self.state
+        scene = self.scene(state)
+        looks = self._appearance.looks(self.model, scene, state, not self._trained_only)
         gaussians = scene.gaussians
         if crop_box is not None:
             inside = crop_box.within(gaussians.means).squeeze(-1)
@@ -181,9 +186,7 @@ class Session:
         Raises:
             UserError: an empty text, before instances exist, or without language.
         """
-        text, last = text.strip(), self.state.questions[-1:]
-        begun = bool(last) and last[0].text is not None and text.startswith(last[0].text)
-        return self._answer(Question(mode, text=text, several=several), continues and begun)
+        return self._answer(Question(mode, text=text.strip(), several=several), continues)
 
     def embed(self, text: str) -> None:
         """Do the slow part of `ask` beforehand: load the encoder, embed the text.
@@ -195,17 +198,30 @@ class Session:
         texts.embed(text)
         texts.negatives()
 
-    def _answer(self, question: Question, join: bool = False) -> Selection:
-        with self._lock:
-            state = self.state
+    def _answer(self, question: Question, continues: bool = False) -> Selection:
+        def answered(timeline: Timeline) -> Timeline:
+            state, last = timeline.present, timeline.present.questions[-1:]
+            begun = continues and bool(last) and last[0].text is not None and question.text.startswith(last[0].text)
             replaces = question.mode == "select" or state.selection is None or not self._fits(state.selection)
             before = State(history=state.history, level=state.level) if replaces else state
-            after = self._asked().after(before, question, None)
-            self._timeline = self._timeline.to(after, join)
-            return after.selection
+            return timeline.to(self._asked(state).after(before, question, None), join=begun)
 
-    def _asked(self) -> Asked:
-        return Asked(self.index(), self.scene(), self.model.backend(), self.texts)
+        return self._go_on(answered).selection
+
+    def _asked(self, state: State) -> Asked:
+        """The scene as a state shows it. The model is held only while its Gaussians are read: it may go on then."""
+        with self.hold():
+            return Asked(self.index(), self.scene(state), self.model.backend(), self.texts)
+
+    def _go_on(self, step: Callable[[Timeline], Timeline]) -> State:
+        """Take a step that needs time; takes it again if somebody else took one meanwhile. Returns the new state."""
+        while True:
+            before = self._timeline
+            after = step(before)
+            with self._lock:
+                if self._timeline is before:
+                    self._timeline = after
+                    return after.present
 
     @torch.no_grad()
     def set_level(self, level: float) -> None:
@@ -216,19 +232,24 @@ class Session:
         """
         if not 0 <= level <= 1:
             raise UserError(f"granularity {level:g}: give a number from 0 (parts) to 1 (groups)")
-        with self._lock:
-            state = self.state
+        level = float(level)
+
+        def changed(timeline: Timeline) -> Timeline:
+            state = timeline.present
             if level == state.level:
-                return
-            after = State(history=state.history, level=float(level))
-            asked = self._asked() if state.questions else None
-            for question in state.questions:
-                after = asked.after(after, question, float(level))
-            if not state.questions:
+                return timeline
+            after = State(history=state.history, level=level)
+            if state.questions:
+                asked = self._asked(state)
+                for question in state.questions:
+                    after = asked.after(after, question, level)
+            else:
                 after = replace(after, selection=state.selection, copy=state.copy)
-            last = self._timeline.past[-1] if self._timeline.past else state
+            last = timeline.past[-1] if timeline.past else state
             dragging = last.level != state.level and (last.questions, last.history) == (state.questions, state.history)
-            self._timeline = self._timeline.to(after, join=dragging)
+            return timeline.to(after, join=dragging)
+
+        self._go_on(changed)
 
     def clear(self) -> None:
         """Select nothing."""

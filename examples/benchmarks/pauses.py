@@ -1,9 +1,10 @@
-"""How long a training stands still while somebody uses its viewer: the gaps between steps, with and without.
+"""How long a training stands still while somebody uses its viewer: the gaps between steps, with and without, and how
+long steps wait for an answer that has hold of the model.
 
     python examples/benchmarks/pauses.py --load-config outputs/…/config.yml --text "red mug"
 
 Trains a finished run on for a while (elsewhere: the run stays as it is) with the viewer's server up. The goal on a GPU
-is that an answer holds the training up by no longer than a step takes.
+is that no answer holds the training up by longer than a step takes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from nerfstudio.engine.trainer import Trainer
@@ -59,6 +61,21 @@ def click(session, c2w) -> None:
     session.click(c2w[:, 3].tolist(), (-c2w[:, 2]).tolist())
 
 
+class Waited:
+    """A lock that tells how long each holder waited for it."""
+
+    def __init__(self, lock: threading.Lock, tell: Callable[[float], None]) -> None:
+        self.lock, self.tell = lock, tell
+
+    def __enter__(self) -> None:
+        start = time.perf_counter()
+        self.lock.acquire()
+        self.tell(time.perf_counter() - start)
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
 class Parts:
     """Times the steps of a training; in each part something else disturbs it, five times a second."""
 
@@ -66,7 +83,9 @@ class Parts:
         self.trainer, self.panel, self.steps = trainer, panel, steps
         self.uses, self.begins = list(uses.items()), {name: [] for name in uses}
         self.answers: dict[str, list[float]] = {name: [] for name in uses}
+        self.waits: dict[str, list[float]] = {name: [] for name in uses}
         self.use = None
+        trainer.train_lock = Waited(trainer.train_lock, self.waited)
         self.iterate, trainer.train_iteration = trainer.train_iteration, self.step
         trainer.config.max_num_iterations = steps * (len(uses) + 1)  # the first part warms up
         threading.Thread(target=self.disturb, daemon=True).start()
@@ -77,6 +96,10 @@ class Parts:
             self.use = self.uses[part]
             self.begins[self.use[0]].append(time.perf_counter())
         return self.iterate(step)
+
+    def waited(self, seconds: float) -> None:
+        if self.use is not None:
+            self.waits[self.use[0]].append(seconds)
 
     def disturb(self) -> None:
         for k in itertools.count():
@@ -89,17 +112,18 @@ class Parts:
                     change(k)
                     self.answers[name].append(time.perf_counter() - start)
 
-                self.panel.act(timed)
+                self.panel.ask(timed)
 
     def show(self, title: str) -> None:
         table = Table(title=f"training while somebody uses the viewer; {title}")
-        for name in ("", "median step ms", "99 % ms", "longest gap ms", "answers", "median answer ms", "longest"):
+        steps = ("median step ms", "99 % ms", "longest gap ms", "longest wait ms")
+        for name in ("", *steps, "answers", "first answer ms", "median", "longest"):
             table.add_column(name, justify="right" if name else "left")
         for name, begins in self.begins.items():
             gaps = sorted(1e3 * (b - a) for a, b in itertools.pairwise(begins))
             took = [1e3 * s for s in self.answers[name]]
-            cells = [statistics.median(gaps), gaps[int(0.99 * len(gaps))], gaps[-1], len(took)]
-            cells += [statistics.median(took), max(took)] if took else []
+            cells = [statistics.median(gaps), gaps[int(0.99 * len(gaps))], gaps[-1], 1e3 * max(self.waits[name])]
+            cells += [len(took)] + ([took[0], statistics.median(took), max(took)] if took else [])
             table.add_row(name, *(f"{c:.1f}" if isinstance(c, float) else str(c) for c in cells))
         Console().print(table)
 

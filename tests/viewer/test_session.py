@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from blob_run import BLUE, CENTRES, GREEN, RED, TOP
 from ag2_ns.edit import steps
 from ag2_ns.edit.edit_file import FILE_NAME
 from ag2_ns.errors import UserError
+from ag2_ns.viewer.answer import Asked
 from ag2_ns.viewer.appearance import contrast
 from ag2_ns.viewer.beside import SELECTION_FILE
 
@@ -115,6 +118,52 @@ def test_undo_and_redo_go_through_selections_and_edits(session):
     assert session.state.selection.nodes == (BLUE,) and len(session.scene()) < everything
     with pytest.raises(UserError, match="nothing to redo"):
         session.redo()
+
+
+def test_training_goes_on_while_an_answer_is_computed(loaded, session, monkeypatch):
+    held, answer = [], Asked.after
+
+    @contextmanager
+    def hold():
+        held.append(True)
+        yield
+        held.pop()
+
+    def after(asked, *question):
+        assert not held
+        for parameter in loaded.model.child_params.values():
+            parameter.add_(1.0)  # as an optimizer does
+        try:
+            return answer(asked, *question)
+        finally:
+            for parameter in loaded.model.child_params.values():
+                parameter.sub_(1.0)
+
+    loaded.model.train()
+    still = session.click(EYE, towards("green"))
+    session.hold = hold
+    monkeypatch.setattr(Asked, "after", after)
+    again = session.click(EYE, towards("green"))
+    assert again.nodes == still.nodes == (GREEN,) and again.score == still.score
+
+
+def test_an_answer_is_asked_again_if_the_state_has_changed_meanwhile(session, monkeypatch):
+    session.click(EYE, towards("green"))
+    answer, asked = Asked.after, []
+
+    def after(self, state, *question):
+        asked.append(state)
+        if len(asked) == 1:
+            session.click(EYE, towards("red"))  # by somebody in another tab
+        return answer(self, state, *question)
+
+    monkeypatch.setattr(Asked, "after", after)
+    session.click(EYE, towards("blue"), "add")
+    assert set(session.state.selection.nodes) == {RED, BLUE}
+    session.undo()
+    assert session.state.selection.nodes == (RED,)
+    session.undo()
+    assert session.state.selection.nodes == (GREEN,)
 
 
 def test_an_amended_step_survives_undo_and_redo(session):

@@ -68,7 +68,7 @@ class Find(Part):
         """Somebody clicked on the picture."""
         mode = self.mode.value
         if mode != "do nothing":
-            self.panel.act(lambda: self.panel.session.click(origin, direction, mode))
+            self.panel.ask(lambda: self.panel.session.click(origin, direction, mode))
 
     def find(self) -> None:
         """Look for the text in the box."""
@@ -91,7 +91,7 @@ class Find(Part):
             return
 
         def job() -> None:
-            with panel.control.lock(), self._following:
+            with self._following:
                 panel.session.set_level(level)
                 self._followed = level
             panel.say("")
@@ -109,8 +109,7 @@ class Find(Part):
             if text:
                 with panel.busy("text", f"looking for “{text}” …"):
                     panel.session.embed(text)
-            with panel.control.lock():
-                found = panel.session.ask(text, mode, continues=typing)
+            found = panel.session.ask(text, mode, continues=typing)
             panel.say("")
             self._remember(text, found.score)
             panel.refresh()
