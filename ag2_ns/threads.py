@@ -6,10 +6,11 @@ called from several Python threads at once (training and the viewer) and in fork
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import contextmanager
 from threading import Lock
 
 import torch
@@ -39,6 +40,15 @@ def _executor(size: int) -> ThreadPoolExecutor:
         return _pool
 
 
+@contextmanager
+def in_background(job: Callable[[], object]) -> Iterator[None]:
+    """Does a job beside what is done inside, and waits for it at the end; raises what it raises."""
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(job)
+        yield
+        beside.result()
+
+
 def for_ranges(kernel: Callable[..., None], count: int, *args: object, minimum: int = 1) -> None:
     """Call `kernel(start, stop, *args)` for ranges that cover `range(count)`, concurrently.
 
@@ -55,8 +65,18 @@ def for_ranges(kernel: Callable[..., None], count: int, *args: object, minimum: 
     if threads == 1 or chunks == 1:
         kernel(0, count, *args)
         return
-    edges = [count * i // chunks for i in range(chunks + 1)]
-    pool = _executor(threads)
-    futures = [pool.submit(kernel, start, stop, *args) for start, stop in pairwise(edges)]
-    for future in futures:
-        future.result()
+    begin = [count * i // chunks for i in range(chunks + 1)]
+    next_chunk = itertools.count()
+
+    def work() -> None:
+        while (chunk := next(next_chunk)) < chunks:
+            kernel(begin[chunk], begin[chunk + 1], *args)
+
+    pool, helpers = _executor(threads), min(threads, chunks) - 1
+    futures = [pool.submit(work) for _ in range(helpers)]
+    try:
+        work()
+    finally:
+        for future in futures:
+            if not future.cancel():  # it has begun
+                future.result()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ag2_ns import threads
-from ag2_ns.threads import for_ranges
+from ag2_ns.threads import for_ranges, in_background
 
 
 @pytest.fixture
@@ -69,3 +69,25 @@ def test_works_in_a_forked_process_after_use_in_its_parent(three_threads):
     os.waitpid(child, 0)
     os.close(read_end)
     assert answer == b"y"
+
+
+def test_a_job_beside_is_finished_in_the_end():
+    inside, done = threading.Event(), []
+
+    def job():
+        assert inside.wait(30)
+        done.append(True)
+
+    with in_background(job):
+        inside.set()
+    assert done
+
+
+def test_an_error_beside_is_raised():
+    def job():
+        raise ValueError("beside")
+
+    with pytest.raises(ValueError, match="beside"), in_background(job):
+        pass
+    with pytest.raises(KeyError), in_background(job):  # what happened inside comes first
+        raise KeyError("inside")

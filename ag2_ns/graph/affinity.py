@@ -116,33 +116,22 @@ def feature_vote(feature, a, b, bandwidth):
 
 @jit
 def edge_affinities(
-    begin, stop, left, right, stale, score, slot, weight, start, length, peak, slot_view, view_slot,
-    feature, tau,
+    begin, stop, edges, left, right, score, slot, weight, start, length, peak, slot_view, view_slot, feature, tau,
 ):  # fmt: skip
-    """Score the edges (left[e], right[e]) from `begin` to `stop` that are marked in `stale`, in place."""
-    for e in range(begin, stop):
-        if stale[e]:
-            a = left[e]
-            b = right[e]
-            vote = 0.0
-            extra = 0.0
-            if feature.shape[1] > 0:
-                extra = FEATURE_VIEWS
-                vote = extra * feature_vote(feature, a, b, tau)
-            score[e] = row_affinity(
-                slot,
-                weight,
-                start[a],
-                start[a] + length[a],
-                peak[a],
-                start[b],
-                start[b] + length[b],
-                peak[b],
-                slot_view,
-                view_slot,
-                vote,
-                extra,
-            )
+    """Score the edges (left[e], right[e]), e in edges[begin:stop], in place."""
+    for k in range(begin, stop):
+        e = edges[k]
+        a = left[e]
+        b = right[e]
+        vote = 0.0
+        extra = 0.0
+        if feature.shape[1] > 0:
+            extra = FEATURE_VIEWS
+            vote = extra * feature_vote(feature, a, b, tau)
+        score[e] = row_affinity(
+            slot, weight, start[a], start[a] + length[a], peak[a], start[b], start[b] + length[b], peak[b],
+            slot_view, view_slot, vote, extra,
+        )  # fmt: skip
 
 
 @jit

@@ -202,14 +202,6 @@ def _pass(
     return end, made
 
 
-@jit
-def _roots(parent):
-    out = np.empty_like(parent)
-    for x in range(parent.shape[0]):
-        out[x] = _find(parent, x)
-    return out
-
-
 def merge_regions(
     rows: Rows,
     edges: np.ndarray,
@@ -239,9 +231,7 @@ def merge_regions(
     leaf_fill, leaf_peak, region = fill.copy(), peak.copy(), np.arange(num)
     out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
     end, made = live, 0
-    left, right = _sorted_pairs(edges[0], edges[1])
-    score, stale = np.full(len(left), -1.0), np.ones(len(left), bool)
-    named = 0  # merges that the edges' names take into account
+    pairs = _Pairs(edges[0], edges[1])
     objects, groups = [t for t in STAGES if t >= OBJECT], [t for t in STAGES if t < OBJECT]
     plan = [(t, False, False) for t in objects]
     plan += [(t, False, k == 0) for k, t in enumerate(objects)]
@@ -249,29 +239,27 @@ def merge_regions(
     for threshold, fragments, bridge in plan:
         if bridge:
             more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area)
-            left, right = _sorted_pairs(np.concatenate([left, more[0]]), np.concatenate([right, more[1]]))
-            score, stale = np.full(len(left), -1.0), np.ones(len(left), bool)
+            pairs = _Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))
+        again = False
         while True:
-            if made > named:
-                left, right, score, stale = _refresh(parent, left, right, score, stale)
-                named = made
+            stale = pairs.stale
             for_ranges(
-                edge_affinities, len(left), left, right, stale, score, pool_slot, pool_weight, start, length, peak,
-                slot_view, view_slot, feature, tau, minimum=256,
+                edge_affinities, len(stale), stale, pairs.left, pairs.right, pairs.score, pool_slot, pool_weight,
+                start, length, peak, slot_view, view_slot, feature, tau, minimum=256,
             )  # fmt: skip
-            chosen = np.flatnonzero(score >= threshold)
-            order = chosen[np.argsort(-score[chosen], kind="stable")]
+            # Where a stage goes on, pairs that did not change have had their turn (and may not have been fragments).
+            order = pairs.above(threshold, stale if again and not fragments else None)
             before, old_version = made, version.copy()
             end, made = _pass(
-                order, left, right, score, threshold, fragments,
+                order, pairs.left, pairs.right, pairs.score, threshold, fragments,
                 pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area,
                 feature, size, tau, end, region, *out, made,
             )  # fmt: skip
-            roots = _roots(parent)
-            changed = version != old_version
-            stale = changed[roots[left]] | changed[roots[right]]
             if made == before:
+                pairs.stale = stale[:0]
                 break
+            pairs.refresh(parent, version != old_version)
+            again = True
     one, other, affinity = (o[:made] for o in out[:3])
     fill, fit, peak = (np.concatenate([leaf, o[:made]]) for leaf, o in zip((leaf_fill, fit, leaf_peak), out[3:]))
     # What fragments were joined at says little: they count as part of the object.
@@ -279,73 +267,85 @@ def merge_regions(
     return Merges(one, other, np.where(fragment, np.maximum(affinity, OBJECT), affinity), fill, fit, peak)
 
 
-def _sorted_pairs(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges with the smaller end first, in rising order, each once."""
-    left, right = np.minimum(one, other).astype(np.int64), np.maximum(one, other).astype(np.int64)
-    num = int(right.max(initial=0)) + 1
-    key = left * num + right
-    if (left < right).all() and (np.diff(key) > 0).all():  # as graphs come
-        return left, right
-    return np.divmod(np.unique(key[left != right]), num)
-
-
 @jit
-def _rename(roots, left, right, out_left, out_right, out_edge, moved):
-    """Name sorted edges by the regions they now join, without inner ones: those whose names stay keep their order in
-    the front of `out`, `moved` lists the others. Returns the numbers of both.
+def _rename(parent, left, right, score, one, other):
+    """Name pairs by the regions they now join, without inner ones: those whose names stay move to the front, the others
+    go to (one, other). Returns the numbers of both.
     """
     kept = 0
-    others = 0
+    moved = 0
     for e in range(left.shape[0]):
-        a, b = roots[left[e]], roots[right[e]]
+        a, b = _find(parent, left[e]), _find(parent, right[e])
         if a == b:
             continue
         if a == left[e] and b == right[e]:
-            out_left[kept], out_right[kept], out_edge[kept] = a, b, e
+            left[kept], right[kept], score[kept] = a, b, score[e]
             kept += 1
         else:
-            moved[others] = e
-            others += 1
-    return kept, others
+            one[moved], other[moved] = min(a, b), max(a, b)
+            moved += 1
+    return kept, moved
 
 
 @jit
-def _weave(left, right, edge, kept, more_left, more_right, more_edge):
-    """Merge two sorted lists of edges into the first, from its end, then drop double ones; returns how many remain."""
-    i, j, k = kept - 1, more_left.shape[0] - 1, kept + more_left.shape[0] - 1
-    total = k + 1
-    while j >= 0:
-        if i >= 0 and (left[i] > more_left[j] or (left[i] == more_left[j] and right[i] > more_right[j])):
-            left[k], right[k], edge[k] = left[i], right[i], edge[i]
-            i -= 1
+def _weave(left, right, score, one, other, changed, out_left, out_right, out_score, stale):
+    """Merge two sorted lists of pairs into one, each pair once; list the stale ones. Returns the numbers of both."""
+    i = 0
+    j = 0
+    count = 0
+    listed = 0
+    while i < left.shape[0] or j < one.shape[0]:
+        if j == one.shape[0] or (i < left.shape[0] and (left[i], right[i]) <= (one[j], other[j])):
+            a, b, s = left[i], right[i], score[i]
+            i += 1
         else:
-            left[k], right[k], edge[k] = more_left[j], more_right[j], more_edge[j]
-            j -= 1
-        k -= 1
-    end = 0
-    for e in range(total):
-        if end == 0 or left[e] != left[end - 1] or right[e] != right[end - 1]:
-            left[end], right[end], edge[end] = left[e], right[e], edge[e]
-            end += 1
-    return end
+            a, b, s = one[j], other[j], 0.0  # has changed
+            j += 1
+        if count > 0 and out_left[count - 1] == a and out_right[count - 1] == b:
+            continue
+        out_left[count], out_right[count], out_score[count] = a, b, s
+        if changed[a] or changed[b]:
+            stale[listed] = count
+            listed += 1
+        count += 1
+    return count, listed
 
 
-def _refresh(parent, left, right, score, stale):
-    """Name sorted edges by the regions they now join, drop inner and double ones; sorted again.
+class _Pairs:
+    """Pairs of regions with their affinities: the smaller number on the left, in rising order, each pair once."""
 
-    Few edges change their names from one pass to the next, so only those are sorted.
-    """
-    roots, count = _roots(parent), len(left)
-    new_left, new_right, edge, moved = (np.empty(count, np.int64) for _ in range(4))
-    kept, others = _rename(roots, left, right, new_left, new_right, edge, moved)
-    moved = moved[:others]
-    a, b = roots[left[moved]], roots[right[moved]]
-    a, b = np.minimum(a, b), np.maximum(a, b)
-    order = np.argsort(a * len(parent) + b, kind="stable")
-    count = _weave(new_left, new_right, edge, kept, a[order], b[order], moved[order])
-    edge = edge[:count]
-    # Of several edges between two regions any score will do: those that did not change share one, the others are stale.
-    return new_left[:count], new_right[:count], score[edge], stale[edge]
+    def __init__(self, one: np.ndarray, other: np.ndarray) -> None:
+        left, right = np.minimum(one, other).astype(np.int64), np.maximum(one, other).astype(np.int64)
+        num = int(right.max(initial=0)) + 1
+        key = left * num + right
+        if not ((left < right).all() and (np.diff(key) > 0).all()):  # as graphs come
+            left, right = np.divmod(np.unique(key[left != right]), num)
+        self.left, self.right, self.score = self._front = left, right, np.empty(len(left))
+        self._back = tuple(np.empty_like(array) for array in self._front)
+        self._moved = np.empty_like(left), np.empty_like(left)
+        self._listed = np.arange(len(left))
+        self.stale = self._listed
+        """The pairs whose score is out of date."""
+
+    def above(self, threshold: float, of: np.ndarray | None) -> np.ndarray:
+        """The pairs that score at least `threshold`, highest first: of some of them, by default of all."""
+        chosen = np.flatnonzero(self.score >= threshold) if of is None else of[self.score[of] >= threshold]
+        return chosen[np.argsort(-self.score[chosen], kind="stable")]
+
+    def refresh(self, parent: np.ndarray, changed: np.ndarray) -> None:
+        """Name pairs by the regions they are in now; the scores of regions that `changed` are stale, the others not.
+
+        Few pairs change their names from one pass to the next, so only those are sorted.
+        """
+        kept, moved = _rename(parent, self.left, self.right, self.score, *self._moved)
+        one, other = (array[:moved] for array in self._moved)
+        order = np.argsort(one * len(parent) + other, kind="stable")
+        names = one[order], other[order]
+        old = (array[:kept] for array in self._front)
+        count, listed = _weave(*old, *names, changed, *self._back, self._listed)
+        self._front, self._back = self._back, self._front
+        self.left, self.right, self.score = (array[:count] for array in self._front)
+        self.stale = self._listed[:listed]
 
 
 @jit

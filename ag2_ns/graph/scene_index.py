@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,9 +18,10 @@ from ag2_ns.graph.feature_tree import feature_tree
 from ag2_ns.graph.language import NodeLanguage, node_language
 from ag2_ns.graph.lifting import LiftedMasks, lift_masks
 from ag2_ns.graph.refine import refine_anchors
-from ag2_ns.graph.tree import InstanceTree, build_tree
+from ag2_ns.graph.tree import InstanceTree, build_tree, warm_up
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.threads import in_background
 
 GAUSSIAN_ENTRIES = 1.5e8
 """Most (Gaussian, view) pairs for which weights are kept by Gaussian (about 100 bytes each at the peak); beyond
@@ -144,7 +146,8 @@ def build_index(
     """
     num_anchors = len(anchor_xyz)
     if refine and len(gaussians) * float(len(views)) <= GAUSSIAN_ENTRIES:
-        by_gaussian = lift_masks(rasterizer, gaussians, views, masks, progress=progress)
+        with in_background(partial(warm_up, gaussians.device)):
+            by_gaussian = lift_masks(rasterizer, gaussians, views, masks, progress=progress)
         lifted = by_gaussian.group(gaussian_anchor, num_anchors)
         tree = build_tree(lifted, edges, anchor_feature, tau)
         gaussian_anchor = refine_anchors(

@@ -185,6 +185,15 @@ def build_tree(
     return adopt_unseen(_tree_of(merges, lifted, seen), edges)
 
 
+def warm_up(device: torch.device) -> None:
+    """Load, or on a new machine compile, what `build_tree` runs: its first call in a process takes seconds longer."""
+    units, ones = torch.arange(4, device=device), torch.ones(4, device=device)
+    masks = torch.zeros(2, dtype=torch.long, device=device)
+    row = torch.arange(5, device=device)
+    lifted = LiftedMasks(row, units // 2, ones, row, units * 0, 2 * ones, ones, masks, 2 * ones[:2], 1)
+    build_tree(lifted, torch.stack((units[:-1], units[1:])))
+
+
 def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> InstanceTree:
     """The candidates among the merged regions as a tree, less those that too few masks vote for."""
     found = candidates(merges)

@@ -54,6 +54,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
         uses["texts"] = lambda k: panel.session.ask(args.text)
     parts = Parts(trainer, panel, uses, args.steps)
     trainer.train()
+    parts.stop()
     parts.show(f"{trainer.pipeline.model.child_anchor.shape[0]:,} Gaussians, {trainer.pipeline.model.device}")
 
 
@@ -88,7 +89,9 @@ class Parts:
         trainer.train_lock = Waited(trainer.train_lock, self.waited)
         self.iterate, trainer.train_iteration = trainer.train_iteration, self.step
         trainer.config.max_num_iterations = steps * (len(uses) + 1)  # the first part warms up
-        threading.Thread(target=self.disturb, daemon=True).start()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.disturb, daemon=True)
+        self.thread.start()
 
     def step(self, step: int):
         part = (step - self.trainer._start_step) // self.steps - 1
@@ -103,7 +106,8 @@ class Parts:
 
     def disturb(self) -> None:
         for k in itertools.count():
-            time.sleep(0.2)
+            if self.stopped.wait(0.2):
+                return
             if self.use is not None and self.use[1] is not None:
                 name, change = self.use
 
@@ -113,6 +117,11 @@ class Parts:
                     self.answers[name].append(time.perf_counter() - start)
 
                 self.panel.ask(timed)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.thread.join()
+        self.panel.wait()
 
     def show(self, title: str) -> None:
         table = Table(title=f"training while somebody uses the viewer; {title}")
@@ -125,7 +134,7 @@ class Parts:
             cells = [statistics.median(gaps), gaps[int(0.99 * len(gaps))], gaps[-1], 1e3 * max(self.waits[name])]
             cells += [len(took)] + ([took[0], statistics.median(took), max(took)] if took else [])
             table.add_row(name, *(f"{c:.1f}" if isinstance(c, float) else str(c) for c in cells))
-        Console().print(table)
+        Console(width=120).print(table)
 
 
 if __name__ == "__main__":
