@@ -148,7 +148,7 @@ def text_features(folder: Path, device: str) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     options = parse()
-    console = Console()
+    console = Console(width=200)
     if options.device == "cpu":
         from ag2_ns.rasterizer.cpu import CpuRasterizer as Backend
     else:
