@@ -145,19 +145,17 @@ def build_index(
         progress: called with the number of views lifted.
     """
     num_anchors = len(anchor_xyz)
-    if refine and len(gaussians) * float(len(views)) <= GAUSSIAN_ENTRIES:
-        with in_background(partial(warm_up, gaussians.device)):
-            by_gaussian = lift_masks(rasterizer, gaussians, views, masks, progress=progress)
-        lifted = by_gaussian.group(gaussian_anchor, num_anchors)
+    refine = refine and len(gaussians) * float(len(views)) <= GAUSSIAN_ENTRIES
+    unit = None if refine else gaussian_anchor
+    with in_background(partial(warm_up, gaussians.device)):
+        lifted = lift_masks(rasterizer, gaussians, views, masks, unit=unit, num_units=num_anchors, progress=progress)
+    if refine:
+        by_gaussian, lifted = lifted, lifted.group(gaussian_anchor, num_anchors)
         tree = build_tree(lifted, edges, anchor_feature, tau)
         gaussian_anchor = refine_anchors(
             by_gaussian, gaussians.means, gaussian_anchor, anchor_xyz, edges, tree.cut(0.5)
         )
         lifted = by_gaussian.group(gaussian_anchor, num_anchors)
-    else:
-        lifted = lift_masks(
-            rasterizer, gaussians, views, masks, unit=gaussian_anchor, num_units=num_anchors, progress=progress
-        )
     tree = build_tree(lifted, edges, anchor_feature, tau)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 

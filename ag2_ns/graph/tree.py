@@ -7,6 +7,7 @@ those that masks recur for (`votes.py`).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -185,8 +186,12 @@ def build_tree(
     return adopt_unseen(_tree_of(merges, lifted, seen), edges)
 
 
+@cache
 def warm_up(device: torch.device) -> None:
-    """Load, or on a new machine compile, what `build_tree` runs: its first call in a process takes seconds longer."""
+    """Load, or on a new machine compile, what `build_tree` runs: its first call in a process takes seconds longer.
+
+    Does nothing from the second time on.
+    """
     units, ones = torch.arange(4, device=device), torch.ones(4, device=device)
     masks = torch.zeros(2, dtype=torch.long, device=device)
     row = torch.arange(5, device=device)
