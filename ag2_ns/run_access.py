@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
     from ag2_ns.edit.apply import EditedScene
+    from ag2_ns.edit.operations import Edit
     from ag2_ns.gaussians.gaussians import Gaussians
     from ag2_ns.gaussians.model import AG2Model
     from ag2_ns.graph.scene_index import SceneIndex
@@ -53,6 +54,11 @@ class LoadedRun:
     def scene(self) -> EditedScene:
         """The Gaussians as edited: what pictures show, so what clicks and boxes mean."""
         return self.model.AG2.session.scene()
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What `scene` differs by from `gaussians`."""
+        return self.model.AG2.session.edits()
 
     def as_trained(self) -> AbstractContextManager:
         """Inside, `scene` is the scene without edits."""

@@ -65,8 +65,6 @@ class Export(Picking):
         import torch
         from rich.console import Console
 
-        from ag2_ns.edit.apply import apply_edits
-        from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
         from ag2_ns.edit.similarity import Similarity
         from ag2_ns.export.frame import run_to_world
         from ag2_ns.export.splat import label_edited, label_scene, subset, write_labels
@@ -76,14 +74,9 @@ class Export(Picking):
         run = load_run(self.load_config)
         index = run.require_index()
         frame = run_to_world(run.config_path) if self.world else Similarity.identity()
-        edits: tuple[Edit, ...] = ()
-        if self.edits:
-            fingerprint = Fingerprint.of(index.num_gaussians, run.model.anchor_xyz)
-            edits = load_edits(edit_path(run.config_path), fingerprint).edits
         level = 0.5 if self.level is None else self.level
-        with torch.no_grad():
-            selections = self._selections(run)
-            scene = apply_edits(run.gaussians, index.gaussian_anchor, edits)
+        with torch.no_grad(), nullcontext() if self.edits else run.as_trained():
+            selections, scene, edits = self._selections(run), run.scene, run.edits
             trained = label_scene(index, selections, level, self._names(run, index, level))
             labelled = label_edited(trained, scene)
             pieces = self._pieces(scene, selections)
@@ -115,8 +108,7 @@ class Export(Picking):
             raise UserError("--format: name at least one of splat, anchors, boxes and hulls")
 
     def _selections(self, run: LoadedRun) -> list[Selection]:
-        with nullcontext() if self.edits else run.as_trained():
-            found = self.picked(run)
+        found = self.picked(run)
         for selection in found:
             if selection.empty:
                 raise UserError(f"{selection.label}: nothing found ({selection.reason}); try other words or a click")

@@ -68,7 +68,9 @@ class Lift:
         )
         console.print(f"run        {path}")
         console.print(f"look       ns-viewer --load-config {path}")
-        console.print(f"ask        ag2 query --load-config {path} --text 'red mug' --output-dir query")
+        if index.has_language:
+            text = model.AG2.session.texts.example()
+            console.print(f"ask        ag2 query --load-config {path} --text '{text}' --output-dir query")
 
     def lift(self, console: Console) -> tuple[Path, AG2Model, float]:
         """Lift; returns the new run's config.yml, its model and the seconds from loaded scene to instances.

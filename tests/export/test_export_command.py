@@ -1,7 +1,7 @@
 """`ag2 export` on a stand-in run: every format, edits and the world frame."""
 
 import json
-from contextlib import nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,11 +12,38 @@ from plyfile import PlyData
 from ag2_ns import run_access, selecting
 from ag2_ns.cli.export import Export
 from ag2_ns.data.ply import read_gaussians
-from ag2_ns.edit.edit_file import Fingerprint, edit_path, save_edits
+from ag2_ns.edit.apply import apply_edits
+from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits, save_edits
 from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Delete, Duplicate, Members
 from ag2_ns.errors import UserError
 from ag2_ns.export.frame import FILE_NAME, run_to_world
+
+
+class Run:
+    """What the command needs of a `LoadedRun`."""
+
+    def __init__(self, config_path, gaussians, index, model):
+        self.config_path, self.gaussians, self.model, self.index = config_path, gaussians, model, index
+        self.edited = True
+
+    def require_index(self):
+        return self.index
+
+    @contextmanager
+    def as_trained(self):
+        self.edited = False
+        yield
+        self.edited = True
+
+    @property
+    def edits(self):
+        fingerprint = Fingerprint.of(len(self.gaussians), self.model.anchor_xyz)
+        return load_edits(edit_path(self.config_path), fingerprint).edits if self.edited else ()
+
+    @property
+    def scene(self):
+        return apply_edits(self.gaussians, self.index.gaussian_anchor, self.edits)
 
 
 @pytest.fixture
@@ -28,13 +55,7 @@ def config(tmp_path, monkeypatch, gaussians, index):
     model = SimpleNamespace(
         anchor_xyz=index.anchor_xyz, anchor_radius=torch.ones(12, 1), anchor_features=lambda: torch.ones(12, 3)
     )
-    run = SimpleNamespace(
-        config_path=folder / "config.yml",
-        gaussians=gaussians,
-        model=model,
-        require_index=lambda: index,
-        as_trained=nullcontext,
-    )
+    run = Run(folder / "config.yml", gaussians, index, model)
     nodes = {"red mug": [0], "the table!": [3], "unicorn": []}
 
     def select(run, *, text=None, click=None, level=None):
