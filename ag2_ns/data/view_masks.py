@@ -87,7 +87,8 @@ class ViewMasks:
         Raises:
             UserError: they are missing, damaged or belong to another image; the message holds the remedy.
         """
-        future = self._coming.pop(name, None)
+        with self._lock:
+            future = self._coming.pop(name, None)
         if future is not None:
             return future.result()
         with self._lock:
@@ -99,8 +100,8 @@ class ViewMasks:
     def prefetch(self, name: str, image: Callable[[], np.ndarray | Tensor] | None = None) -> None:
         """Start to load a view that will be asked for soon."""
         with self._lock:
-            known = name in self._kept
-        if not known and name not in self._coming:
+            if name in self._kept or name in self._coming:
+                return
             while len(self._coming) >= MAX_COMING:
                 self._coming.pop(next(iter(self._coming))).cancel()
             self._coming[name] = self._pool.submit(self._load, name, image)

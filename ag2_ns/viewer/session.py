@@ -115,9 +115,13 @@ class Session:
     # What it looks like.
 
     def edits(self, state: State | None = None) -> tuple[Edit, ...]:
-        """The edits that pictures and exports show in a state, by default the present one; none in training."""
+        """The edits that pictures and exports show in a state, by default the present one.
+
+        nerfstudio's viewer leaves a model in training mode between pictures: clicks and edits then mean what the last
+        picture showed.
+        """
         state, model = state or self.state, self.model
-        if model.training or self._trained_only:
+        if self._trained_only:
             return ()
         edits = state.history.edits if state.preview is None else (*state.history.edits, state.preview)
         # Training may have changed the scene since.

@@ -180,6 +180,19 @@ def test_an_amended_step_survives_undo_and_redo(session):
     assert not session.amend(quick, better)
 
 
+def test_clicks_between_the_pictures_of_a_training_mean_what_the_pictures_show(loaded, session):
+    session.ask("red ball")
+    session.edit(*steps.delete(session.scene(), session.require_selection(), None), keep_selection=False)
+    shown = session.click(EYE, towards("red"))
+    loaded.model.train()  # as nerfstudio leaves it once a picture is drawn
+    try:
+        again = session.click(EYE, towards("red"))
+        assert again.nodes == shown.nodes and RED not in again.nodes
+        assert len(session.scene()) < len(loaded.gaussians)
+    finally:
+        loaded.model.eval()
+
+
 def test_deleted_things_are_gone_from_pictures_and_exports_but_not_from_the_checkpoint(loaded, session):
     model = loaded.model
     before = show(loaded)["rgb"]

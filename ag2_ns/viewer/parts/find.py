@@ -31,6 +31,7 @@ class Find(Part):
         self._asked: list[tuple[str, float]] = []
         self._typed = ""
         self._followed = 0.5  # the granularity that the slider knows of
+        self._wanted = 0.5  # the granularity that was asked for last
         self._following = Lock()
         self.mode = ViewerDropdown(
             "Click to",
@@ -61,6 +62,8 @@ class Find(Part):
         with self._following:
             level = self.panel.session.state.level
             moved, self._followed = level != self._followed, level
+            if moved:
+                self._wanted = level
         if moved and self.level.value != level:
             self.level.value = level
 
@@ -87,8 +90,9 @@ class Find(Part):
 
     def _on_level(self, element: ViewerSlider) -> None:
         level, panel = float(element.value), self.panel
-        if level == panel.session.state.level:
+        if level == self._wanted:
             return
+        self._wanted = level
 
         def job() -> None:
             with self._following:
