@@ -62,7 +62,7 @@ class ScreenStatistics:
             height: of the view, pixels.
         """
         visible = radii > 0
-        norm = (gradient * gradient.new_tensor((width / 2, height / 2))).norm(dim=-1)
+        norm = torch.hypot(gradient[:, 0] * (width / 2), gradient[:, 1] * (height / 2))
         self.gradient += torch.where(visible, norm, torch.zeros_like(norm))
         self.seen += visible
         self.radius = torch.maximum(self.radius, radii.to(self.radius))
@@ -102,8 +102,6 @@ def refine(
     signal = growth_signal(
         statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
     )
-    budget = max(0, (max_gaussians - len(gaussians)) // growth.children)
-    new_anchors, new_children = grow(gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator)
     drop = prunable_anchors(
         gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
     )
@@ -112,6 +110,8 @@ def refine(
     if not keep.any():
         # Dropping everything would end the run; a faded scene recovers within a few steps.
         keep = torch.ones_like(keep)
+    budget = max(0, (max_gaussians - int(keep.sum())) // growth.children)
+    new_anchors, new_children = grow(gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator)
     filled = torch.bincount(children.anchor[keep], minlength=len(anchors)) > 0
     owner.restructure(filled, keep, new_anchors, new_children, optimizers)
     return ScreenStatistics.zeros(len(owner.child_state()), gaussians.device)

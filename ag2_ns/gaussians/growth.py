@@ -148,7 +148,7 @@ def grow(
         signal: see `growth_signal`.
         voxel: edge of the finest cell, scene units.
         rule: constants.
-        budget: at most this many new anchors in all, coarse grids first.
+        budget: at most this many new anchors in all, coarse grids first; of too many in a grid a random choice.
         generator: source of randomness on the Gaussians' device.
 
     Returns:
@@ -171,8 +171,10 @@ def grow(
         group, count = occupied_cells(points, taken, cell)
         inside = group >= 0
         group, index, points = group[inside], index[inside], points[inside]
-        centre = _group_mean(points, group, count)[:budget]
-        colour = _group_mean(sh[index], group, count)[:budget]
+        centre, colour = _group_mean(points, group, count), _group_mean(sh[index], group, count)
+        if count > budget:  # anywhere: cells come in spatial order
+            some = torch.randperm(count, generator=generator, device=device)[:budget]
+            centre, colour = centre[some], colour[some]
         budget -= len(centre)
         xyz.append(centre)
         mean_sh.append(colour)

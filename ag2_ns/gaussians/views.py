@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
@@ -29,11 +31,19 @@ def view_of(camera: Cameras, pose: Float[Tensor, "1 3 4"] | None = None, scale: 
         scale: factor on the resolution; sizes are rounded down as nerfstudio does.
     """
     c2w = (camera.camera_to_worlds if pose is None else pose).reshape(3, 4)
-    flip = c2w.new_tensor((1.0, -1.0, -1.0))
-    rotation = (c2w[:, :3] * flip).T
-    top = torch.cat((rotation, -rotation @ c2w[:, 3:]), dim=1)
-    viewmat = torch.cat((top, top.new_tensor([[0.0, 0.0, 0.0, 1.0]])))
+    rotation = torch.cat((c2w[:, :1], -c2w[:, 1:3]), dim=1).T
+    viewmat = torch.nn.functional.pad(torch.cat((rotation, -rotation @ c2w[:, 3:]), dim=1), (0, 0, 0, 1))
+    viewmat[3, 3] = 1.0
     known = (camera.metadata or {}).get(PINHOLE)
     fx, fy, cx, cy, width, height = pinholes(camera)[0] if known is None else known
-    K = c2w.new_tensor([[fx * scale, 0, cx * scale], [0, fy * scale, cy * scale], [0, 0, 1]])
+    K = _intrinsics(fx * scale, fy * scale, cx * scale, cy * scale, c2w.dtype, c2w.device)
     return View(viewmat, K, int(width * scale), int(height * scale))
+
+
+@lru_cache(maxsize=4096)
+@torch.inference_mode(False)  # else a matrix made for a picture could not be used in training
+def _intrinsics(
+    fx: float, fy: float, cx: float, cy: float, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "3 3"]:
+    """Intrinsics on a device: sending them at every step would make the CPU wait until the GPU is done."""
+    return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=dtype, device=device)

@@ -85,6 +85,16 @@ def test_growth_respects_the_budget():
     assert len(new) == 7 and len(kids) == 35
 
 
+def test_a_budget_favours_no_side_of_the_scene():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(2000, 3, generator=generator)
+    anchors, children = initialise(points, points, 16.0, children_per_anchor=1)
+    signal = torch.ones(len(children))
+    new, _ = grow(decode(anchors, children), anchors, signal, 0.001, GrowthRule(), budget=200, generator=generator)
+    assert len(new) == 200
+    assert (new.xyz.mean(0) - 0.5).abs().max() < 0.1 and new.xyz.std(0).min() > 0.2
+
+
 def test_candidates_land_within_their_gaussians_spread():
     anchors, children = initialise(torch.zeros(1, 3), torch.rand(1, 3), 1.6, children_per_anchor=400)
     reach = []

@@ -16,6 +16,13 @@ def test_the_view_matrix_is_splatfactos():
         assert torch.allclose(view_of(camera).viewmat, expected, atol=1e-6)
 
 
+def test_a_pose_of_its_own_is_differentiable():
+    camera = camera_ring()[:1]
+    pose = camera.camera_to_worlds.clone().requires_grad_()
+    view_of(camera, pose).viewmat[:3].square().sum().backward()
+    assert pose.grad.abs().sum() > 0 and view_of(camera).viewmat[3].tolist() == [0, 0, 0, 1]
+
+
 def test_intrinsics_are_nerfstudios():
     camera = camera_ring()[:1]
     view = view_of(camera)
