@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,7 @@ from ag2_ns.rasterizer.base import Rasterizer
 
 if TYPE_CHECKING:
     from ag2_ns.data.datamanager import AG2DataManager
+    from ag2_ns.data.masks import MaskSet
 
 Evidence = Literal["lifting", "features", "both"]
 """What instances are made from: lifted masks (no training), trained features alone (the paper's
@@ -102,13 +104,16 @@ def index_scene(
         return None
     _ = datamanager.cached_train  # undistorts, which is what the cameras must know before they become views
     cameras = datamanager.train_dataset.cameras.to(gaussians.device)
-    views, masks, features = [], [], []
-    for i in range(len(cameras)):
-        prepared = datamanager.prepared("train", i)
-        views.append(view_of(cameras[i : i + 1]))
-        masks.append(prepared.masks.to(gaussians.device))
-        features.append(prepared.features)
-    rows = None if any(f is None for f in features) else features
+    views = [view_of(cameras[i : i + 1]) for i in range(len(cameras))]
+    features: list[Tensor | None] = []
+
+    def masks() -> Iterator[MaskSet]:
+        """One view's at a time: those of all views may be larger than the device."""
+        for i in range(len(cameras)):
+            prepared = datamanager.prepared("train", i)
+            features.append(prepared.features)
+            yield prepared.masks
+
     splat = gaussians.detach()
     with view_progress(len(views), "lifting masks") as progress:
         if instances == "features":
@@ -120,8 +125,8 @@ def index_scene(
                 anchor_feature,
                 graph,
                 views,
-                masks,
-                rows,
+                masks(),
+                features,
                 progress=progress,
             )
         evidence = anchor_feature if instances == "both" else None
@@ -132,8 +137,8 @@ def index_scene(
             anchor_xyz,
             graph.edges,
             views,
-            masks,
-            rows,
+            masks(),
+            features,
             anchor_feature=evidence,
             progress=progress,
         )

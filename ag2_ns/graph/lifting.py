@@ -21,8 +21,8 @@ from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.rasterizer.base import Rasterizer, View
 
 QUANTUM = 1.0 / 256.0
-"""Lifted weights are rounded to this many pixels: sums of them are then exact in float32 up to 65 000 pixels, so the
-order in which a GPU adds them does not matter, and what is below half of it is not stored."""
+"""Lifted weights are rounded to this many pixels: sums of them are then exact in float64, so the order in which a GPU
+adds them does not matter, and what is below half of it is not stored."""
 
 CHANNELS = 32
 """Masks lifted at a time: bounds memory to (N + H * W) * 32 floats whatever the number of masks."""
@@ -67,8 +67,7 @@ class LiftedMasks:
     @property
     def accounted(self) -> Float[Tensor, " M"]:
         """The part of each mask that the units account for: pixels that they leave transparent belong to nobody."""
-        area = torch.zeros(self.num_masks, dtype=self.weight.dtype, device=self.weight.device)
-        return area.index_add_(0, self.mask, self.weight)
+        return _scatter(self.weight, self.mask, self.num_masks)
 
     @property
     def unit(self) -> Int[Tensor, " P"]:
@@ -161,7 +160,8 @@ def lift_masks(
             )
             weight = torch.round(weight.float() / QUANTUM) * QUANTUM
             if not alone:
-                weight = torch.zeros(num_units, weight.shape[1], device=device).index_add_(0, unit, weight)
+                total = torch.zeros(num_units, weight.shape[1], dtype=torch.float64, device=device)
+                weight = total.index_add_(0, unit, weight.double()).float()
             inside = weight[:, : max(len(view_masks) - start, 0)]
             totals.append(weight[:, inside.shape[1] :])
             who, which = inside.nonzero(as_tuple=True)
@@ -243,4 +243,6 @@ def _expand(row: Int[Tensor, " U+1"]) -> Int[Tensor, " P"]:
 
 
 def _scatter(values: Float[Tensor, " P"], index: Int[Tensor, " P"], size: int) -> Float[Tensor, " size"]:
-    return torch.zeros(size, dtype=values.dtype, device=values.device).index_add_(0, index, values)
+    """Sums by index, exact (so in any order the same) whatever their size: see `QUANTUM`."""
+    total = torch.zeros(size, dtype=torch.float64, device=values.device).index_add_(0, index, values.double())
+    return total.to(values.dtype)

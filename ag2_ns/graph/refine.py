@@ -47,9 +47,9 @@ def refine_anchors(
     contested[source[anchor_label[source] != anchor_label[target]]] = True
     keep = contested[source]
     source, target = source[keep], target[keep]
-    num_labels = int(anchor_label.max()) + 1
-    if num_labels <= 0 or len(source) == 0:
+    if len(source) == 0:
         return gaussian_anchor
+    num_labels = int(anchor_label.max()) + 1
     pair = torch.unique(source * num_labels + anchor_label[target])
     who, which = _join(gaussian_anchor, contested, torch.div(pair, num_labels, rounding_mode="floor"), num_anchors)
     label = (pair % num_labels)[which]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -120,8 +120,8 @@ def build_index(
     anchor_xyz: Float[Tensor, "A 3"],
     edges: Int[Tensor, "2 E"],
     views: Sequence[View],
-    masks: Sequence[MaskSet],
-    features: Sequence[Float[Tensor, "M D"]] | None = None,
+    masks: Iterable[MaskSet],
+    features: Sequence[Float[Tensor, "M D"] | None] | None = None,
     *,
     anchor_feature: Float[Tensor, "A F"] | None = None,
     tau: float = 0.1,
@@ -137,8 +137,9 @@ def build_index(
         anchor_xyz: the anchors' centres.
         edges: the anchor graph.
         views: the views that have masks.
-        masks: the masks of each view.
-        features: one row per mask, per view; without them the index answers clicks and boxes only.
+        masks: the masks of each view, asked for once.
+        features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
+            and boxes only.
         anchor_feature: instance features of a trained run, as further evidence for merging.
         tau: their bandwidth.
         refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
@@ -168,8 +169,8 @@ def build_feature_index(
     anchor_feature: Float[Tensor, "A F"],
     graph: AnchorGraph,
     views: Sequence[View],
-    masks: Sequence[MaskSet],
-    features: Sequence[Float[Tensor, "M D"]] | None = None,
+    masks: Iterable[MaskSet],
+    features: Sequence[Float[Tensor, "M D"] | None] | None = None,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> SceneIndex:
@@ -183,8 +184,9 @@ def build_feature_index(
         anchor_feature: their trained instance features.
         graph: the merging graph.
         views: the views that have masks.
-        masks: the masks of each view.
-        features: one row per mask, per view; without them the index answers clicks and boxes only.
+        masks: the masks of each view, asked for once.
+        features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
+            and boxes only.
         progress: called with the number of views lifted.
     """
     lifted = lift_masks(
@@ -195,10 +197,10 @@ def build_feature_index(
 
 
 def language_of(
-    tree: InstanceTree, lifted: LiftedMasks, features: Sequence[Float[Tensor, "M D"]] | None
+    tree: InstanceTree, lifted: LiftedMasks, features: Sequence[Float[Tensor, "M D"] | None] | None
 ) -> NodeLanguage:
     """`node_language` from the features of each view; featureless (D = 0) when there are none."""
-    if features is None:
+    if features is None or any(f is None for f in features):
         features = [torch.zeros(lifted.num_masks, 0)]
     parts = [f.to(lifted.row.device, torch.float32) for f in features]
     if len({p.shape[1] for p in parts if len(p)}) > 1:

@@ -4,7 +4,7 @@ import toy_scene
 
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.errors import UserError
-from ag2_ns.graph.lifting import QUANTUM, lift_masks
+from ag2_ns.graph.lifting import QUANTUM, _scatter, lift_masks
 from ag2_ns.rasterizer.cpu import CpuRasterizer
 
 
@@ -108,3 +108,11 @@ def test_bad_input(small):
         lift_masks(CpuRasterizer(), toy.gaussians, toy.views, masks[:2])
     with pytest.raises(UserError, match="no view"):
         lift_masks(CpuRasterizer(), toy.gaussians, [], [])
+
+
+def test_sums_do_not_depend_on_the_order_however_large_they_are():
+    weight = torch.round(torch.rand(400_000, generator=torch.Generator().manual_seed(0)) * 256) / 256
+    index = torch.zeros(len(weight), dtype=torch.long)
+    exact = weight.double().sum().float()
+    order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(1))
+    assert _scatter(weight, index, 1)[0] == exact == _scatter(weight[order], index, 1)[0]
