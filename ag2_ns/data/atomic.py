@@ -14,8 +14,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` through a temporary file in the same folder and one rename.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; nothing is left behind and an older file at
-            `path` stays as it was.
+        UserError: the disk is full or the folder cannot be written (a file is in its way, for instance); nothing is
+            left behind and an older file at `path` stays as it was.
     """
     temporary = None
     try:
@@ -34,7 +34,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"{path}: cannot be written; make its folder writable or name another one") from error
-        raise
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name another folder") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

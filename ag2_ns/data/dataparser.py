@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser, ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
@@ -227,14 +230,15 @@ class AG2DataParser(DataParser):
     def _from_colmap(self, folder: Path, split: str) -> DataparserOutputs:
         data = self.config.data
         images = data / "images"
-        present = images.is_dir() and any(images.iterdir())
+        example = next(pictures(images), None)
+        present = example is not None
         if not present and self._images_needed:
             raise UserError(f"{images}: no images there; a COLMAP scene needs its pictures in images/")
         factor = self.config.downscale_factor
         if not present:
             factor = 1
         elif factor is None:
-            factor = largest_factor_on_disk(data, next(p for p in sorted(images.rglob("*")) if p.is_file()))
+            factor = largest_factor_on_disk(data, example)
         else:
             check_factor(data, factor)
         options = self._shared_options() | {
@@ -245,6 +249,14 @@ class AG2DataParser(DataParser):
             data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
         )
         return _Colmap(config)._generate_dataparser_outputs(split)
+
+
+def pictures(folder: Path) -> Iterator[Path]:
+    """The picture files in a folder and below it, by name: what else systems leave there is none."""
+    known = Image.registered_extensions()
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file():
+            yield path
 
 
 def check_factor(data: Path, factor: int) -> None:
@@ -264,9 +276,15 @@ def check_cameras(place: Path, outputs: DataparserOutputs) -> None:
     """Refuse cameras that nothing can be projected into.
 
     Raises:
-        UserError: a pose or a focal length is not finite, or a focal length is not positive.
+        UserError: panoramas; or a pose or a focal length is not finite, or a focal length is not positive.
     """
     cameras = outputs.cameras
+    kinds = torch.tensor([CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value])
+    if len(cameras) and not torch.isin(cameras.camera_type.cpu(), kinds).all():
+        raise UserError(
+            f"{place}: only perspective and fisheye cameras can be splatted; cut panoramas into perspective views "
+            "(`ns-process-data images --camera-type equirectangular`)"
+        )
     focal = torch.cat((cameras.fx, cameras.fy), dim=-1)
     pose_ok = torch.isfinite(cameras.camera_to_worlds).flatten(1).all(1)
     focal_ok = (torch.isfinite(focal) & (focal > 0)).all(1)
@@ -296,8 +314,8 @@ def rounding(data: Path, factor: int) -> Literal["floor", "round", "ceil"]:
     """How the pictures in images_`factor` were rounded to whole pixels; datasets differ."""
     if factor == 1:
         return "floor"
-    for small in sorted(p for p in (data / f"images_{factor}").rglob("*") if p.is_file()):
-        full = next((data / "images").rglob(f"{small.stem}.*"), None)
+    for small in pictures(data / f"images_{factor}"):
+        full = next((data / "images").rglob(f"{glob.escape(small.stem)}.*"), None)
         if full is None:
             continue
         with Image.open(small) as a, Image.open(full) as b:

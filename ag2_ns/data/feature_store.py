@@ -20,13 +20,14 @@ class FeatureStore(ViewStore):
 
     kind: ClassVar[str] = "features"
 
-    def has(self, stem: str, masks_identity: str | None = None) -> bool:
-        """Whether valid features of this view (and of exactly these masks) are stored."""
+    def has(self, stem: str, masks_identity: str | None = None, origin: str | None = None) -> bool:
+        """Whether valid features of this view (of exactly these masks, read from this file) are stored."""
         try:
             meta, _ = self._load(stem)
         except UserError:
             return False
-        return masks_identity is None or meta["masks"] == masks_identity
+        same = origin is None or meta.get("origin", "") == origin
+        return same and (masks_identity is None or meta["masks"] == masks_identity)
 
     def read(self, stem: str, masks_identity: str | None = None) -> Float16[Tensor, "M D"]:
         """Load the features of one view.
@@ -39,8 +40,15 @@ class FeatureStore(ViewStore):
             raise UserError(f"{self.path(stem)}: belongs to other masks; renew it with: {self.command}")
         return torch.from_numpy(arrays["features"])
 
-    def write(self, stem: str, features: Float16[Tensor, "M D"], masks_identity: str) -> None:
-        """Store the features of one view atomically (as half)."""
+    def write(self, stem: str, features: Float16[Tensor, "M D"], masks_identity: str, origin: str = "") -> None:
+        """Store the features of one view atomically (as half).
+
+        Args:
+            stem: the view.
+            features: one row per mask.
+            masks_identity: see `MaskStore.identity`.
+            origin: a fingerprint of the file that they were read from, if any.
+        """
         if features.dim() != 2:
             raise ValueError(f"features must be M x D, got {tuple(features.shape)}")
-        self._write(stem, {"features": as_half(features)}, {"masks": masks_identity})
+        self._write(stem, {"features": as_half(features)}, {"masks": masks_identity, "origin": origin})

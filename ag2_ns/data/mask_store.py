@@ -78,13 +78,16 @@ class MaskStore(ViewStore):
 
     kind: ClassVar[str] = "masks"
 
-    def has(self, stem: str, image: str | None = None) -> bool:
-        """Whether valid masks of this view (and of this image, where its fingerprint is given) are stored."""
+    def has(self, stem: str, image: str | None = None, origin: str | None = None) -> bool:
+        """Whether valid masks of this view (of this image, read from these files, where fingerprints are given) are
+        stored.
+        """
         try:
             meta, _ = self._load(stem)
         except UserError:
             return False
-        return image is None or same_image(meta["image"], image)
+        same = origin is None or meta.get("origin", "") == origin
+        return same and (image is None or same_image(meta["image"], image))
 
     def read(self, stem: str, image: str | None = None) -> MaskSet:
         """Load the masks of one view.
@@ -113,10 +116,17 @@ class MaskStore(ViewStore):
         meta, _ = self._load(stem)
         return meta["height"], meta["width"]
 
-    def write(self, stem: str, masks: MaskSet, image: str) -> str:
-        """Store the masks of one view atomically, replacing older ones. Returns their `identity`."""
+    def write(self, stem: str, masks: MaskSet, image: str, origin: str = "") -> str:
+        """Store the masks of one view atomically, replacing older ones. Returns their `identity`.
+
+        Args:
+            stem: the view.
+            masks: its masks.
+            image: the fingerprint of its image.
+            origin: a fingerprint of the files that they were read from, if any.
+        """
         arrays = encode_runs(masks)
         identity = masks_hash(arrays, image)
-        meta = {"height": masks.height, "width": masks.width, "image": image, "masks": identity}
+        meta = {"height": masks.height, "width": masks.width, "image": image, "masks": identity, "origin": origin}
         self._write(stem, arrays, meta)
         return identity

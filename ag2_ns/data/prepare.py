@@ -116,15 +116,17 @@ def prepare_views(
         served = view.load()
         image, content = as_rgb(served), image_print(served)
         masks, made = None, False
-        if not overwrite and masks_to.has(view.name, content):
+        origin = _origin(segmenter, view.name)
+        if not overwrite and masks_to.has(view.name, content, origin):
             identity = masks_to.identity(view.name)
         else:
             masks = _checked(segmenter.segment(image, view.name), image, view.name)
-            identity = masks_to.write(view.name, masks, content)
+            identity = masks_to.write(view.name, masks, content, origin)
             segmented, made = segmented + 1, True
-        if features_to is not None and (overwrite or not features_to.has(view.name, identity)):
+        described = "" if encoder is None else _origin(encoder, view.name)
+        if features_to is not None and (overwrite or not features_to.has(view.name, identity, described)):
             masks = masks_to.read(view.name, content) if masks is None else masks
-            features_to.write(view.name, _features(encoder, image, masks, view.name), identity)
+            features_to.write(view.name, _features(encoder, image, masks, view.name), identity, described)
             encoded, made = encoded + 1, True
         skipped += not made
         preview = preview_every > 0 and _is_shown(index, len(mine), preview_every)
@@ -147,6 +149,12 @@ def prepare_views(
         segmented, encoded, skipped, tuple(empty), total_masks, masks_to.folder,
         masks_to.folder.parent / "features", tuple(sheets),
     )  # fmt: skip
+
+
+def _origin(maker: Segmenter | Encoder, name: str) -> str:
+    """A fingerprint of the files that a maker reads a view's masks or features from; empty if it computes them."""
+    source = getattr(maker, "source", None)
+    return "" if source is None else source(name)
 
 
 def _checked(masks: MaskSet, image: np.ndarray, name: str) -> MaskSet:

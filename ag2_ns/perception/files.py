@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ag2_ns.data.foreign import read_masks_sparse
 from ag2_ns.data.masks import MaskSet
+from ag2_ns.data.view_store import file_hash
 from ag2_ns.errors import UserError
 from ag2_ns.perception.segmenter import register_segmenter
 
@@ -72,6 +73,10 @@ class FilesSegmenter:
             raise UserError(f"{path}: masks are {found} but the image is {size[1]}x{size[0]}; {remedy}")
         return resize_nearest(masks, *size)
 
+    def source(self, image_name: str) -> str:
+        """What the masks of one image are read from, so that changed files are read again."""
+        return files_print(self._find(image_name)[0])
+
     def _find(self, image_name: str):
         """The file or folder that holds an image's masks, and the function that reads it."""
         base = self.folder / image_name
@@ -83,6 +88,12 @@ class FilesSegmenter:
             if path.is_dir() if reader is read_binary_folder else path.is_file():
                 return path, reader
         return base, None
+
+
+def files_print(path: Path) -> str:
+    """A fingerprint of a file, or of all files in a folder; empty where there is nothing."""
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path] if path.is_file() else []
+    return ",".join(f"{p.name}:{file_hash(p)}" for p in files)
 
 
 def read_id_image(path: Path) -> MaskSet:
@@ -136,7 +147,7 @@ def _open(path: Path) -> np.ndarray:
     """An image's values as stored: indices for palette images."""
     try:
         with Image.open(path) as image:
-            return np.array(image)
+            return np.array(image.getchannel("L") if image.mode == "LA" else image)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None
 

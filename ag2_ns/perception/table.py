@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 
 from ag2_ns.data.foreign import read_clip_features
 from ag2_ns.data.masks import MaskSet
+from ag2_ns.data.view_store import file_hash
 from ag2_ns.errors import UserError
 from ag2_ns.perception.encoder import register_encoder
 
@@ -75,6 +76,11 @@ class TableEncoder:
         if len(rows) and rows.shape[1] != self.dim:
             raise UserError(f"{path}: vectors of length {rows.shape[1]}, elsewhere {self.dim}; export them anew")
         return normalize(rows.reshape(-1, self.dim), dim=1)
+
+    def source(self, image_name: str) -> str:
+        """What the features of one image are read from, so that a changed file is read again."""
+        path = None if self.features is None else self.features / f"{image_name}.pt"
+        return file_hash(path) if path is not None and path.is_file() else ""
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
         """The vectors stored for these texts (upper and lower case alike, with or without a full stop).

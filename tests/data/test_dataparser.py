@@ -185,6 +185,10 @@ def nan_pose(meta):
     meta["frames"][3]["transform_matrix"][0][3] = float("nan")
 
 
+def panorama(meta):
+    meta["camera_model"] = "EQUIRECTANGULAR"
+
+
 def short_pose(meta):
     meta["frames"][3]["transform_matrix"] = [[1, 0], [0, 1]]
 
@@ -214,6 +218,7 @@ def other_image(meta):
     [
         (drop_pose, ["view_03.png", "transform_matrix"]),
         (nan_pose, ["view_03.png", "finite"]),
+        (panorama, ["perspective", "ns-process-data"]),
         (short_pose, ["view_03.png", "4x4"]),
         (one_view, ["transforms.json", "one view"]),
         (no_frames, ["transforms.json", "no frames"]),
@@ -275,6 +280,20 @@ def test_cameras_without_images_where_none_are_needed(make, tmp_path):
     outputs = parser.get_dataparser_outputs(split="train")
     assert torch.equal(outputs.cameras.camera_to_worlds, with_images.cameras.camera_to_worlds)
     assert torch.equal(outputs.metadata["points3D_xyz"], with_images.metadata["points3D_xyz"])
+
+
+def test_what_systems_leave_in_folders_is_no_picture(tmp_path):
+    scene = colmap_scene(tmp_path)
+    expected = parse(scene)
+    (scene / "images" / ".DS_Store").write_bytes(b"Bud1")
+    (scene / "images" / "Thumbs.db").write_bytes(b"x")
+    found = parse(scene)
+    assert found.image_filenames == expected.image_filenames
+    for path in (scene / "images").iterdir():
+        path.unlink()
+    (scene / "images" / "empty").mkdir()
+    with pytest.raises(UserError, match="no images there"):
+        parse(scene)
 
 
 def test_colmap_names_with_blanks_in_folders(tmp_path):

@@ -80,7 +80,7 @@ def test_bad_files(tmp_path, capsys):
     with pytest.raises(UserError, match="expected features M x D"):
         read_clip_features(path)
     torch.save(Sneaky(), path)
-    with pytest.raises(UserError, match="not a plain tensor file"):
+    with pytest.raises(UserError, match="damaged or not a plain tensor file"):
         load_tensor(path)
     path.write_bytes(pickle.dumps(Sneaky()))
     with pytest.raises(UserError):

@@ -23,6 +23,8 @@ from ag2_ns.data.preview import paint_masks, sheet
 from ag2_ns.data.served import as_rgb, select_shard, served_images
 from ag2_ns.data.view_store import image_print
 from ag2_ns.errors import UserError
+from ag2_ns.perception.files import FilesSegmenter
+from ag2_ns.perception.table import TableEncoder
 
 
 class Halves:
@@ -54,6 +56,28 @@ class Means:
         self.seen.append(image_name)
         pixels = torch.from_numpy(image).float().reshape(-1, 3)
         return torch.stack([pixels[m.flatten()].mean(0) for m in masks.dense()]) if len(masks) else torch.zeros(0, 3)
+
+
+def test_masks_and_features_whose_files_changed_are_read_again(tmp_path, views):
+    masks, features, data = tmp_path / "masks", tmp_path / "features", tmp_path / "scene"
+    masks.mkdir()
+    features.mkdir()
+    for view in views:
+        ids = np.zeros(view.image.shape[:2], np.uint8)
+        ids[:6] = 1
+        Image.fromarray(ids).save(masks / f"{view.name}.png")
+        torch.save(torch.ones(1, 4).half(), features / f"{view.name}.pt")
+
+    def run():
+        summary = prepare_views(views, FilesSegmenter(masks), TableEncoder(features), data)
+        return summary.segmented, summary.encoded
+
+    assert run() == (7, 7) and run() == (0, 0)
+    ids[:9] = 1
+    Image.fromarray(ids).save(masks / "v6.png")
+    assert run() == (1, 1) and len(MaskStore.open(data).read("v6").pixel) == 9 * ids.shape[1]
+    torch.save(torch.tensor([[1.0, 0, 0, 0]]).half(), features / "v2.pt")
+    assert run() == (0, 1) and FeatureStore.open(data).read("v2").tolist() == [[1, 0, 0, 0]]
 
 
 @pytest.fixture
