@@ -28,6 +28,11 @@ from ag2_ns.gaussians.checkpoint import newest_checkpoint, refuse_truncated
 class AG2TrainerConfig(TrainerConfig):
     """A run that tells its pipeline where it lies, and looks at what it is given before it writes anything."""
 
+    def get_base_dir(self) -> Path:
+        """The folder of the run: where it was found (`moved_to`), or else where it was trained."""
+        moved = getattr(self, "moved_to", None)
+        return super().get_base_dir() if moved is None else moved
+
     def get_checkpoint_dir(self) -> Path:
         """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline.
 

@@ -157,14 +157,21 @@ def load_run(config_path: Path) -> LoadedRun:
             f"{config_path}: a run of {config.method_name}, not of ag2aussian; convert it with "
             f"`ag2 lift --load-config {config_path}`"
         )
-    folder = config.get_checkpoint_dir()
-    if newest_checkpoint(folder) is None:
+    moved = newest_checkpoint(config_path.parent / config.relative_model_dir) is not None
+    folder = config_path.parent if moved else config.get_checkpoint_dir()
+    if not moved and newest_checkpoint(folder) is None:
         raise UserError(
-            f"{folder}: no checkpoint there; work in the folder where the run was trained, or correct output_dir in "
-            f"{config_path}"
+            f"{folder}: no checkpoint there, nor beside {config_path}; work in the folder where the run was trained, "
+            f"or correct output_dir in {config_path}"
         )
+
+    def found(config: TrainerConfig) -> TrainerConfig:
+        if moved:
+            config.moved_to = folder  # type: ignore[attr-defined]
+        return config
+
     try:
-        config, pipeline, _, _ = eval_setup(config_path, test_mode="test")
+        config, pipeline, _, _ = eval_setup(config_path, test_mode="test", update_config_callback=found)
     except (EOFError, RuntimeError, OSError, KeyError, AssertionError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error

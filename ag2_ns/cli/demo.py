@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ag2_ns.errors import UserError
+
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
@@ -40,6 +42,9 @@ class Demo:
         """Run the job."""
         from ag2_ns.cli.device import choose_device
 
+        for option, value, least in (("--steps", self.steps, 1), ("--frames", self.frames, 2)):
+            if value is not None and value < least:
+                raise UserError(f"{option} {value}: give a number from {least}")
         start = time.perf_counter()
         device = choose_device(self.device)
         method = self.method if self.method != "auto" else ("ag2aussian" if device == "cuda" else "ag2aussian-small")

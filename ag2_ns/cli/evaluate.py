@@ -51,6 +51,8 @@ class Eval:
             if value < 0:
                 raise UserError(f"{option} {value}: give a number from 0")
         truth = read_ground_truth(self.ground_truth)
+        if self.output_dir.exists() and not self.output_dir.is_dir():  # before minutes of work
+            raise UserError(f"{self.output_dir}: a file is there; name a folder with --output-dir")
         run = load_run(self.load_config)
         report = evaluate_run(run, truth, clicks=self.clicks, watch=view_progress)
         content = report.texts.as_dict() | {

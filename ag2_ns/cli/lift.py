@@ -25,6 +25,9 @@ FRAME_VIEWS = 4
 FRAME_MARGIN = 1.0
 """How much better (dB) they must look in one frame than in the other."""
 
+LEAST_PSNR = 10.0
+"""Pictures that differ more (dB) are of something else: a picture and its mean colour differ by about as much."""
+
 SAME_FRAME = 0.01
 """Frames that move the Gaussians by less than this share of the extent need not be told apart."""
 
@@ -198,6 +201,11 @@ class Lift:
                 f"{self.ply}: looks like the pictures of {self.data} in neither frame (PSNR {psnr['run']:.1f} dB run, "
                 f"{psnr['world']:.1f} world); say where it lies with --frame run or --frame world"
             )
+        if psnr[best] < LEAST_PSNR:
+            raise UserError(
+                f"{self.ply}: does not look like the pictures of {self.data} (PSNR {psnr[best]:.1f} dB); name the "
+                "scene that it was made from, or say where it lies with --frame run or --frame world"
+            )
         console.print(
             f"{self.ply}: lies in the {best} frame (PSNR {psnr['run']:.1f} dB run, {psnr['world']:.1f} world)"
         )
@@ -256,15 +264,19 @@ def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
     """The Gaussians of a splatfacto checkpoint."""
     import torch
 
+    from ag2_ns.gaussians.anchors import SH_C0
     from ag2_ns.gaussians.gaussians import Gaussians
 
     get = lambda name: state[f"gauss_params.{name}"].float()  # noqa: E731
+    dc, rest = get("features_dc"), get("features_rest")
+    if rest.shape[1] == 0:  # splatfacto then trains the colour itself, as a logit
+        dc = (dc.sigmoid() - 0.5) / SH_C0
     return Gaussians(
         get("means"),
         get("quats"),
         get("scales").exp(),
         get("opacities").sigmoid().squeeze(-1),
-        torch.cat((get("features_dc")[:, None], get("features_rest")), dim=1),
+        torch.cat((dc[:, None], rest), dim=1),
     )
 
 

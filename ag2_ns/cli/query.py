@@ -36,6 +36,8 @@ class Query(Picking):
         from ag2_ns.run_access import load_run
 
         self.check_picking("select")
+        if self.max_views < 0:
+            raise UserError(f"--max-views {self.max_views}: give a number of views, or 0 for all")
         run = load_run(self.load_config)
         (found,) = self.picked(run, several=True if self.all else None)
         removed = "edits have removed it; AG2_EDITS=0 shows the scene as trained" if run.scene.removed(found) else ""

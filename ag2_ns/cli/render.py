@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -130,14 +130,18 @@ class Render(Picking):
             views = orbit(scene.gaussians, chosen.any(1), capture, run.model.backend(), self.frames, self.size)
             return views, self.fps, [None] * len(views)
         else:
+            import torch
             from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
+            from nerfstudio.cameras.cameras import CameraType
 
             manager = run.pipeline.datamanager
+            _ = manager.cached_train, manager.cached_eval  # undoes the lenses, of which a flight has none
             cameras = manager.eval_dataset.cameras
             if len(cameras) < 2:
                 cameras = manager.train_dataset.cameras
             if len(cameras) < 2:
                 raise UserError("--interpolate: needs two cameras; use --orbit or --camera-path")
+            cameras = replace(cameras, camera_type=torch.full_like(cameras.camera_type, CameraType.PERSPECTIVE.value))
             steps = max(2, -(-self.frames // (len(cameras) - 1)))
             views = views_of(get_interpolated_camera_path(cameras=cameras, steps=steps, order_poses=True))[
                 : self.frames

@@ -25,7 +25,9 @@ PART = 0.1
 
 _SINGULAR = (
     "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
-    "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news"
+    "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news "
+    "scissors glasses sunglasses goggles headphones earphones pliers tongs tweezers trousers pants shorts jeans "
+    "binoculars pyjamas pajamas"
 )
 """Words that end in s and name one thing."""
 

@@ -195,6 +195,26 @@ def test_truncated_checkpoint_in_nerfstudio_commands(command, moved, tmp_path):
     assert not list((tmp_path / "new").glob("*"))
 
 
+def test_a_run_that_was_moved_opens_with_what_lies_beside_its_config(run, tmp_path):
+    from ag2_ns.run_access import load_run
+
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(run.folder, folder)
+    found = load_run(folder / "config.yml")
+    assert found.config.get_base_dir() == folder and len(found.gaussians) > 0
+
+
+def test_a_splatfacto_run_without_higher_bands_keeps_its_colours():
+    from ag2_ns.cli.lift import splatfacto_gaussians
+    from ag2_ns.rasterizer.sh import sh_colours
+
+    shapes = {"means": (4, 3), "quats": (4, 4), "scales": (4, 3), "opacities": (4, 1), "features_rest": (4, 0, 3)}
+    state = {f"gauss_params.{name}": torch.ones(shape) for name, shape in shapes.items()}
+    rgb = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    state["gauss_params.features_dc"] = rgb.logit()  # what splatfacto trains at sh_degree 0
+    assert torch.allclose(sh_colours(splatfacto_gaussians(state).sh, torch.ones(4, 3)), rgb, atol=1e-6)
+
+
 def test_no_checkpoint_in_nerfstudio_commands(moved, scene, tmp_path):
     for path in (moved / "nerfstudio_models").iterdir():
         path.unlink()

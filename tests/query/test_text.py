@@ -61,6 +61,7 @@ def test_unknown_words_and_missing_language(scene):
         ("red mugs", True), ("red mug", False), ("all red mugs", True), ("the glass", False), ("cactus", False),
         ("books on the table", True), ("pile of books", False), ("people", True), ("bus", False), ("", False),
         ("chess board", False), ("knives", True), ("the dog's bed", False), ("rubber ducks!", True),
+        ("scissors", False), ("the blue sunglasses", False),
     ],
 )  # fmt: skip
 def test_plurals(text, several):
