@@ -29,9 +29,9 @@ class AG2TrainerConfig(TrainerConfig):
     """A run that tells its pipeline where it lies, and looks at what it is given before it writes anything."""
 
     def get_base_dir(self) -> Path:
-        """The folder of the run: where it was found (`moved_to`), or else where it was trained."""
-        moved = getattr(self, "moved_to", None)
-        return super().get_base_dir() if moved is None else moved
+        """The folder of the run: where it was found (`found_in`), or else where it was trained."""
+        found = getattr(self, "found_in", None)
+        return super().get_base_dir() if found is None else found
 
     def get_checkpoint_dir(self) -> Path:
         """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline.

@@ -157,17 +157,17 @@ def load_run(config_path: Path) -> LoadedRun:
             f"{config_path}: a run of {config.method_name}, not of ag2aussian; convert it with "
             f"`ag2 lift --load-config {config_path}`"
         )
-    moved = newest_checkpoint(config_path.parent / config.relative_model_dir) is not None
-    folder = config_path.parent if moved else config.get_checkpoint_dir()
-    if not moved and newest_checkpoint(folder) is None:
+    beside = newest_checkpoint(config_path.parent / config.relative_model_dir) is not None
+    folder = config_path.parent if beside else config.get_checkpoint_dir()
+    if not beside and newest_checkpoint(folder) is None:
         raise UserError(
             f"{folder}: no checkpoint there, nor beside {config_path}; work in the folder where the run was trained, "
             f"or correct output_dir in {config_path}"
         )
 
     def found(config: TrainerConfig) -> TrainerConfig:
-        if moved:
-            config.moved_to = folder  # type: ignore[attr-defined]
+        if beside:
+            config.found_in = folder  # type: ignore[attr-defined]
         return config
 
     try:

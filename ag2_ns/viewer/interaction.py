@@ -50,6 +50,7 @@ class Panel(nn.Module):
             "act": Lane("act", self._failed),
             "text": Lane("text", self._failed, latest_only=True),
             "slide": Lane("slide", self._failed, latest_only=True),
+            "place": Lane("place", self._failed, latest_only=True),
             "clean": Lane("clean", self._failed),
             "keep": Lane("keep", self._failed),
         }

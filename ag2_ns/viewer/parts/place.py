@@ -114,7 +114,7 @@ class Place(Part):
     def _typed(self) -> None:
         """Somebody changed a number."""
         if self.numbers() != self._told:
-            self.panel.lanes["slide"].submit(lambda: self._preview(True))
+            self.panel.lanes["place"].submit(lambda: self._preview(True))
 
     def _dragged(self, position: Vector, wxyz: Quaternion) -> None:
         """Somebody moved the gizmo."""
@@ -124,7 +124,7 @@ class Place(Part):
             self._tell(move, degrees(wxyz), self.numbers()[2])
             self._preview(False)
 
-        self.panel.lanes["slide"].submit(job)
+        self.panel.lanes["place"].submit(job)
 
     def _preview(self, gizmo: bool) -> None:
         panel, session = self.panel, self.panel.session
