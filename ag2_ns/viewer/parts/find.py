@@ -31,7 +31,6 @@ class Find(Part):
         self._asked: list[tuple[str, float]] = []
         self._typed = ""
         self._followed = 0.5  # the granularity that the slider knows of
-        self._wanted = 0.5  # the granularity that was asked for last
         self._following = Lock()
         self.mode = ViewerDropdown(
             "Click to",
@@ -62,8 +61,6 @@ class Find(Part):
         with self._following:
             level = self.panel.session.state.level
             moved, self._followed = level != self._followed, level
-            if moved:
-                self._wanted = level
         if moved and self.level.value != level:
             self.level.value = level
 
@@ -89,13 +86,13 @@ class Find(Part):
             self._look_for(text)
 
     def _on_level(self, element: ViewerSlider) -> None:
-        level, panel = float(element.value), self.panel
-        if level == self._wanted:
-            return
-        self._wanted = level
+        panel = self.panel
 
         def job() -> None:
             with self._following:
+                level = float(element.value)  # now: messages may come in any order, and several for one job
+                if level == panel.session.state.level:
+                    return
                 panel.session.set_level(level)
                 self._followed = level
             panel.say("")
