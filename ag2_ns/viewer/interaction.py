@@ -70,8 +70,15 @@ class Panel(nn.Module):
             for part in (self.find, self.edit, self.move, self.show, self.save):
                 part.install()
         self.layers.listen(self.find.clicked)
-        self.session.index_changed = lambda: self.act(lambda: None)
+        self.session.index_changed = self._instances_changed
         self.refresh()
+
+    def _instances_changed(self) -> None:
+        """Instances came or went: what was said about their lack holds no longer once they are there."""
+        if self.session.model.scene_index() is None:
+            self.refresh()
+        else:
+            self.ask(lambda: None)
 
     # Jobs.
 

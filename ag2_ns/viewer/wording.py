@@ -23,7 +23,10 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
     found = state.selection
     lines = []
     if session.model.scene_index() is None:
-        lines.append("*No instances yet: they come at the end of training, if the scene has masks (`ag2 prepare`).*")
+        if not message:  # which says so too
+            lines.append(
+                "*No instances yet: they come at the end of training, if the scene has masks (`ag2 prepare`).*"
+            )
     elif found is None:
         lines.append("*Click on something, or type what to look for.*")
     elif found.empty:

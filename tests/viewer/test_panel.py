@@ -179,9 +179,17 @@ def test_two_tabs_show_the_same(viewer, loaded, tab):
 
 
 def test_a_scene_without_instances_says_so(viewer, loaded, tab):
+    index = loaded.model.scene_index()
     loaded.model.set_scene_index(None)
     tab.click(CENTRES["red"])
     tab.until(lambda: "no instances yet" in tab.note())
+    loaded.model.AG2.session.index_changed()  # a picture that comes after the answer
+    assert loaded.model.AG2.wait()
+    assert "no instances yet" in loaded.model.AG2._note.content
+    loaded.model.set_scene_index(index)
+    loaded.model.AG2.session.index_changed()
+    tab.until(lambda: "instances yet" not in tab.note())
+    loaded.model.set_scene_index(None)
     tab.set("Find", "red ball", "Text")
     tab.press("Find")
     tab.until(lambda: "no instances yet" in tab.note())
