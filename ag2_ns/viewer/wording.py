@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ag2_ns.edit.history import History
     from ag2_ns.viewer.session import Session
 
+NO_INSTANCES = "*No instances yet: they come at the end of training, if the scene has masks (`ag2 prepare`).*"
+
 
 def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) -> str:
     """What is selected and edited, as Markdown.
