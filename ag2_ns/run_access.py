@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -139,7 +141,7 @@ def read_config(path: Path) -> TrainerConfig:
 
 
 def load_run(config_path: Path) -> LoadedRun:
-    """Load a run of `ag2aussian` (trained or lifted).
+    """Load a run of `ag2aussian` (trained or lifted); what nerfstudio says meanwhile goes to standard error.
 
     Raises:
         UserError: no such file, a run of another method, or a damaged checkpoint.
@@ -171,7 +173,8 @@ def load_run(config_path: Path) -> LoadedRun:
         return config
 
     try:
-        config, pipeline, _, _ = eval_setup(config_path, test_mode="test", update_config_callback=found)
+        with redirect_stdout(sys.stderr):
+            config, pipeline, _, _ = eval_setup(config_path, test_mode="test", update_config_callback=found)
     except (EOFError, RuntimeError, OSError, KeyError, AssertionError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import KW_ONLY, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from ag2_ns.cli.picking import Picking
 from ag2_ns.errors import UserError
@@ -13,7 +16,10 @@ from ag2_ns.errors import UserError
 
 @dataclass
 class Query(Picking):
-    """Select by text, clicks or a box; write the selection, a mask and an overlay per view; print JSON."""
+    """Select by text, clicks or a box; write the selection, a mask and an overlay per view; print JSON.
+
+    The JSON is all that goes to standard output; what nerfstudio says while it loads goes to standard error.
+    """
 
     output_dir: Path
     """Where selection.npz, masks/ and overlays/ go."""
@@ -25,6 +31,12 @@ class Query(Picking):
 
     def main(self) -> None:
         """Answer the query."""
+        with redirect_stdout(sys.stderr):
+            answer = self.answer()
+        print(json.dumps(answer))
+
+    def answer(self) -> dict[str, Any]:
+        """Select, write the files, and say what was found."""
         import numpy as np
         from PIL import Image
 
@@ -80,7 +92,7 @@ class Query(Picking):
                         path.parent.mkdir(parents=True, exist_ok=True)
                         Image.fromarray(pixels).save(path)
                     progress(done)
-        print(json.dumps(answer))
+        return answer
 
     def _picture(self, part: str, name: str) -> Path:
         """Where the mask or the overlay of a view goes."""

@@ -112,6 +112,21 @@ def test_text_query(run, scene, tmp_path, capfd):
     assert int(selection.gaussian_mask.sum()) == found["gaussians"]
 
 
+def test_standard_output_of_a_query_is_json_and_nothing_else(run, scene, tmp_path, capfd):
+    args = ("--load-config", run.config, "--text", object_label(scene)[1], "--max-views", 1, "--output-dir", tmp_path)
+    capfd.readouterr()
+    ag2("query", *args)
+    said = capfd.readouterr()
+    assert json.loads(said.out)["found"] and said.out.count("\n") == 1
+    assert "Done loading checkpoint" in said.err
+
+
+def test_other_commands_say_only_their_own_words(run, capfd):
+    capfd.readouterr()
+    ag2("edit", "--load-config", run.config, "--list")
+    assert capfd.readouterr().out == "no edits\n"
+
+
 def test_click_query(run, scene, tmp_path, capfd):
     identity, _ = object_label(scene)
     paths = sorted((scene / "ground_truth" / "ids").glob("*.png"))
