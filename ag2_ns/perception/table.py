@@ -24,6 +24,8 @@ from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.view_store import file_hash
 from ag2_ns.errors import UserError
 from ag2_ns.perception.encoder import register_encoder
+from ag2_ns.query.relevancy import NEGATIVES
+from ag2_ns.words import DETERMINERS, LINKS, forms, words_of
 
 
 @register_encoder("table")
@@ -83,26 +85,52 @@ class TableEncoder:
         return file_hash(path) if path is not None and path.is_file() else ""
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
-        """The vectors stored for these texts (upper and lower case alike, with or without a full stop).
+        """The vectors stored for these texts.
+
+        Case, blanks, articles and plural make no difference ("the green books" is "green book"), and words that occur
+        together in a single text of the table stand for it ("duck" for "rubber duck").
 
         Raises:
             UserError: a text is not in the table; the message names the nearest that are.
         """
-        names, vectors = self._table
-        rows = []
-        for text in texts:
-            key = _key(text)
-            if key not in names:
-                near = difflib.get_close_matches(key, names, n=5, cutoff=0.4)
-                near += [n for n in names if n not in near and set(n.split()) & set(key.split())]
-                hint = f"nearest: {', '.join(near[:5])}" if near else f"known: {', '.join(list(names)[:8])}, ..."
-                raise UserError(f"{self.texts}: does not know {text!r}; {hint}")
-            rows.append(vectors[names[key]])
+        _, vectors = self._table
+        rows = [vectors[self._row(text)] for text in texts]
         return normalize(torch.stack(rows), dim=1) if rows else torch.zeros(0, self.dim)
 
     def known_texts(self) -> list[str]:
         """Every text in the table."""
         return list(self._table[0])
+
+    def _row(self, text: str) -> int:
+        """The row of a text in the table."""
+        names, _ = self._table
+        key = _key(text)
+        if key in names:
+            return names[key]
+        for form in forms(text):
+            if form in self._forms:
+                return self._forms[form]
+        for form in forms(text):
+            words = set(form.split()) - DETERMINERS - LINKS
+            among = [row for known, row in self._forms.items() if words and words <= set(known.split())]
+            if len(set(among)) == 1:
+                return among[0]
+        things = [name for name in names if name not in NEGATIVES]
+        near = difflib.get_close_matches(key, things, n=5, cutoff=0.4)
+        near += [n for n in things if n not in near and set(n.split()) & set(key.split())]
+        more = ", ..." if len(things) > 8 else ""
+        hint = f"nearest: {', '.join(near[:5])}" if near else f"known: {', '.join(things[:8])}{more}"
+        raise UserError(f"{self.texts}: does not know {text!r}; {hint}")
+
+    @cached_property
+    def _forms(self) -> dict[str, int]:
+        """Row of each form of the texts that name things; the canonical negatives name nothing."""
+        out: dict[str, int] = {}
+        for name, row in self._table[0].items():
+            if name not in NEGATIVES:
+                for form in forms(name):
+                    out.setdefault(form, row)
+        return out
 
     @cached_property
     def _table(self) -> tuple[dict[str, int], Float[Tensor, "T D"]]:
@@ -130,5 +158,5 @@ class TableEncoder:
 
 
 def _key(text: str) -> str:
-    """Texts compare without case, surplus blanks and the marks that end a sentence."""
-    return " ".join(text.lower().rstrip(" .,;:!?").split())
+    """Texts compare without case, surplus blanks and the marks around words."""
+    return " ".join(words_of(text))

@@ -11,6 +11,7 @@ from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.graph.tree import InstanceTree
 from ag2_ns.query.relevancy import trusted_relevancy
 from ag2_ns.query.selection import Selection
+from ag2_ns.words import asks_for_several
 
 SHARE = 0.5
 """With several instances asked for, those are taken that rise above the typical relevancy by this share of what the
@@ -22,42 +23,6 @@ those, the one that fits its masks best is meant."""
 
 PART = 0.1
 """How much better a part has to fit its masks than the whole to be meant where both answer."""
-
-_SINGULAR = (
-    "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
-    "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news "
-    "scissors glasses sunglasses goggles headphones earphones pliers tongs tweezers trousers pants shorts jeans "
-    "binoculars pyjamas pajamas"
-)
-"""Words that end in s and name one thing."""
-
-_PLURAL = (
-    "people men women children feet teeth mice geese knives leaves shelves loaves wolves all every both several many "
-    "some"
-)
-"""Words that ask for several without ending in s, or that do."""
-
-SINGULAR, PLURAL = frozenset(_SINGULAR.split()), frozenset(_PLURAL.split())
-
-
-def asks_for_several(text: str) -> bool:
-    """Whether the words are plural ("all mugs", "red books").
-
-    The head noun is taken to be the word before "of", "on", "in", "with" and the like, or else the last one.
-    """
-    words = [w.strip(".,;:!?\"'()").lower() for w in text.split()]
-    words = [w for w in words if w]
-    if not words:
-        return False
-    if words[0] in PLURAL:
-        return True
-    head = next(
-        (k for k, w in enumerate(words) if k and w in ("of", "on", "in", "with", "at", "under", "near")), len(words)
-    )
-    noun = words[head - 1]
-    if noun in PLURAL:
-        return True
-    return len(noun) > 3 and noun.endswith("s") and not noun.endswith(("ss", "us", "is", "'s")) and noun not in SINGULAR
 
 
 def select_text(

@@ -116,6 +116,44 @@ def test_table_rows_and_texts(table):
     assert torch.equal(again.encode_text(["spoon"]), encoder.encode_text(["spoon"]))
 
 
+@pytest.fixture
+def words(tmp_path):
+    """A table of things, with the canonical negatives as `ag2 example` writes them."""
+    texts = ["green book", "white book", "pink rubber duck", "glass", "glasses", "object", "things", "stuff", "texture"]
+    vectors = np.eye(len(texts)).tolist()
+    (tmp_path / "text_features.json").write_text(json.dumps(dict(zip(texts, vectors))))
+    return make_encoder("table", texts=tmp_path / "text_features.json"), texts
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("the green book", "green book"), ("green books", "green book"), ("a green  book", "green book"),
+        ("Green Book", "green book"), ("all the white books", "white book"), ("duck", "pink rubber duck"),
+        ("the Ducks", "pink rubber duck"), ("rubber duck", "pink rubber duck"), ("green", "green book"),
+        ("glasses", "glasses"), ("glass", "glass"), ("the glass", "glass"), ("things", "things"), ("object", "object"),
+    ],
+)  # fmt: skip
+def test_a_text_is_known_whatever_its_article_number_and_case(words, text, meant):
+    encoder, texts = words
+    assert int(encoder.encode_text([text])[0].argmax()) == texts.index(meant)
+
+
+@pytest.mark.parametrize("text", ["book", "the books", "green duck", "mug", "the object", "thing", "the", "rubber mat"])
+def test_a_text_that_means_several_or_nothing_is_not_guessed(words, text):
+    with pytest.raises(UserError, match=f"does not know '{text}'"):
+        words[0].encode_text([text])
+
+
+@pytest.mark.parametrize("text", ["objects here", "xyzzy", "textures"])
+def test_negatives_are_not_offered_as_texts(words, text):
+    with pytest.raises(UserError) as error:
+        words[0].encode_text([text])
+    offered = str(error.value).partition(";")[2]
+    assert offered and not any(negative in offered for negative in ("object", "things", "stuff", "texture"))
+    assert "known: green book, white book, pink rubber duck, glass, glasses" in str(error.value) or "nearest" in offered
+
+
 def test_a_table_is_found_where_its_scene_has_moved_to(table, tmp_path):
     folder, *_ = table
     encoder = make_encoder("table", features=folder / "clip_features", texts=folder / "text_features.json")

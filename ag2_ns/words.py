@@ -1,0 +1,119 @@
+"""English of the texts people ask with: articles, plurals, and what is left of a text without them."""
+
+from __future__ import annotations
+
+import re
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+QUANTIFIERS = _set("all every both several many some")
+"""Words before a noun that ask for several."""
+
+DETERMINERS = QUANTIFIERS | _set(
+    "a an the this that these those my your his her its our their any each one two three four five"
+)
+"""Words before a noun that do not say what it is."""
+
+IRREGULAR = {
+    "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
+    "mice": "mouse", "geese": "goose", "knives": "knife", "leaves": "leaf", "shelves": "shelf", "loaves": "loaf",
+    "wolves": "wolf",
+}  # fmt: skip
+"""Plurals that do not just add an s, with their singulars."""
+
+PAIRED = _set(
+    "scissors glasses sunglasses goggles headphones earphones pliers tongs tweezers trousers pants shorts jeans "
+    "binoculars pyjamas pajamas"
+)
+"""Plurals that name one thing."""
+
+SINGULAR = PAIRED | _set(
+    "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
+    "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news"
+)
+"""Words that end in s and name one thing."""
+
+UNCOUNTABLE = _set("stuff water sand grass moss food bread rice fruit furniture clothing brass news tennis")
+"""Words that take no a."""
+
+LINKS = _set("of on in with at under near")
+"""Words that end the noun before them: "books on the table"."""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without the marks around them."""
+    words = (w.strip(".,;:!?\"'()").lower() for w in text.split())
+    return [w for w in words if w]
+
+
+def head(words: list[str]) -> int:
+    """The place of the noun that the rest belongs to: before "of", "on", "in" and the like, or else the last word."""
+    return next((k for k, w in enumerate(words) if k and w in LINKS), len(words)) - 1
+
+
+def is_plural(noun: str) -> bool:
+    """Whether one word, in lower case, is a plural that names several things."""
+    return noun in IRREGULAR or (_adds_s(noun) and noun not in SINGULAR)
+
+
+def asks_for_several(text: str) -> bool:
+    """Whether the words are plural ("all mugs", "red books")."""
+    words = words_of(text)
+    if not words:
+        return False
+    noun = words[head(words)]
+    return words[0] in QUANTIFIERS or words[0] in IRREGULAR or noun in QUANTIFIERS or is_plural(noun)
+
+
+def forms(text: str) -> list[str]:
+    """The text as it may stand in a list of things, the closest first.
+
+    In lower case with single blanks; then without leading articles and the like; then with its noun in the singular, in
+    each spelling that this may have ("cookies": cooky, cookie).
+    """
+    words = words_of(text)
+    out = [" ".join(words)]
+    while len(words) > 1 and words[0] in DETERMINERS:
+        words = words[1:]
+    out.append(" ".join(words))
+    if words:
+        at = head(words)
+        out += [" ".join([*words[:at], noun, *words[at + 1 :]]) for noun in _singulars(words[at])]
+    return list(dict.fromkeys(out))
+
+
+def with_article(text: str) -> str:
+    """The text with a or an before it, unless it has an article, is plural, or names what cannot be counted."""
+    words = words_of(text)
+    if not words or words[0] in DETERMINERS:
+        return text
+    noun = words[head(words)]
+    if is_plural(noun) or noun in PAIRED or noun in UNCOUNTABLE:
+        return text
+    return ("an " if _sounds_like_a_vowel(words[0]) else "a ") + text
+
+
+def _adds_s(noun: str) -> bool:
+    return len(noun) > 3 and noun.endswith("s") and not noun.endswith(("ss", "us", "is", "'s"))
+
+
+def _singulars(noun: str) -> list[str]:
+    if noun in IRREGULAR:
+        return [IRREGULAR[noun]]
+    if not _adds_s(noun):
+        return []
+    out = [noun[:-1]]
+    if noun.endswith("ies"):
+        out.insert(0, noun[:-3] + "y")
+    elif noun.endswith("es"):
+        out.append(noun[:-2])
+    return out
+
+
+def _sounds_like_a_vowel(word: str) -> bool:
+    if re.match(r"hour|honest|heir", word):
+        return True
+    return word[0] in "aeiou" and not re.match(r"uni(?!n|m)|us[aeiu]|ut[ei]|eu|one\b|once\b", word)
