@@ -24,7 +24,7 @@ from ag2_ns.data.view_store import file_hash
 from ag2_ns.errors import UserError
 from ag2_ns.perception.crops import masked_crops
 from ag2_ns.perception.encoder import register_encoder
-from ag2_ns.perception.prompts import fill, templates
+from ag2_ns.perception.prompts import RULES, fill, templates
 from ag2_ns.perception.text_cache import cached_texts
 
 BATCH = {"cuda": 256, "cpu": 16}
@@ -84,7 +84,7 @@ class OpenClipEncoder:
             "crop": self.size,
             "quick_gelu": self.quick_gelu,
         }
-        self._text_key = {**self.settings, "templates": list(self.templates)}
+        self._text_key = {**self.settings, "templates": list(self.templates), "rules": RULES}
         kept = str(checkpoint) if tagged else os.path.abspath(self.weights)
         self.options = {"model": model, "checkpoint": kept, "prompts": prompts}
 

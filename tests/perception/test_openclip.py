@@ -130,12 +130,25 @@ def test_damaged_cache_files_are_made_again(tmp_path):
     "text, photo, plain",
     [("mug", "a photo of a mug.", "mug"), ("apple", "a photo of an apple.", "apple"),
      ("the red  mug", "a photo of the red mug.", "the red mug"),
-     ("some books", "a photo of some books.", "some books")],
+     ("some books", "a photo of some books.", "some books"), ("things", "a photo of things.", "things"),
+     ("an apple", "a photo of an apple.", "an apple")],
 )  # fmt: skip
 def test_prompts(text, photo, plain):
     assert fill("a photo of {a}.", text) == photo
     assert fill("{}", text) == plain
+    assert fill("a photo of a {}.", text) == photo, "as people write templates of their own"
     assert fill("a photo of the {}.", "a mug") == "a photo of the mug."
+
+
+def test_embeddings_of_other_prompt_rules_are_not_taken_from_the_cache(checkpoint, tmp_path, monkeypatch):
+    def rows(text):
+        return make_encoder("openclip", model="ag2-tiny", checkpoint=checkpoint, cache=tmp_path).encode_text([text])
+
+    monkeypatch.setattr(openclip, "RULES", openclip.RULES - 1)
+    monkeypatch.setattr(openclip, "fill", lambda template, text: f"a photo of a {text}.")
+    before = rows("things")
+    monkeypatch.undo()
+    assert not torch.allclose(rows("things"), before)
 
 
 def test_bad_input(checkpoint, tmp_path):
