@@ -56,8 +56,6 @@ class Prepare:
     """JSON of text to vector for these features; default: DATA/text_features.json."""
     downscale_factor: int | None = None
     """Work on images_2, images_4, ...; unset: as training chooses. Give the same to ns-train."""
-    output_dir: Path | None = None
-    """Where to store instead of DATA/ag2."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
@@ -99,7 +97,6 @@ class Prepare:
                 encoder,
                 self.data,
                 downscale=views.downscale,
-                root=self.output_dir,
                 overwrite=self.overwrite,
                 shard=shard,
                 preview_every=self.preview_every,
@@ -120,7 +117,7 @@ class Prepare:
             from ag2_ns.data.foreign import export_pair
             from ag2_ns.data.mask_store import MaskStore
 
-            place = (self.data, views.downscale, self.output_dir)
+            place = (self.data, views.downscale)
             count = export_pair(
                 MaskStore.open(*place), FeatureStore.open(*place) if encoder is not None else None, self.export_pair
             )

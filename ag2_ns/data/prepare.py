@@ -73,7 +73,6 @@ def prepare_views(
     data: Path,
     *,
     downscale: float = 1,
-    root: Path | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] = (1, 1),
     preview_every: int = 0,
@@ -89,7 +88,6 @@ def prepare_views(
         encoder: makes one vector per mask; None makes masks only.
         data: the scene's folder.
         downscale: the downscale factor of the images; each has its own stores.
-        root: folder for the stores instead of `data/ag2`.
         overwrite: renew everything, also what another segmenter or encoder made.
         shard: (i, n): do the i-th of n parts, i from 1.
         preview_every: write a preview sheet per that many views; 0 writes none.
@@ -100,11 +98,11 @@ def prepare_views(
             are kept.
     """
     masks_to = MaskStore.create(data, Manifest(segmenter.name, segmenter.settings, segmenter.options), downscale,
-                                root, overwrite)  # fmt: skip
+                                overwrite)  # fmt: skip
     features_to = None
     if encoder is not None:
         manifest = Manifest(encoder.name, encoder.settings, encoder.options)
-        features_to = FeatureStore.create(data, manifest, downscale, root, overwrite)
+        features_to = FeatureStore.create(data, manifest, downscale, overwrite)
     mine = select_shard(views, shard)
     segmented = encoded = skipped = total_masks = 0
     empty: list[str] = []

@@ -109,11 +109,6 @@ def view_stem(name: Path | str) -> str:
     return Path(name).with_suffix("").as_posix()
 
 
-def scale_folder(root: Path, downscale: float = 1) -> Path:
-    """The subfolder for images downscaled by `downscale`: masks of other sizes live in other folders."""
-    return Path(root) / f"x{downscale:g}"
-
-
 @dataclass(frozen=True)
 class Manifest:
     """What made a store."""
@@ -147,23 +142,23 @@ class ViewStore:
     # ---------------------------------------------------------------------------------------------- opening
 
     @classmethod
-    def exists(cls, data: Path, downscale: float = 1, root: Path | None = None) -> bool:
+    def exists(cls, data: Path, downscale: float = 1) -> bool:
         """Whether the scene has a store of this kind and downscale factor."""
-        return (cls.locate(data, downscale, root) / "manifest.json").is_file()
+        return (cls.locate(data, downscale) / "manifest.json").is_file()
 
     @classmethod
-    def locate(cls, data: Path, downscale: float = 1, root: Path | None = None) -> Path:
-        """The store's folder: `DATA/ag2/xDOWNSCALE/KIND`, or the same under another `root` than `DATA/ag2`."""
-        return scale_folder(data_folder(data) / "ag2" if root is None else Path(root), downscale) / cls.kind
+    def locate(cls, data: Path, downscale: float = 1) -> Path:
+        """The store's folder: `DATA/ag2/xDOWNSCALE/KIND`; masks of images of other sizes live in other folders."""
+        return data_folder(data) / "ag2" / f"x{downscale:g}" / cls.kind
 
     @classmethod
-    def open(cls: type[Store], data: Path, downscale: float = 1, root: Path | None = None) -> Store:
+    def open(cls: type[Store], data: Path, downscale: float = 1) -> Store:
         """Open the store beside the scene at `data` (a folder or its transforms.json).
 
         Raises:
             UserError: there is none, or its manifest is damaged or of another version.
         """
-        folder = cls.locate(data, downscale, root)
+        folder = cls.locate(data, downscale)
         path = folder / "manifest.json"
         try:
             content = json.loads(path.read_text())
@@ -189,7 +184,6 @@ class ViewStore:
         data: Path,
         manifest: Manifest,
         downscale: float = 1,
-        root: Path | None = None,
         overwrite: bool = False,
     ) -> Store:
         """Open the store for writing, and write its manifest if it is new.
@@ -197,9 +191,9 @@ class ViewStore:
         Raises:
             UserError: a store made with other settings is there and `overwrite` is not given.
         """
-        if cls.exists(data, downscale, root):
+        if cls.exists(data, downscale):
             try:
-                old = cls.open(data, downscale, root)
+                old = cls.open(data, downscale)
             except UserError:
                 if not overwrite:
                     raise
@@ -211,7 +205,7 @@ class ViewStore:
                 )
             if old is not None and old.manifest == manifest:
                 return old
-        store = cls(cls.locate(data, downscale, root), manifest, Path(data))
+        store = cls(cls.locate(data, downscale), manifest, Path(data))
         content = {
             "format": manifest.format,
             "kind": cls.kind,

@@ -279,24 +279,31 @@ def test_prepare_imports_the_published_pair(tabletop_noisy, tmp_path, capsys):
 
     scene = tmp_path / "table"
     shutil.copytree(tabletop_noisy[1], scene)
-    Prepare(scene, output_dir=tmp_path / "store").main()
+    Prepare(scene).main()
     assert "files masks, table features" in capsys.readouterr().out
-    assert not (scene / "ag2").exists()
-    masks = MaskStore.open(scene, root=tmp_path / "store")
-    features = FeatureStore.open(scene, root=tmp_path / "store")
+    masks, features = MaskStore.open(scene), FeatureStore.open(scene)
     stems = [p.stem for p in (scene / "masks_sparse").iterdir()]
     assert masks.stems() == sorted(stems)
     for stem in stems[:3]:
         assert torch.equal(masks.read(stem).dense(), read_masks_sparse(scene / "masks_sparse" / f"{stem}.pt").dense())
         rows = torch.nn.functional.normalize(read_clip_features(scene / "clip_features" / f"{stem}.pt").float(), dim=1)
         assert torch.allclose(features.read(stem).float(), rows, atol=1e-3)
-    Prepare(scene, output_dir=tmp_path / "store", export_pair=tmp_path / "back", preview_every=0).main()
+    Prepare(scene, export_pair=tmp_path / "back", preview_every=0).main()
     for stem in stems[:3]:
         ours, theirs = (folder / "masks_sparse" / f"{stem}.pt" for folder in (tmp_path / "back", scene))
         assert torch.equal(read_masks_sparse(ours).dense(), read_masks_sparse(theirs).dense())
         assert torch.equal(read_clip_features(tmp_path / "back" / "clip_features" / f"{stem}.pt"), features.read(stem))
     text = next(iter(json.loads((scene / "text_features.json").read_text())))
     assert encoder_of(features.manifest).encode_text([text]).shape == (1, features.manifest.settings["dim"])
+
+
+def test_there_is_one_place_for_stores(tmp_path, capsys):
+    """Every command looks beside the scene, so `ag2 prepare` writes nowhere else."""
+    from ag2_ns.cli.main import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", str(tmp_path), "--output-dir", str(tmp_path / "store")])
+    assert stop.value.code == 2 and "--output-dir" in "".join(capsys.readouterr())
 
 
 def test_downscaled_images_have_their_own_stores(scene):
