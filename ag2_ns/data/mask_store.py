@@ -111,6 +111,10 @@ class MaskStore(ViewStore):
         """The hash of one view's masks and image, which its features carry."""
         return self._load(stem)[0]["masks"]
 
+    def count(self, stem: str) -> int:
+        """How many masks a view has, without decoding them."""
+        return len(self._load(stem, ("count",))[1]["count"])
+
     def size(self, stem: str) -> tuple[int, int]:
         """Height and width of the image a view's masks were made from."""
         meta, _ = self._load(stem)

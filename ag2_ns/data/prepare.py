@@ -128,13 +128,12 @@ def prepare_views(
             encoded, made = encoded + 1, True
         skipped += not made
         preview = preview_every > 0 and _is_shown(index, len(mine), preview_every)
-        if masks is None:
-            masks = masks_to.read(view.name, content)
-        total_masks += len(masks)
-        if len(masks) == 0:
+        count = masks_to.count(view.name) if masks is None else len(masks)
+        total_masks += count
+        if count == 0:
             empty.append(view.name)
         if preview:
-            shown.append((view.name, image, masks))
+            shown.append((view.name, image, masks_to.read(view.name, content) if masks is None else masks))
         if shown and (index == len(mine) - 1 or (index + 1) % preview_every == 0):
             path = masks_to.folder.parents[1] / "preview" / masks_to.folder.parent.name
             path = path / (shown[0][0].replace("/", "-") + ".png")

@@ -101,6 +101,14 @@ def test_stores_are_filled_and_skipped_next_time(tmp_path, views):
     assert prepare_views(views, segmenter, encoder, tmp_path, overwrite=True).segmented == 7
 
 
+def test_masks_of_valid_views_are_counted_but_not_decoded(tmp_path, views, monkeypatch):
+    views[2] = ImageView("v2", np.zeros((12, 16, 3), np.uint8))
+    first = prepare_views(views, Halves(), Means(), tmp_path)
+    monkeypatch.setattr(MaskStore, "read", None)
+    again = prepare_views(views, Halves(), Means(), tmp_path)
+    assert (again.skipped, again.masks, again.empty) == (7, first.masks, ("v2",)) and first.masks == 12
+
+
 def test_a_changed_image_is_done_again(tmp_path, views):
     prepare_views(views, Halves(), Means(), tmp_path)
     views[3] = ImageView("v3", 255 - views[3].image)
