@@ -28,18 +28,27 @@ def text_selection(
     """The selection that a text names, embedded by the encoder that prepared the scene.
 
     Raises:
-        UserError: an empty text, a text that a closed list does not hold, or a level out of range.
+        UserError: an empty text, a text of which the encoder knows no word, or a level out of range.
     """
     device = index.anchor_xyz.device
-    negatives = texts.negatives()
+    embedding, negatives = texts.embed(text), texts.negatives()
+    if not bool((embedding != 0).any()):
+        known = getattr(texts.encoder(), "knows", "say it in other words")
+        raise UserError(f"{texts.data}: no word of {text!r} is known; {known}")
     return select_text(
         index,
         text,
-        texts.embed(text).to(device),
+        embedding.to(device),
         None if negatives is None else negatives.to(device),
         several=several,
         level=level,
     )
+
+
+def unknown_words(texts: TextEncoder, text: str) -> list[str]:
+    """The words of a text that make no difference to its answer, where the encoder can tell."""
+    unknown = getattr(texts.encoder(), "unknown_words", None)
+    return [] if unknown is None else unknown(text)
 
 
 Click = tuple[str, float, float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -77,6 +78,8 @@ class Picking:
     ) -> list[Selection]:
         """One selection for each thing asked for; a single one with the further clicks.
 
+        Words of a text that make no difference are named on standard error.
+
         Args:
             run: the run.
             several: all instances that answer a text; by default when the words are plural.
@@ -86,7 +89,7 @@ class Picking:
             UserError: something asked for has no answer that makes sense.
         """
         from ag2_ns.query.selection_file import load_selection
-        from ag2_ns.selecting import refine, select
+        from ag2_ns.selecting import refine, select, unknown_words
 
         found = []
         for name, value in sorted(self.sources(), key=lambda source: order.index(source[0])):
@@ -95,6 +98,9 @@ class Picking:
             else:
                 plural = {} if several is None or name != "text" else {"several": several}
                 found.append(select(run, **{name: value}, level=self.level, **plural))
+            if name == "text" and (unknown := unknown_words(run.texts, value)):
+                known = getattr(run.texts.encoder(), "knows", "")
+                print(f"{value!r}: not known, so ignored: {', '.join(unknown)}; {known}", file=sys.stderr)
         if self.add or self.remove:
             found = [refine(run, found[0], add=self.add, remove=self.remove, level=self.level)]
         return found

@@ -43,6 +43,9 @@ class Encoder(Protocol):
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
         """One vector per text; a row is zero where no word of the text is known.
 
+        Encoders that do not know every word may say what can be asked for in an attribute `knows`, and what they ignore
+        in a text in a method `unknown_words`, as `PaletteEncoder` does.
+
         Raises:
             UserError: the encoder can only answer a closed list of texts, and this is none of them.
         """

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.perception.encoder import register_encoder
+from ag2_ns.words import DETERMINERS, LINKS, words_of
 
 BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 """The eleven basic colour terms of English (Berlin and Kay, 1969)."""
@@ -112,6 +113,9 @@ NOT_COLOURS = frozenset(
 class PaletteEncoder:
     """Colour names as vectors; see the module."""
 
+    knows = f"known: {', '.join(BASIC)} and shades such as teal or dark red (things need `ag2 prepare` with CLIP)"
+    """What can be asked for, in a message."""
+
     def __init__(self):
         self.dim = _space().lattice.shape[0] + len(BASIC)
         self.settings = {"version": 1, "dim": self.dim}
@@ -135,6 +139,11 @@ class PaletteEncoder:
     def known_words(self, text: str) -> list[str]:
         """The colour names that were understood in a text; empty when there is none."""
         return [name for name, _ in _parse(text)]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that make no difference, articles and the like aside."""
+        known = {word for name in self.known_words(text) for word in name.split()} | DETERMINERS | LINKS | {"and", "or"}
+        return [word for word in words_of(text) if not set(_spell(word).split() or [word]) <= known]
 
 
 class _Space:

@@ -26,6 +26,7 @@ class Run:
     def __init__(self, config_path, gaussians, index, model):
         self.config_path, self.gaussians, self.model, self.index = config_path, gaussians, model, index
         self.edited = True
+        self.texts = SimpleNamespace(encoder=lambda: None)
 
     def require_index(self):
         return self.index
@@ -158,7 +159,7 @@ def test_pieces_of_one_name_get_files_of_their_own(config, tmp_path):
 )
 def test_bad_input_is_one_line(config, tmp_path, options, words, monkeypatch, index):
     run = run_access.load_run(config)
-    run.texts = SimpleNamespace(embed=lambda t: torch.ones(4), negatives=lambda: None)
+    run.texts = SimpleNamespace(encoder=lambda: None, embed=lambda t: torch.ones(4), negatives=lambda: None)
     with pytest.raises(UserError, match=words) as error:
         Export(config, tmp_path / "out", **options).main()
     assert "\n" not in str(error.value)

@@ -89,6 +89,8 @@ def test_unknown_words_give_zero(encoder):
     assert encoder.known_words("A Gray bear") == ["grey"]
     assert encoder.known_words("the green banana") == ["green"]
     assert encoder.encode_text([]).shape == (0, encoder.dim)
+    assert encoder.unknown_words("The purplish walrus on a table!") == ["walrus", "table"]
+    assert encoder.unknown_words("all gray and lilac") == []
 
 
 def test_empty_mask_gives_zero_and_other_rows_have_length_one(encoder):
