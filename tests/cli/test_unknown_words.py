@@ -1,0 +1,52 @@
+"""Words that a scene described by colours does not know, on balls."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
+
+from blob_run import fill, run_config, write_scene
+from tiny_run import ag2
+
+from ag2_ns.cli.lift import write_run
+from ag2_ns.data.feature_store import FeatureStore
+from ag2_ns.data.view_store import Manifest
+from ag2_ns.perception.palette import PaletteEncoder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder, encoder = tmp_path_factory.mktemp("palette"), PaletteEncoder()
+    write_scene(folder / "scene")
+    manifest = Manifest("palette", encoder.settings, encoder.options)
+    FeatureStore.create(folder / "scene", manifest, overwrite=True)
+    config = run_config(folder / "scene", folder / "out")
+    pipeline = config.pipeline.setup(device="cpu", test_mode="test")
+    fill(pipeline.model)
+    index = pipeline.model.scene_index()
+    rows = encoder.encode_text(["red and green", "red", "red", "red", "green", "blue", "grey"]).half()
+    pipeline.model.set_scene_index(replace(index, language=replace(index.language, feature=rows)))
+    return write_run(config, pipeline)
+
+
+def test_a_text_without_a_known_word_is_refused_with_what_is_known(config, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        ag2("query", "--load-config", config, "--text", "the walrus", "--output-dir", tmp_path / "q")
+    said = capsys.readouterr()
+    assert stop.value.code == 1 and said.out == "" and not (tmp_path / "q").exists()
+    last = said.err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "no word of 'the walrus' is known; known: red, orange, yellow" in last
+
+
+def test_words_that_are_ignored_are_named(config, tmp_path, capsys):
+    ask = ("query", "--load-config", config, "--output-dir", tmp_path / "q", "--max-views", 1)
+    ag2(*ask, "--text", "the bluish walrus")
+    said = capsys.readouterr()
+    assert json.loads(said.out)["found"]
+    assert "'the bluish walrus': not known, so ignored: walrus; known: red" in said.err
+    ag2(*ask, "--text", "the blue and the green")
+    assert "ignored" not in capsys.readouterr().err
