@@ -118,8 +118,9 @@ class Demo:
     def _report(
         self, trainer: Trainer, method: str, data: Path, results: dict[str, float], timings: dict[str, float]
     ) -> None:
-        from rich.console import Console
         from rich.table import Table
+
+        from ag2_ns.cli.output import command_line, console
 
         folder = trainer.config.get_base_dir()
         config = folder / "config.yml"
@@ -128,24 +129,22 @@ class Demo:
             table.add_row(name, f"{value:,.0f}" if value == int(value) and value > 100 else f"{value:.3f}")
         for name, seconds in timings.items():
             table.add_row(f"time: {name}", f"{seconds:.1f} s")
-        console = Console(soft_wrap=True)
-        console.print(table)
-        console.print(f"contact sheet  {folder / 'contact_sheet.png'}")
-        console.print(f"video          {folder / 'video.mp4'}")
+        out = console()
+        out.print(table)
+        out.print(f"contact sheet  {folder / 'contact_sheet.png'}")
+        out.print(f"video          {folder / 'video.mp4'}")
+
+        def propose(what: str, command: str, *options: str | Path) -> None:
+            out.print(f"{what:<15}{command_line(*command.split(), '--load-config', config, *options)}")
+
         if trainer.pipeline.model.scene_index() is not None:
             text = trainer.pipeline.model.AG2.session.texts.example()
-            console.print(
-                f"ask            ag2 query --load-config {config} --text '{text}' --output-dir {folder / 'answer'}"
-            )
+            propose("ask", "ag2 query", "--text", text, "--output-dir", folder / "answer")
             if (truth := data / "ground_truth").is_dir():
-                options = f"--ground-truth {truth} --output-dir {folder / 'eval'}"
-                console.print(f"queries        ag2 eval --load-config {config} {options}")
-        console.print(f"look around    ns-viewer --load-config {config}")
-        console.print(f"numbers        ns-eval --load-config {config} --output-path {folder / 'eval.json'}")
-        console.print(
-            f"video          ns-render interpolate --load-config {config} --rendered-output-names rgb feature "
-            f"--output-path {folder / 'flight.mp4'}"
-        )
+                propose("queries", "ag2 eval", "--ground-truth", truth, "--output-dir", folder / "eval")
+        propose("look around", "ns-viewer")
+        propose("numbers", "ns-eval", "--output-path", folder / "eval.json")
+        propose("video", "ag2 render", "--output-path", folder / "flight.mp4")
 
 
 @contextmanager

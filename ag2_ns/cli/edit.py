@@ -60,8 +60,7 @@ class Edit(Picking):
 
     def main(self) -> None:
         """Edit."""
-        from rich.console import Console
-
+        from ag2_ns.cli.output import console
         from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits, save_edits
         from ag2_ns.edit.history import History
         from ag2_ns.run_access import load_run
@@ -70,12 +69,12 @@ class Edit(Picking):
         if self.load_config.is_dir():
             self.load_config = self.load_config / "config.yml"
         path = edit_path(self.load_config)
-        console = Console(soft_wrap=True, highlight=False)
+        out = console()
         if self.clear:
             # Without loading the run: the file may belong to another one.
             if not self.load_config.is_file():
                 raise UserError(f"{self.load_config}: no such file; give the config.yml of a run with --load-config")
-            console.print(f"{path}: removed" if path.exists() else "there were no edits")
+            out.print(f"{path}: removed" if path.exists() else "there were no edits")
             path.unlink(missing_ok=True)
             return
         run = load_run(self.load_config)
@@ -91,11 +90,11 @@ class Edit(Picking):
             save_edits(path, history, fingerprint)
         lines = history.describe()
         for number, line in enumerate(lines, 1):
-            console.print(f"{number}. {line}", markup=False)
+            out.print(f"{number}. {line}")
         if not lines:
-            console.print("no edits")
+            out.print("no edits")
         if not self.list:
-            console.print(f"saved: {path}", markup=False)
+            out.print(f"saved: {path}")
 
     def _check(self) -> None:
         """Refuse what contradicts itself before a run is loaded."""

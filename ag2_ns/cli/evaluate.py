@@ -100,8 +100,9 @@ class Eval:
             contact_sheet(self.output_dir / "worst_first.png", rows, ["rendered", "ground truth", "selected"], names)
 
     def _print(self, content: dict) -> None:
-        from rich.console import Console
         from rich.table import Table
+
+        from ag2_ns.cli.output import console
 
         instances = content["instances"]
         of = {o["label"]: o for o in instances["objects"]}
@@ -121,11 +122,11 @@ class Eval:
             clicked = f"{content['clicks']['miou']:.3f}" if self.clicks else ""
             own = (clicked, "", f"{instances['miou']:.3f}") if key == "mean_over_prompts" else ()
             table.add_row(title, "", *(f"{content[key][k]:.3f}" for k in numbers), *own)
-        console = Console(soft_wrap=True, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED)
-        console.print(table)
-        console.print(
+        out = console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED)
+        out.print(table)
+        out.print(
             f"instances mean IoU {instances['miou']:.3f}; per object median {instances['median_instances']:g}, "
             f"at most {instances['max_instances']}; {instances['unlabelled']} on no object"
         )
-        console.print(f"report    {self.output_dir / 'report.json'}")
-        console.print(f"pictures  {self.output_dir / 'worst_first.png'}")
+        out.print(f"report    {self.output_dir / 'report.json'}")
+        out.print(f"pictures  {self.output_dir / 'worst_first.png'}")

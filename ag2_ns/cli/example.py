@@ -34,8 +34,7 @@ class Example:
 
     def main(self) -> None:
         """Make the scene and say where it is."""
-        from rich.console import Console
-
+        from ag2_ns.cli.output import console
         from ag2_ns.data.tabletop import generate
 
         generate(
@@ -48,4 +47,4 @@ class Example:
             noise=self.noise,
             overwrite=self.overwrite,
         )
-        Console().print(f"{self.objects} objects, {self.views} views: {self.out}", highlight=False, soft_wrap=True)
+        console().print(f"{self.objects} objects, {self.views} views: {self.out}")

@@ -63,8 +63,8 @@ class Export(Picking):
     def main(self) -> None:
         """Export."""
         import torch
-        from rich.console import Console
 
+        from ag2_ns.cli.output import console
         from ag2_ns.edit.similarity import Similarity
         from ag2_ns.export.frame import run_to_world
         from ag2_ns.export.splat import label_edited, label_scene, subset, write_labels
@@ -93,9 +93,9 @@ class Export(Picking):
             files = [p.name for p, _ in written]
             write_labels(path, labelled, scene.anchor, boxes, frame="world" if self.world else "run", files=files)
         written.append((path, f"{counted(len(boxes), 'instance')}, {counted(len(labelled.labels), 'label')}"))
-        console = Console(soft_wrap=True, highlight=False)
+        out = console()
         for path, what in written:
-            console.print(f"{path}  {what}", markup=False)
+            out.print(f"{path}  {what}")
 
     def _check(self) -> None:
         self.check_picking()

@@ -59,21 +59,22 @@ class Lift:
 
     def main(self) -> None:
         """Lift and report."""
-        from rich.console import Console
+        from ag2_ns.cli.output import command_line, console
 
-        console = Console(soft_wrap=True, highlight=False)
-        path, model, seconds = self.lift(console)
+        out = console()
+        path, model, seconds = self.lift(out)
         index = model.scene_index()
-        console.print(
+        out.print(
             f"{model.num_points:,} Gaussians, {index.num_anchors:,} anchors, "
             f"{len(index.tree.instances(0.5)):,} objects, "
             f"{'with' if index.has_language else 'without'} language; {seconds:.1f} s"
         )
-        console.print(f"run        {path}")
-        console.print(f"look       ns-viewer --load-config {path}")
+        out.print(f"run        {path}")
+        out.print(f"look       {command_line('ns-viewer', '--load-config', path)}")
         if index.has_language:
             text = model.AG2.session.texts.example()
-            console.print(f"ask        ag2 query --load-config {path} --text '{text}' --output-dir query")
+            ask = command_line("ag2", "query", "--load-config", path, "--text", text, "--output-dir", "query")
+            out.print(f"ask        {ask}")
 
     def lift(self, console: Console) -> tuple[Path, AG2Model, float]:
         """Lift; returns the new run's config.yml, its model and the seconds from loaded scene to instances.
@@ -81,6 +82,8 @@ class Lift:
         Raises:
             UserError: options that contradict each other, no splat to lift, or no masks.
         """
+        from ag2_ns.cli.output import command_line
+
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
         config, gaussians, own = self._source()
@@ -98,7 +101,8 @@ class Lift:
             gaussians = self._placed(gaussians, pipeline, console)
             reach = self._adopt(gaussians, pipeline)
         if pipeline.datamanager.view_masks() is None:
-            raise UserError(f"{config.data}: no masks to lift; run `ag2 prepare {config.data}` first")
+            prepare = command_line("ag2", "prepare", config.data)
+            raise UserError(f"{config.data}: no masks to lift; run `{prepare}` first")
         pipeline.model.build_instances(pipeline.datamanager, reach)
         seconds = time.perf_counter() - start
         return write_run(config, pipeline), pipeline.model, seconds

@@ -59,7 +59,8 @@ class Prepare:
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
-    """Renew everything, also what another segmenter or encoder made."""
+    """Renew everything, also what another segmenter or encoder made; where only the encoder is another one, the masks
+    are kept. What is there stays in use until every view is done."""
     shard: str = "1/1"
     """i/n: do the i-th of n parts, for several GPUs or machines."""
     export_pair: Path | None = None
@@ -69,23 +70,24 @@ class Prepare:
 
     def main(self) -> None:
         """Prepare the scene and say what was done."""
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from ag2_ns.cli.output import console
         from ag2_ns.data.prepare import prepare_views
         from ag2_ns.data.served import served_images
 
         shard = parse_shard(self.shard)
         if self.preview_every < 0:
             raise UserError(f"--preview-every {self.preview_every}: give the number of views per sheet, or 0 for none")
-        console = Console()
+        out = console()
         segmenter, encoder = self.make_segmenter(), self.make_encoder()
         views = served_images(self.data, downscale_factor=self.downscale_factor)
         parts = f"{segmenter.name} masks" + (f", {encoder.name} features" if encoder else "")
-        console.print(f"{self.data}: {len(views)} views at 1/{views.downscale:g} size, {parts}", highlight=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        out.print(f"{self.data}: {len(views)} views at 1/{views.downscale:g} size, {parts}")
+        what = TextColumn("{task.description}", markup=False)
+        columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         started = time.perf_counter()
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=out, transient=True) as bar:
             task = bar.add_task("preparing", total=None)
 
             def progress(done: int, total: int, name: str) -> None:
@@ -104,15 +106,23 @@ class Prepare:
             )
         seconds = time.perf_counter() - started
         count = max(summary.segmented, summary.encoded) + summary.skipped
-        console.print(
+        out.print(
             f"{summary.segmented} segmented, {summary.encoded} encoded, {summary.skipped} valid already; "
-            f"{summary.masks / max(count, 1):.0f} masks per view; {seconds:.1f} s",
-            highlight=False,
+            f"{summary.masks / max(count, 1):.0f} masks per view; {seconds:.1f} s"
         )
         if summary.empty:
-            console.print(f"no masks in {len(summary.empty)} views: {', '.join(summary.empty[:5])}", highlight=False)
-        console.print(f"masks: {summary.masks_folder}", highlight=False, soft_wrap=True)
-        if self.export_pair is not None:
+            out.print(f"no masks in {len(summary.empty)} views: {', '.join(summary.empty[:5])}")
+        if summary.orphaned and summary.removed:
+            out.print("the features of the earlier masks were removed; without --encoder none new ones are made")
+        elif summary.orphaned:
+            out.print(
+                f"features of {summary.orphaned} views belong to earlier masks and will be refused; without "
+                "--encoder none new ones are made"
+            )
+        if not summary.in_use:
+            out.print("what was there stays in use until the other shards are done")
+        out.print(f"masks: {summary.masks_folder}")
+        if self.export_pair is not None and summary.in_use:
             from ag2_ns.data.feature_store import FeatureStore
             from ag2_ns.data.foreign import export_pair
             from ag2_ns.data.mask_store import MaskStore
@@ -121,9 +131,9 @@ class Prepare:
             count = export_pair(
                 MaskStore.open(*place), FeatureStore.open(*place) if encoder is not None else None, self.export_pair
             )
-            console.print(f"{count} views exported to {self.export_pair}", highlight=False, soft_wrap=True)
+            out.print(f"{count} views exported to {self.export_pair}")
         if summary.sheets:
-            console.print(f"look at: {summary.sheets[0].parent}", highlight=False, soft_wrap=True)
+            out.print(f"look at: {summary.sheets[0].parent}")
 
     def make_segmenter(self) -> Segmenter:
         """The segmenter these options ask for."""

@@ -55,15 +55,15 @@ class Render(Picking):
         """Render."""
         import numpy as np
         import torch
-        from rich.console import Console
         from rich.progress import track
 
+        from ag2_ns.cli.output import console
         from ag2_ns.run_access import load_run
         from ag2_ns.viewer.video import color_of, draw_legend, frame_writer, picture
 
         self._check()
         run = load_run(self.load_config)
-        console = Console(soft_wrap=True, highlight=False)
+        out = console()
         order = ("text", "selection", "click", "box")
         found = self.picked(run, several=True if self.all else None, order=order)
         session = run.model.AG2.session
@@ -78,7 +78,7 @@ class Render(Picking):
                 mask[session.selected()] = True
                 chosen = [mask]
             for s in found:
-                console.print(f"{s.label}: " + (f"nothing found ({s.reason})" if s.empty else f"score {s.score:.2f}"))
+                out.print(f"{s.label}: " + (f"nothing found ({s.reason})" if s.empty else f"score {s.score:.2f}"))
             if found and not any(bool(c.any()) for c in chosen):
                 raise UserError(f"nothing to mark: {found[0].reason or 'all that was found is deleted by edits'}")
             stack = torch.stack(chosen, 1) if chosen else scene.source.new_zeros(len(scene), 0).bool()
@@ -96,7 +96,7 @@ class Render(Picking):
                     if self.legend:
                         marked = draw_legend(marked, entries)
                     write(np.concatenate([plain, marked], 1) if self.side_by_side else marked, name)
-        console.print(f"{len(views)} frames of {views[0].width}x{views[0].height}: {self.output_path}")
+        out.print(f"{len(views)} frames of {views[0].width}x{views[0].height}: {self.output_path}")
 
     def _check(self) -> None:
         ways = [self.orbit, self.interpolate, self.dataset is not None, self.camera_path is not None]

@@ -25,7 +25,7 @@ from ag2_ns.data.view_store import file_hash
 from ag2_ns.errors import UserError
 from ag2_ns.perception.encoder import register_encoder
 from ag2_ns.query.relevancy import NEGATIVES
-from ag2_ns.words import DETERMINERS, LINKS, forms, words_of
+from ag2_ns.words import DETERMINERS, LINKS, forms
 
 
 @register_encoder("table")
@@ -158,5 +158,5 @@ class TableEncoder:
 
 
 def _key(text: str) -> str:
-    """Texts compare without case, surplus blanks and the marks around words."""
-    return " ".join(words_of(text))
+    """Texts compare without case, surplus blanks and the marks that end a sentence."""
+    return " ".join(text.lower().rstrip(" .,;:!?").split())

@@ -149,7 +149,7 @@ class Instances:
         try:
             self.job(gpu, *job)
         except RuntimeError as error:
-            Console(stderr=True).print(f"[red]failed:[/red] {job}: {error}", soft_wrap=True, markup=False)
+            Console(stderr=True).print(f"failed: {job}: {error}", soft_wrap=True, markup=False)
         finally:
             free.put(gpu)
 

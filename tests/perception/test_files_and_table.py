@@ -131,6 +131,7 @@ def words(tmp_path):
         ("the green book", "green book"), ("green books", "green book"), ("a green  book", "green book"),
         ("Green Book", "green book"), ("all the white books", "white book"), ("duck", "pink rubber duck"),
         ("the Ducks", "pink rubber duck"), ("rubber duck", "pink rubber duck"), ("green", "green book"),
+        ("(green) book", "green book"),
         ("glasses", "glasses"), ("glass", "glass"), ("the glass", "glass"), ("things", "things"), ("object", "object"),
     ],
 )  # fmt: skip
