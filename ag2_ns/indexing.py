@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -117,7 +118,7 @@ def index_scene(
     splat = gaussians.detach()
     with view_progress(len(views), "lifting masks") as progress:
         if instances == "features":
-            return build_feature_index(
+            index = build_feature_index(
                 rasterizer,
                 splat,
                 gaussian_anchor,
@@ -129,16 +130,18 @@ def index_scene(
                 features,
                 progress=progress,
             )
-        evidence = anchor_feature if instances == "both" else None
-        return build_index(
-            rasterizer,
-            splat,
-            gaussian_anchor,
-            anchor_xyz,
-            graph.edges,
-            views,
-            masks(),
-            features,
-            anchor_feature=evidence,
-            progress=progress,
-        )
+        else:
+            index = build_index(
+                rasterizer,
+                splat,
+                gaussian_anchor,
+                anchor_xyz,
+                graph.edges,
+                views,
+                masks(),
+                features,
+                anchor_feature=anchor_feature if instances == "both" else None,
+                progress=progress,
+            )
+    store = datamanager.view_masks().feature_store
+    return index if store is None else replace(index, encoder=store.manifest.to_bytes())

@@ -181,5 +181,5 @@ def load_run(config_path: Path) -> LoadedRun:
     model = pipeline.model
     data = Path(config.pipeline.datamanager.data or config.data)
     downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
-    texts = TextEncoder(data, downscale, model.device.type)
+    texts = TextEncoder(data, downscale, model.device.type, model.scene_index)
     return LoadedRun(config_path, config, pipeline, model, model.scene_index(), texts)

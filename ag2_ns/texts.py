@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ag2_ns.data.feature_store import FeatureStore
+from ag2_ns.data.view_store import Manifest
 from ag2_ns.errors import UserError
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.naming import Names
@@ -18,11 +20,27 @@ from ag2_ns.query.relevancy import NEGATIVES
 
 
 class TextEncoder:
-    """The encoder that prepared a scene, opened when the first text is asked."""
+    """The encoder that a scene's language is by, opened when the first text is asked.
 
-    def __init__(self, data: Path, downscale: float = 1, device: str = "cpu") -> None:
-        self.data, self.downscale, self.device = data, downscale, device
+    Args:
+        data: the scene.
+        downscale: of its images.
+        device: where the encoder works.
+        index: gives the index that texts are asked of, which remembers its encoder: the scene may have been prepared
+            with another one since.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        downscale: float = 1,
+        device: str = "cpu",
+        index: Callable[[], SceneIndex | None] = lambda: None,
+    ) -> None:
+        self.data, self.downscale, self.device, self._index = data, downscale, device, index
         self._encoder: Encoder | None = None
+        self._made_by = ""
+        self._manifest: tuple[SceneIndex | None, Manifest] | None = None
         self._known: dict[str, Tensor] = {}
         self._names: Names | None = None
 
@@ -32,14 +50,42 @@ class TextEncoder:
         Raises:
             UserError: the scene has no features, or what the encoder needs is gone.
         """
-        if self._encoder is None:
-            if not FeatureStore.exists(self.data, self.downscale):
+        manifest = self.manifest()
+        if manifest is None:
+            raise UserError(f"{self.data}: no language features here; run `ag2 prepare {self.data}`, then `ag2 lift`")
+        if self._encoder is None or self._made_by != manifest.fingerprint:
+            encoder = encoder_of(manifest, self.device, self.data)
+            differ = sorted(k for k, v in manifest.settings.items() if encoder.settings.get(k, v) != v)
+            if differ:
                 raise UserError(
-                    f"{self.data}: no language features here; run `ag2 prepare {self.data}`, then `ag2 lift`"
+                    f"{self.data}: the language is by another {manifest.maker} encoder than the one found now (other "
+                    f"{', '.join(differ)}); put that one back, or run `ag2 prepare {self.data}`, then `ag2 lift`"
                 )
-            manifest = FeatureStore.open(self.data, self.downscale).manifest
-            self._encoder = encoder_of(manifest, self.device, self.data)
+            self._encoder, self._made_by, self._known = encoder, manifest.fingerprint, {}
         return self._encoder
+
+    def manifest(self) -> Manifest | None:
+        """What the language is by: what the index remembers, else what prepared the scene last; None for none.
+
+        Raises:
+            UserError: the scene's features are damaged, where the index remembers nothing.
+        """
+        index = self._index()
+        if self._manifest is not None and self._manifest[0] is index:
+            return self._manifest[1]
+        made = None if index is None or not len(index.encoder) else Manifest.from_bytes(index.encoder)
+        try:
+            exists = FeatureStore.exists(self.data, self.downscale)
+            last = FeatureStore.open(self.data, self.downscale).manifest if exists else None
+        except UserError:
+            if made is None:
+                raise
+            last = None
+        # The same encoder may lie elsewhere by now.
+        found = last if made is None or (last is not None and last.fingerprint == made.fingerprint) else made
+        if found is not None:
+            self._manifest = (index, found)
+        return found
 
     def embed(self, text: str) -> Float[Tensor, " D"]:
         """The embedding of one text, kept for the next time.
@@ -50,8 +96,9 @@ class TextEncoder:
         text = text.strip()
         if not text:
             raise UserError("the text is empty; say what to look for, for example --text 'red mug'")
+        encoder = self.encoder()
         if text not in self._known:
-            self._known[text] = self.encoder().encode_text([text])[0].float()
+            self._known[text] = encoder.encode_text([text])[0].float()
         return self._known[text]
 
     def negatives(self) -> Float[Tensor, "K D"] | None:
@@ -66,10 +113,9 @@ class TextEncoder:
         """The texts that are known without loading weights: what a closed list holds, then what was asked before."""
         texts = []
         with suppress(UserError):
-            if FeatureStore.exists(self.data, self.downscale):
-                manifest = FeatureStore.open(self.data, self.downscale).manifest
-                if manifest.maker == "table" and manifest.options.get("texts"):
-                    texts = self.encoder().known_texts()
+            manifest = self.manifest()
+            if manifest is not None and manifest.maker == "table" and manifest.options.get("texts"):
+                texts = self.encoder().known_texts()
         listed = {t.lower() for t in (*texts, *NEGATIVES)}
         asked = [t for t in list(self._known) if t.lower() not in listed]
         # A person who types "red mug" slowly has asked for "red", too.

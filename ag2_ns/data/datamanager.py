@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,6 +57,9 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         self._masks_asked = False
         self._pinholes: list[list[float]] | None = None
         self._names: dict[tuple[str, int], str] = {}
+        self.wants_masks: Callable[[int], bool] = lambda step: True
+        """Whether the model reads the masks of a training step. In other steps they are loaded only where that view's
+        have not been checked yet, so that what is wrong with them shows in the first round and not hours later."""
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         # Without CUDA there is no pinned memory; "gpu" means "this device" to nerfstudio.
@@ -128,6 +131,10 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
                 batch["mask_features"] = prepared.features
         return batch
 
+    def _loads_masks(self, step: int, index: int) -> bool:
+        masks = self.view_masks()
+        return masks is not None and (self.wants_masks(step) or not masks.checked(self.view_name("train", index)))
+
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """The next training camera and its batch."""
         camera, batch = super().next_train(step)
@@ -135,9 +142,10 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         if self._pinholes is None:  # the images are loaded, and with that the cameras undistorted
             self._pinholes = pinholes(self.train_dataset.cameras)
         camera.metadata[PINHOLE] = self._pinholes[index]
-        batch = self._with_masks(batch, "train", index)
+        if self._loads_masks(step, index):
+            batch = self._with_masks(batch, "train", index)
         coming = self.train_unseen_cameras[0]
-        if self._view_masks is not None:
+        if self._loads_masks(step + 1, coming):
             self._view_masks.prefetch(self.view_name("train", coming), lambda: self._served("train", coming))
         return camera, batch
 

@@ -97,6 +97,10 @@ class ViewMasks:
                 return self._kept[name]
         return self._load(name, image)
 
+    def checked(self, name: str) -> bool:
+        """Whether a view's masks have been loaded before, and compared with its image."""
+        return name in self._checked
+
     def prefetch(self, name: str, image: Callable[[], np.ndarray | Tensor] | None = None) -> None:
         """Start to load a view that will be asked for soon."""
         with self._lock:

@@ -3,7 +3,7 @@
 Layout, for images downscaled by k: `DATA/ag2/xk/masks/` and `DATA/ag2/xk/features/`, each with a `manifest.json`
 (what made it, with which settings) and one `.npz` per view, named by the image's path. Every view file also carries
 the image size and the fingerprints of the served image and of the settings, so a view is valid or refused on its
-own, and a run killed at any moment leaves only whole files.
+own, and a run killed at any moment leaves only whole files. What replaces a store grows in `DATA/ag2/xk/renewed/`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ import io
 import json
 import os
 import re
+import shutil
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from ag2_ns.data.atomic import write_atomic
+from ag2_ns.data.exchange import aside, put_in_place
 from ag2_ns.errors import UserError
 
 FORMAT = 2
@@ -127,17 +131,27 @@ class Manifest:
         text = json.dumps([self.format, self.maker, self.settings], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
+    def to_bytes(self) -> UInt8[Tensor, " L"]:
+        """As a tensor that travels with a checkpoint."""
+        return torch.frombuffer(bytearray(json.dumps(asdict(self)).encode()), dtype=torch.uint8)
+
+    @staticmethod
+    def from_bytes(content: UInt8[Tensor, " L"]) -> Manifest:
+        """The inverse of `to_bytes`."""
+        return Manifest(**json.loads(content.cpu().numpy().tobytes()))
+
 
 class ViewStore:
     """A folder of one compressed file per view, described by a manifest. Subclasses encode the content."""
 
     kind: ClassVar[str]
     """Name of the subfolder."""
+    replacing: ClassVar[str] = "add --overwrite to replace it"
+    """How a store made with other settings is replaced."""
 
-    def __init__(self, folder: Path, manifest: Manifest, data: Path | None = None):
-        self.folder = Path(folder)
-        self.manifest = manifest
-        self.data = data
+    def __init__(self, folder: Path, manifest: Manifest, data: Path, downscale: float = 1):
+        self.folder, self.manifest = Path(folder), manifest
+        self.data, self.downscale = data, downscale
 
     # ---------------------------------------------------------------------------------------------- opening
 
@@ -159,6 +173,11 @@ class ViewStore:
             UserError: there is none, or its manifest is damaged or of another version.
         """
         folder = cls.locate(data, downscale)
+        return cls(folder, cls._manifest(folder, data, downscale), Path(data), downscale)
+
+    @classmethod
+    def _manifest(cls, folder: Path, data: Path, downscale: float) -> Manifest:
+        """The manifest in a store's folder; raises as `open` does."""
         path = folder / "manifest.json"
         try:
             content = json.loads(path.read_text())
@@ -176,36 +195,60 @@ class ViewStore:
                 f"{path}: written by another version (format {manifest.format}, this one reads {FORMAT}); "
                 f"make it again with: {_command(data, downscale)} --overwrite"
             )
-        return cls(folder, manifest, Path(data))
+        return manifest
 
     @classmethod
-    def create(
-        cls: type[Store],
-        data: Path,
-        manifest: Manifest,
-        downscale: float = 1,
-        overwrite: bool = False,
-    ) -> Store:
-        """Open the store for writing, and write its manifest if it is new.
+    def made_by(cls, data: Path, manifest: Manifest, downscale: float = 1) -> bool:
+        """Whether there is a store, made with these settings."""
+        try:
+            return cls.open(data, downscale).manifest.fingerprint == manifest.fingerprint
+        except UserError:
+            return False
+
+    @classmethod
+    def refuse_others(cls, data: Path, manifest: Manifest, downscale: float = 1) -> None:
+        """Refuse a store that holds views made with other settings.
 
         Raises:
-            UserError: a store made with other settings is there and `overwrite` is not given.
+            UserError: it does, or its manifest is damaged.
         """
-        if cls.exists(data, downscale):
-            try:
-                old = cls.open(data, downscale)
-            except UserError:
-                if not overwrite:
-                    raise
-                old = None
-            if old is not None and old.manifest.fingerprint != manifest.fingerprint and not overwrite:
-                raise UserError(
-                    f"{old.folder}: made by {_describe(old.manifest)}, not {_describe(manifest, old.manifest)}; add "
-                    "--overwrite to replace it, or give the settings it was made with"
-                )
-            if old is not None and old.manifest == manifest:
-                return old
-        store = cls(cls.locate(data, downscale), manifest, Path(data))
+        if not cls.exists(data, downscale):
+            return
+        old = cls.open(data, downscale)
+        if old.manifest.fingerprint != manifest.fingerprint and old.stems():
+            raise UserError(
+                f"{old.folder}: made by {_describe(old.manifest)}, not {_describe(manifest, old.manifest)}; "
+                f"{cls.replacing}, or give the settings it was made with"
+            )
+
+    @classmethod
+    def create(cls: type[Store], data: Path, manifest: Manifest, downscale: float = 1, renew: bool = False) -> Store:
+        """Open the store for writing, and write its manifest if it is new.
+
+        Args:
+            data: the scene's folder.
+            manifest: what makes the views.
+            downscale: the downscale factor of the images.
+            renew: fill a new folder beside the store in use, which stays as it is until `put_in_place`. What a run
+                with the same settings left there is used.
+
+        Raises:
+            UserError: a store made with other settings is there and `renew` is not given.
+        """
+        folder = cls.locate(data, downscale)
+        if renew:
+            folder = aside(folder)
+        else:
+            cls.refuse_others(data, manifest, downscale)
+        store = cls(folder, manifest, Path(data), downscale)
+        try:
+            found = cls._manifest(folder, data, downscale)
+        except UserError:
+            found = None
+        if found == manifest:
+            return store
+        if renew and (found is None or found.fingerprint != manifest.fingerprint):
+            shutil.rmtree(folder, ignore_errors=True)
         content = {
             "format": manifest.format,
             "kind": cls.kind,
@@ -215,6 +258,24 @@ class ViewStore:
         }
         write_atomic(store.folder / "manifest.json", (json.dumps(content, indent=2) + "\n").encode())
         return store
+
+    @property
+    def renewed(self) -> bool:
+        """Whether this is not the store in use but one that will replace it."""
+        return self.folder != self.locate(self.data, self.downscale)
+
+    def holds(self, stems: Iterable[str]) -> bool:
+        """Whether all of these views are stored; stale ones count."""
+        return set(stems) <= set(self.stems())
+
+    def put_in_place(self) -> None:
+        """Let a store created with `renew` replace the one in use.
+
+        Raises:
+            UserError: its folder cannot be renamed.
+        """
+        self.folder = self.locate(self.data, self.downscale)
+        put_in_place(self.folder)
 
     # ---------------------------------------------------------------------------------------------- views
 
@@ -266,8 +327,7 @@ class ViewStore:
     @property
     def command(self) -> str:
         """The command that completes or renews this store."""
-        downscale = self.folder.parent.name.removeprefix("x")
-        return _command(self.data if self.data is not None else "DATA", float(downscale or 1))
+        return _command(self.data, self.downscale)
 
 
 def _command(data: Path | str, downscale: float) -> str:

@@ -65,6 +65,7 @@ class AG2Model(AnchorModel):
         self._datamanager = training_callback_attributes.pipeline.datamanager
         masks = getattr(self._datamanager, "view_masks", None)
         self._train_features = masks is not None and masks() is not None
+        self._datamanager.wants_masks = self._needs_feature
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [TrainingCallback([before], self.before_step), TrainingCallback([after], self.after_step)]
 
@@ -181,9 +182,10 @@ class AG2Model(AnchorModel):
         doublings = self.step // max(1, self.at(self.config.resolution_schedule))
         return 2 ** max(self.config.num_downscales - doublings, 0)
 
-    def _needs_feature(self) -> bool:
+    def _needs_feature(self, step: int) -> bool:
+        """Whether a step renders features and trains them on the masks of its view."""
         c = self.config
-        due = self.step >= self.at(c.mask_loss_from) and self.step % c.mask_loss_every == 0
+        due = step >= self.at(c.mask_loss_from) and step % c.mask_loss_every == 0
         return self._train_features and c.mask_loss != "none" and due
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
@@ -199,7 +201,7 @@ class AG2Model(AnchorModel):
         if not self.training:
             return self.AG2.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
         feature = None
-        if self._needs_feature():
+        if self._needs_feature(self.step):
             feature = self.anchor_features().index_select(0, self.child_anchor)  # indexing would sort in its backward
         view = view_of(camera, self.camera_optimizer.apply_to_camera(camera), 1 / self._get_downscale_factor())
         c = self.config

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
@@ -38,6 +38,8 @@ class SceneIndex:
     edges: Int[Tensor, "2 E"]
     tree: InstanceTree
     language: NodeLanguage
+    encoder: UInt8[Tensor, " L"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
+    """What the language is by, see `Manifest.to_bytes`; empty where it is not known."""
 
     @property
     def num_anchors(self) -> int:
@@ -62,6 +64,7 @@ class SceneIndex:
             self.edges.to(device),
             self.tree.to(device),
             self.language.to(device),
+            self.encoder,
         )
 
     def gaussian_node(self, level: float = 0.5) -> Int[Tensor, " N"]:
@@ -96,6 +99,8 @@ class SceneIndex:
         for part in ("tree", "language"):
             value = getattr(self, part)
             out |= {f"{part}.{f.name}": getattr(value, f.name) for f in fields(value)}
+        if len(self.encoder):
+            out["encoder"] = self.encoder
         return {name: tensor.contiguous() for name, tensor in out.items()}
 
     @staticmethod
@@ -108,9 +113,11 @@ class SceneIndex:
         try:
             tree = InstanceTree(**{f.name: tensors[f"tree.{f.name}"] for f in fields(InstanceTree)})
             language = NodeLanguage(**{f.name: tensors[f"language.{f.name}"] for f in fields(NodeLanguage)})
-            return SceneIndex(tensors["gaussian_anchor"], tensors["anchor_xyz"], tensors["edges"], tree, language)
+            parts = [tensors[name] for name in ("gaussian_anchor", "anchor_xyz", "edges")]
         except KeyError as missing:
             raise UserError(f"the scene index lacks {missing}; make it again with `ag2 lift`") from None
+        known = {"encoder": tensors["encoder"]} if "encoder" in tensors else {}
+        return SceneIndex(*parts, tree, language, **known)
 
 
 def build_index(

@@ -83,7 +83,7 @@ class Session:
         data = getattr(datamanager.config, "data", None)
         if data is not None:
             downscale = served_downscale(datamanager.train_dataset.image_filenames)
-            self.texts = TextEncoder(Path(data), downscale, self.model.device.type)
+            self.texts = TextEncoder(Path(data), downscale, self.model.device.type, lambda: self.model.scene_index())
 
     def open(self) -> None:
         """Take up what lies beside the run; see `take_up`."""

@@ -15,7 +15,9 @@ from PIL import Image
 from plyfile import PlyData
 from tiny_run import HEIGHT, OBJECTS, VIEWS, WIDTH, ag2, nerfstudio_command, read_h264
 
+from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.ply import write_gaussians
+from ag2_ns.data.view_store import Manifest
 from ag2_ns.query.box import select_box
 from ag2_ns.query.click import select_click
 from ag2_ns.query.selection_file import load_selection
@@ -108,6 +110,7 @@ def test_text_query(run, scene, tmp_path, capfd):
         hits, selected, share = hits + (mask & truth).sum(), selected + mask.sum(), share + truth.mean() / VIEWS
     assert hits / selected > max(0.5, 4 * share), "fifty steps give a rough shape, but in the right place"
     index = load_run(run.config).require_index()
+    assert Manifest.from_bytes(index.encoder) == FeatureStore.open(scene).manifest
     selection = load_selection(Path(found["selection"]), index)
     assert int(selection.gaussian_mask.sum()) == found["gaussians"]
 

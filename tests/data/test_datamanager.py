@@ -52,6 +52,14 @@ def test_every_view_once_per_round_with_its_masks(prepared):
         assert sorted(seen) == list(range(train))
 
 
+def test_masks_that_no_step_needs_are_loaded_once_to_check_them(prepared):
+    served = manager(prepared)
+    train = len(served.train_dataset)
+    served.wants_masks = lambda step: step == train + 1
+    with_masks = [step for step in range(2 * train) if "masks" in served.next_train(step)[1]]
+    assert with_masks == [*range(train), train + 1]
+
+
 def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
     served = manager(prepared)
     raw = served.train_dataset.cameras.fx.clone()
