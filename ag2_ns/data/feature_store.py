@@ -19,6 +19,7 @@ class FeatureStore(ViewStore):
     """
 
     kind: ClassVar[str] = "features"
+    replacing: ClassVar[str] = "add --overwrite to replace it (the masks stay)"
 
     def has(self, stem: str, masks_identity: str | None = None, origin: str | None = None) -> bool:
         """Whether valid features of this view (of exactly these masks, read from this file) are stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
 from ag2_ns.data.preview import write_sheet
 from ag2_ns.data.served import as_rgb, select_shard
-from ag2_ns.data.view_store import Manifest, image_print
+from ag2_ns.data.view_store import Manifest, ViewStore, image_print
 from ag2_ns.errors import UserError
 from ag2_ns.perception.encoder import Encoder
 from ag2_ns.perception.segmenter import Segmenter
@@ -61,9 +62,14 @@ class Summary:
     masks: int
     """Masks over all views of this run."""
     masks_folder: Path
-    features_folder: Path
     sheets: tuple[Path, ...]
     """Preview sheets written."""
+    in_use: bool
+    """False where other shards must be done before masks and features replace earlier ones."""
+    orphaned: int
+    """Views of this run that had features of earlier masks and got none: no encoder was given."""
+    removed: bool
+    """Whether those features were removed, with all others."""
 
 
 def prepare_views(
@@ -80,7 +86,8 @@ def prepare_views(
 ) -> Summary:
     """Segment and encode every view into the stores beside the scene; views that are valid already are skipped.
 
-    Every view is written atomically when it is done, so a run may be killed at any moment and started again.
+    Every view is written atomically when it is done, so a run may be killed at any moment and started again. What is to
+    replace masks or features that are in use replaces them when all views are done: a run that fails leaves those.
 
     Args:
         views: the images exactly as training will serve them.
@@ -88,7 +95,8 @@ def prepare_views(
         encoder: makes one vector per mask; None makes masks only.
         data: the scene's folder.
         downscale: the downscale factor of the images; each has its own stores.
-        overwrite: renew everything, also what another segmenter or encoder made.
+        overwrite: renew everything, also what another segmenter or encoder made. Where only the encoder is another
+            than before, the masks are kept.
         shard: (i, n): do the i-th of n parts, i from 1.
         preview_every: write a preview sheet per that many views; 0 writes none.
         progress: called with views done, views in all, and the current view's name.
@@ -97,12 +105,8 @@ def prepare_views(
         UserError: stores made with other settings, or a view that cannot be read, segmented or encoded; earlier views
             are kept.
     """
-    masks_to = MaskStore.create(data, Manifest(segmenter.name, segmenter.settings, segmenter.options), downscale,
-                                overwrite)  # fmt: skip
-    features_to = None
-    if encoder is not None:
-        manifest = Manifest(encoder.name, encoder.settings, encoder.options)
-        features_to = FeatureStore.create(data, manifest, downscale, overwrite)
+    names = [view.name for view in views]
+    masks_to, features_to = _stores(data, downscale, segmenter, encoder, names, overwrite)
     mine = select_shard(views, shard)
     segmented = encoded = skipped = total_masks = 0
     empty: list[str] = []
@@ -113,20 +117,21 @@ def prepare_views(
             progress(index, len(mine), view.name)
         served = view.load()
         image, content = as_rgb(served), image_print(served)
-        masks, made = None, False
         origin = _origin(segmenter, view.name)
-        if not overwrite and masks_to.has(view.name, content, origin):
-            identity = masks_to.identity(view.name)
-        else:
-            masks = _checked(segmenter.segment(image, view.name), image, view.name)
-            identity = masks_to.write(view.name, masks, content, origin)
-            segmented, made = segmented + 1, True
         described = "" if encoder is None else _origin(encoder, view.name)
-        if features_to is not None and (overwrite or not features_to.has(view.name, identity, described)):
+        valid = masks_to.has(view.name, content, origin)
+        masks = None if valid else _checked(segmenter.segment(image, view.name), image, view.name)
+        encode = features_to is not None and not (
+            valid and features_to.has(view.name, masks_to.identity(view.name), described)
+        )
+        if encode:
             masks = masks_to.read(view.name, content) if masks is None else masks
-            features_to.write(view.name, _features(encoder, image, masks, view.name), identity, described)
-            encoded, made = encoded + 1, True
-        skipped += not made
+            features = _features(encoder, image, masks, view.name)
+        # Both are at hand before either is written: a view whose features fail stays as it was.
+        identity = masks_to.identity(view.name) if valid else masks_to.write(view.name, masks, content, origin)
+        if encode:
+            features_to.write(view.name, features, identity, described)
+        segmented, encoded, skipped = segmented + (not valid), encoded + encode, skipped + (valid and not encode)
         preview = preview_every > 0 and _is_shown(index, len(mine), preview_every)
         count = masks_to.count(view.name) if masks is None else len(masks)
         total_masks += count
@@ -135,17 +140,74 @@ def prepare_views(
         if preview:
             shown.append((view.name, image, masks_to.read(view.name, content) if masks is None else masks))
         if shown and (index == len(mine) - 1 or (index + 1) % preview_every == 0):
-            path = masks_to.folder.parents[1] / "preview" / masks_to.folder.parent.name
-            path = path / (shown[0][0].replace("/", "-") + ".png")
+            folder = MaskStore.locate(data, downscale).parents[1] / "preview" / f"x{downscale:g}"
+            path = folder / (shown[0][0].replace("/", "-") + ".png")
             write_sheet(path, shown)
             sheets.append(path)
             shown = []
     if progress is not None:
         progress(len(mine), len(mine), "")
+    in_use = _put_in_place([store for store in (masks_to, features_to) if store is not None], names)
+    orphans = _orphans(masks_to, [view.name for view in mine]) if encoder is None and in_use else 0
+    removed = overwrite and orphans > 0
+    if removed:
+        shutil.rmtree(FeatureStore.locate(data, downscale), ignore_errors=True)
+    folder = MaskStore.locate(data, downscale)
     return Summary(
-        segmented, encoded, skipped, tuple(empty), total_masks, masks_to.folder,
-        masks_to.folder.parent / "features", tuple(sheets),
-    )  # fmt: skip
+        segmented, encoded, skipped, tuple(empty), total_masks, folder, tuple(sheets), in_use, orphans, removed
+    )
+
+
+def _stores(
+    data: Path,
+    downscale: float,
+    segmenter: Segmenter,
+    encoder: Encoder | None,
+    names: Sequence[str],
+    overwrite: bool,
+) -> tuple[MaskStore, FeatureStore | None]:
+    """Where masks and features are written: into the stores in use, or to what will replace them.
+
+    Raises:
+        UserError: stores made with other settings are in use, and not to be overwritten.
+    """
+    masks_by = Manifest(segmenter.name, segmenter.settings, segmenter.options)
+    if encoder is None:
+        renew = overwrite and MaskStore.exists(data, downscale)
+        return MaskStore.create(data, masks_by, downscale, renew), None
+    features_by = Manifest(encoder.name, encoder.settings, encoder.options)
+    same_masks = MaskStore.made_by(data, masks_by, downscale)
+    same_features = FeatureStore.made_by(data, features_by, downscale)
+    if not overwrite:
+        MaskStore.refuse_others(data, masks_by, downscale)
+        FeatureStore.refuse_others(data, features_by, downscale)
+    renew_masks = overwrite and MaskStore.exists(data, downscale) and not (same_masks and not same_features)
+    masks_to = MaskStore.create(data, masks_by, downscale, renew_masks)
+    renew_features = overwrite
+    if not FeatureStore.exists(data, downscale):  # complete masks are in use without features until all are there
+        renew_features = renew_masks or masks_to.holds(names)
+    return masks_to, FeatureStore.create(data, features_by, downscale, renew_features)
+
+
+def _put_in_place(stores: Sequence[ViewStore], names: Sequence[str]) -> bool:
+    """Let stores that were renewed replace those in use if they hold all views. Returns whether none is left to."""
+    renewed = [store for store in stores if store.renewed]
+    if not all(store.holds(names) for store in renewed):
+        return False
+    for store in renewed:
+        store.put_in_place()
+    return True
+
+
+def _orphans(masks: MaskStore, names: Sequence[str]) -> int:
+    """How many of these views have features of other masks than those in use."""
+    if not FeatureStore.exists(masks.data, masks.downscale):
+        return 0
+    try:
+        features = FeatureStore.open(masks.data, masks.downscale)
+    except UserError:
+        return len(names)
+    return sum(not features.has(name, masks.identity(name)) for name in names)
 
 
 def _origin(maker: Segmenter | Encoder, name: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +100,15 @@ def test_other_image_or_settings_are_refused_with_the_command(tmp_path):
         UserError, match=r"made by superpixel \(preset=default\), not superpixel \(preset=detail\); add --ov"
     ):
         MaskStore.create(tmp_path, other, downscale=2)
-    renewed = MaskStore.create(tmp_path, other, downscale=2, overwrite=True)
-    assert not renewed.has("a", "h")
+    renewed = MaskStore.create(tmp_path, other, downscale=2, renew=True)
+    assert not renewed.has("a", "h") and store.has("a", "h")
+    shutil.copy(store.path("a"), renewed.path("a"))
     with pytest.raises(UserError, match="made with other settings"):
         renewed.read("a")
     with pytest.raises(UserError, match="this view has no masks"):
         renewed.read("b")
+    renewed.put_in_place()
+    assert MaskStore.open(tmp_path, downscale=2).manifest == other
 
 
 def test_options_do_not_invalidate(tmp_path):
@@ -144,7 +148,7 @@ def test_damaged_or_foreign_manifest(tmp_path, content):
         MaskStore.open(tmp_path)
     with pytest.raises(UserError, match="--overwrite"):
         MaskStore.create(tmp_path, HOW)
-    MaskStore.create(tmp_path, HOW, overwrite=True)
+    MaskStore.create(tmp_path, HOW, renew=True).put_in_place()
     assert MaskStore.open(tmp_path).manifest == HOW
 
 
