@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import shlex
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.served import served_downscale
 from ag2_ns.data.view_store import view_key, view_stem
 from ag2_ns.errors import UserError
@@ -73,9 +75,10 @@ class LoadedRun:
             UserError: the run has none.
         """
         if self.index is None:
+            prepare = FeatureStore.command_for(self.texts.data, self.texts.downscale)
             raise UserError(
-                f"{self.config_path}: this run has no instances yet; run `ag2 prepare {self.config.data}`, then "
-                f"`ag2 lift --load-config {self.config_path}`"
+                f"{self.config_path}: this run has no instances yet; run `{prepare}`, then "
+                f"`{shlex.join(['ag2', 'lift', '--load-config', str(self.config_path)])}`"
             )
         return self.index
 

@@ -137,9 +137,10 @@ class Prepare:
 
     def make_segmenter(self) -> Segmenter:
         """The segmenter these options ask for."""
+        from ag2_ns.data.prepare_command import MASKS
         from ag2_ns.perception import segmenter as registry
 
-        name, folder = self._segmenter_name(), self._masks_folder()
+        name, folder = self._segmenter_name(), self.masks_dir or self._folder() / MASKS
         options: dict = {}
         if name == "files":
             options = {"folder": folder, "resize": self.resize_masks, "allow_missing": self.allow_missing_masks}
@@ -151,21 +152,22 @@ class Prepare:
 
     def make_encoder(self) -> Encoder | None:
         """The encoder these options ask for, or None."""
+        from ag2_ns.data.prepare_command import FEATURES, TEXTS, auto_encoder
         from ag2_ns.perception import encoder as registry
 
-        features = self.clip_features_dir or self._folder() / "clip_features"
-        name = self.encoder
+        folder, name = self._folder(), self.encoder
         if name == "none":
             return None
         if name == "auto":
-            if self._segmenter_name() == "files" and (self.clip_features_dir or features.is_dir()):
-                name = "table"
-            else:
-                name = "openclip" if self.clip_checkpoint or self.clip_model else "palette"
+            clip = bool(self.clip_checkpoint or self.clip_model)
+            name = auto_encoder(folder, self._segmenter_name(), self.clip_features_dir, clip)
         options: dict = {}
         if name == "table":
-            texts = self.text_features or self._folder() / "text_features.json"
-            options = {"features": features, "texts": texts if self.text_features or texts.is_file() else None}
+            texts = self.text_features or folder / TEXTS
+            options = {
+                "features": self.clip_features_dir or folder / FEATURES,
+                "texts": texts if self.text_features or texts.is_file() else None,
+            }
         elif name == "openclip":
             options = {
                 "model": self.clip_model or "ViT-B-16",
@@ -177,14 +179,11 @@ class Prepare:
         return registry.make_encoder(name, **options)
 
     def _segmenter_name(self) -> str:
+        from ag2_ns.data.prepare_command import auto_segmenter
+
         if self.segmenter != "auto":
             return self.segmenter
-        if self.masks_dir is not None or self._masks_folder().is_dir():
-            return "files"
-        return "sam" if self.sam_checkpoint is not None else "superpixel"
-
-    def _masks_folder(self) -> Path:
-        return self.masks_dir or self._folder() / "masks_sparse"
+        return auto_segmenter(self._folder(), self.masks_dir, self.sam_checkpoint)
 
     def _folder(self) -> Path:
         from ag2_ns.data.view_store import data_folder

@@ -13,12 +13,13 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ag2_ns.data.dataparser import AG2DataParserConfig, first_line
+from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.images import ImageDataset
+from ag2_ns.data.notice import notice
 from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
@@ -95,9 +96,9 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
             Prepare(data, downscale_factor=factor).main()
             found = ViewMasks.open(data, downscale, self.device, budget)
         if found is None:
-            CONSOLE.print(
-                f"[yellow]{data} has no masks: training colours only. For instances to click and name, run[/yellow] "
-                f"ag2 prepare {data} [yellow]first, or add[/yellow] --pipeline.datamanager.prepare True"
+            notice(
+                f"{data} has no masks: training colours only. For instances to click and name, run "
+                f"{FeatureStore.command_for(data, downscale)} first, or add --pipeline.datamanager.prepare True"
             )
         return found
 

@@ -17,10 +17,10 @@ from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser, ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
-from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 from torch import Tensor
 
+from ag2_ns.data.notice import notice
 from ag2_ns.data.ply import read_points
 from ag2_ns.errors import UserError
 
@@ -151,7 +151,7 @@ def colmap_image_names(path: Path) -> dict[int, str]:
 
 def no_points(reason: str) -> dict[str, Tensor]:
     """Nothing, and a line that says why."""
-    CONSOLE.print(f"{reason}; starting from random points.", style="yellow", markup=False, soft_wrap=True)
+    notice(f"{reason}; starting from random points.")
     return {}
 
 

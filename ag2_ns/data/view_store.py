@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ag2_ns.data.atomic import write_atomic
 from ag2_ns.data.exchange import aside, put_in_place
+from ag2_ns.data.prepare_command import prepare_command
 from ag2_ns.errors import UserError
 
 FORMAT = 2
@@ -184,16 +185,16 @@ class ViewStore:
             manifest = Manifest(content["maker"], content["settings"], content.get("options", {}), content["format"])
         except FileNotFoundError:
             raise UserError(
-                f"{folder}: no {cls.kind} for this scene; make them with: {_command(data, downscale)}"
+                f"{folder}: no {cls.kind} for this scene; make them with: {cls.command_for(data, downscale)}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: damaged ({error}); make it again with: {_command(data, downscale)} --overwrite"
+                f"{path}: damaged ({error}); make it again with: {cls.command_for(data, downscale)} --overwrite"
             ) from None
         if manifest.format != FORMAT:
             raise UserError(
                 f"{path}: written by another version (format {manifest.format}, this one reads {FORMAT}); "
-                f"make it again with: {_command(data, downscale)} --overwrite"
+                f"make it again with: {cls.command_for(data, downscale)} --overwrite"
             )
         return manifest
 
@@ -327,12 +328,13 @@ class ViewStore:
     @property
     def command(self) -> str:
         """The command that completes or renews this store."""
-        return _command(self.data, self.downscale)
+        return self.command_for(self.data, self.downscale)
 
-
-def _command(data: Path | str, downscale: float) -> str:
-    """The `ag2 prepare` line for a scene."""
-    return f"ag2 prepare {data}" + ("" if downscale == 1 else f" --downscale-factor {downscale:g}")
+    @classmethod
+    def command_for(cls, data: Path, downscale: float = 1) -> str:
+        """The command that makes, completes or renews a scene's store: with the options the scene was prepared with."""
+        stores = cls.locate(data, downscale).parent
+        return prepare_command(data, data_folder(data), stores, downscale, encode=cls.kind == "features")
 
 
 def _describe(manifest: Manifest, other: Manifest | None = None) -> str:
