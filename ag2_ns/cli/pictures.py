@@ -14,7 +14,10 @@ from ag2_ns.cli.sheet import contact_sheet
 from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from ag2_ns.rasterizer.base import View
 
 
 def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -69,25 +72,28 @@ def evaluate_and_draw(pipeline: Pipeline, sheet: Path, rows: int = 5) -> dict[st
 
 
 @torch.no_grad()
-def render_video(pipeline: Pipeline, path: Path, frames: int, fps: int = 24) -> None:
-    """An H.264 flight through the held-out cameras, rgb beside feature."""
-    import mediapy
-    from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
-    from nerfstudio.cameras.cameras import Cameras
+def render_video(pipeline: Pipeline, path: Path, frames: int, fps: float = 24.0) -> None:
+    """An H.264 flight along the capture, rgb beside feature.
+
+    Raises:
+        UserError: fewer than two cameras, or the file cannot be written.
+    """
     from rich.progress import track
 
-    cameras: Cameras = pipeline.datamanager.eval_dataset.cameras
-    if len(cameras) < 2:
-        cameras = pipeline.datamanager.train_dataset.cameras[: max(2, min(8, len(pipeline.datamanager.train_dataset)))]
-    steps = max(2, -(-frames // max(1, len(cameras) - 1)))
-    flight = get_interpolated_camera_path(cameras=cameras, steps=steps, order_poses=True)
-    pictures = []
-    for i in track(range(min(frames, len(flight))), description="rendering", transient=True):
-        outputs = pipeline.model.get_outputs_for_camera(flight[i : i + 1])
-        pictures.append(np.concatenate([to_uint8(outputs["rgb"]), to_uint8(outputs["feature"])], axis=1))
-    # H.264 with 4:2:0 chroma needs even sides.
-    height, width = (n - n % 2 for n in pictures[0].shape[:2])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}")
-    mediapy.write_video(str(fresh.with_suffix(".mp4")), [p[:height, :width] for p in pictures], fps=fps, qp=20)
-    fresh.with_suffix(".mp4").replace(path)
+    from ag2_ns.viewer.flight import capture, flight
+    from ag2_ns.viewer.video import frame_writer
+
+    views, _ = flight(capture(pipeline.datamanager, "cpu"), frames)
+    with frame_writer(path, fps) as write:
+        for view in track(views, description="rendering", transient=True):
+            outputs = pipeline.model.get_outputs_for_camera(camera_of(view))
+            write(np.concatenate([to_uint8(outputs["rgb"]), to_uint8(outputs["feature"])], axis=1))
+
+
+def camera_of(view: View) -> Cameras:
+    """A view as nerfstudio's models take it."""
+    from nerfstudio.cameras.cameras import Cameras
+
+    pose = torch.linalg.inv(view.viewmat)[None, :3] * torch.tensor([1.0, -1.0, -1.0, 1.0])  # y up, z backward
+    (fx, _, cx), (_, fy, cy) = view.K[:2].tolist()
+    return Cameras(pose, fx, fy, cx, cy, view.width, view.height)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import KW_ONLY, dataclass, field, replace
+import math
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
+    from rich.console import Console
 
     from ag2_ns.rasterizer.base import View
     from ag2_ns.run_access import LoadedRun
@@ -35,7 +37,7 @@ class Render(Picking):
     orbit: bool = False
     """Circle around what is marked (the default where something is)."""
     interpolate: bool = False
-    """Fly through the held-out cameras (the default where nothing is marked)."""
+    """Fly along the capture (the default where nothing is marked); more frames go further where it is long."""
     dataset: Literal["train", "test"] | None = None
     """Render the cameras of this split as they are."""
     camera_path: Path | None = None
@@ -82,7 +84,7 @@ class Render(Picking):
             if found and not any(bool(c.any()) for c in chosen):
                 raise UserError(f"nothing to mark: {found[0].reason or 'all that was found is deleted by edits'}")
             stack = torch.stack(chosen, 1) if chosen else scene.source.new_zeros(len(scene), 0).bool()
-            views, fps, names = self._views(run, stack)
+            views, fps, names = self._views(run, stack, out)
             entries = [
                 (s.label if bool(c.any()) else f"{s.label} (nothing)", color_of(k))
                 for k, (s, c) in enumerate(zip(found, chosen))
@@ -110,9 +112,10 @@ class Render(Picking):
         if self.output_path.suffix.lower() not in (".mp4", ""):
             raise UserError(f"--output-path {self.output_path}: write .mp4, or name a folder for PNG frames")
 
-    def _views(self, run: LoadedRun, chosen) -> tuple[list[View], float, list[str | None]]:
+    def _views(self, run: LoadedRun, chosen, out: Console) -> tuple[list[View], float, list[str | None]]:
         """Cameras, frames per second, and names of the frames where they have any."""
         from ag2_ns.data.view_store import view_stem
+        from ag2_ns.viewer.flight import capture, flight
         from ag2_ns.viewer.orbit import orbit
 
         way = self.interpolate or self.dataset is not None or self.camera_path is not None
@@ -126,26 +129,14 @@ class Render(Picking):
             if not chosen.shape[1]:
                 raise UserError("--orbit: nothing to circle around; add --text 'red mug'")
             scene = run.model.AG2.session.scene()
-            capture = [v for _, v in run.views("train")]
-            views = orbit(scene.gaussians, chosen.any(1), capture, run.model.backend(), self.frames, self.size)
+            seen = [v for _, v in run.views("train")]
+            views = orbit(scene.gaussians, chosen.any(1), seen, run.model.backend(), self.frames, self.size)
             return views, self.fps, [None] * len(views)
         else:
-            import torch
-            from nerfstudio.cameras.camera_paths import get_interpolated_camera_path
-            from nerfstudio.cameras.cameras import CameraType
-
-            manager = run.pipeline.datamanager
-            _ = manager.cached_train, manager.cached_eval  # undoes the lenses, of which a flight has none
-            cameras = manager.eval_dataset.cameras
-            if len(cameras) < 2:
-                cameras = manager.train_dataset.cameras
-            if len(cameras) < 2:
-                raise UserError("--interpolate: needs two cameras; use --orbit or --camera-path")
-            cameras = replace(cameras, camera_type=torch.full_like(cameras.camera_type, CameraType.PERSPECTIVE.value))
-            steps = max(2, -(-self.frames // (len(cameras) - 1)))
-            views = views_of(get_interpolated_camera_path(cameras=cameras, steps=steps, order_poses=True))[
-                : self.frames
-            ]
+            views, share = flight(capture(run.pipeline.datamanager, run.model.device), self.frames)
+            if share < 0.99:
+                whole = math.ceil(self.frames / share / 10) * 10
+                out.print(f"flies along {share:.0%} of the capture; --frames {whole} for all of it")
             names, fps = [None] * len(views), self.fps
         if self.size is not None:
             views = [resized(v, *self.size) for v in views]

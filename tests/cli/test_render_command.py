@@ -5,15 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
 
-from blob_run import build, ring_pose
+from blob_run import RING, build, ring_pose
 
 from ag2_ns.cli.main import main
 from ag2_ns.errors import UserError
 from ag2_ns.viewer.video import COLORS, draw_legend, frame_writer
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,19 @@ def test_a_video_is_h264_that_browsers_play(config, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["flight.mp4"]
     head = out.read_bytes()
     assert head.index(b"moov") < head.index(b"mdat")  # plays before it is loaded
+
+
+def test_a_flight_follows_the_capture_and_says_how_much_of_it(config, tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("ag2_ns.viewer.video.picture", lambda g, s, view, *a: seen.append(view) or [BLACK, BLACK])
+    render(config, tmp_path / "f", "--frames", 120)
+    eyes = torch.stack([-v.viewmat[:3, :3].T @ v.viewmat[:3, 3] for v in seen])
+    away = eyes[:, :2].norm(dim=1)
+    assert len(seen) == 120 and float(away.min()) > 0.95 * RING, "straight lines between the held-out views cut through"
+    assert "along" not in capsys.readouterr().out
+    render(config, tmp_path / "g", "--frames", 30)
+    said = capsys.readouterr().out
+    assert "of the capture; --frames" in said and "for all of it" in said
 
 
 def test_the_data_sets_own_cameras(config, tmp_path):
