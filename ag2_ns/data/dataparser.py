@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import glob
-import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.data.dataparsers import nerfstudio_dataparser
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser, ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
 from PIL import Image
 from torch import Tensor
 
+from ag2_ns.data.missing import over_present, present_files
 from ag2_ns.data.notice import notice
 from ag2_ns.data.ply import read_points
+from ag2_ns.data.transforms import SPLITS, complete_splits, read_transforms
 from ag2_ns.errors import UserError
 
 COLMAP_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
@@ -77,19 +80,87 @@ def scene_layout(data: Path) -> tuple[Literal["transforms", "colmap"], Path]:
     )
 
 
-class _Transforms(Nerfstudio):
-    """nerfstudio's transforms.json reader, without prompts and without open3d."""
+@contextmanager
+def standing_in(**functions: Callable) -> Iterator[None]:
+    """Inside, nerfstudio's transforms.json reader calls these in place of its own functions of the same names."""
+    own = {name: getattr(nerfstudio_dataparser, name) for name in functions}
+    try:
+        for name, function in functions.items():
+            setattr(nerfstudio_dataparser, name, function)
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(nerfstudio_dataparser, name, function)
 
-    def __init__(self, config: NerfstudioDataParserConfig) -> None:
+
+SPLITTERS = tuple(f"get_train_eval_split_{mode}" for mode in ("fraction", "filename", "interval", "all"))
+"""nerfstudio's functions that split file names into training and evaluation."""
+
+
+class _Transforms(Nerfstudio):
+    """nerfstudio's transforms.json reader, without prompts, without open3d and without pictures that are not there."""
+
+    def __init__(self, config: NerfstudioDataParserConfig, path: Path) -> None:
         super().__init__(config)
         self.prompted_user, self.create_pc = True, False
+        self.path = path
+
+    def read(self, split: str, images: bool) -> DataparserOutputs:
+        """One split; with `images`, only frames whose pictures exist."""
+        meta, folder = read_transforms(self.path), self.path.parent
+        functions: dict[str, Callable] = {"load_from_json": lambda _: meta}
+        if images:
+            names = [Path(frame["file_path"]) for frame in meta["frames"]]
+            # The first name that is asked for decides about the size of pictures, by opening it.
+            first = next((name for name in names if (folder / name).is_file()), names[0])
+            if (folder / first).is_file() or self.config.downscale_factor is not None:
+                self._get_fname(first, folder)
+            files = [self._get_fname(name, folder) if self.downscale_factor else folder / name for name in names]
+            present = present_files(self.path, files)
+            for key in (f"{s}_filenames" for s in SPLITS):
+                if key in meta:
+                    meta[key] = [name for name in meta[key] if self._get_fname(Path(name), folder) in present]
+            functions |= {name: over_present(present, getattr(nerfstudio_dataparser, name)) for name in SPLITTERS}
+        with standing_in(**functions):
+            return self._generate_dataparser_outputs(split)
 
     def _load_3D_points(self, ply_file_path: Path, transform_matrix: Tensor, scale_factor: float) -> dict[str, Tensor]:
         return placed_points(ply_file_path, transform_matrix, scale_factor)
 
 
 class _Colmap(ColmapDataParser):
-    """nerfstudio's COLMAP reader, which says what is wrong with a model and does without its points."""
+    """nerfstudio's COLMAP reader, which says what is wrong with a model and does without its points and pictures.
+
+    Args:
+        config: as nerfstudio takes it, with a downscale factor.
+        images: leave frames out whose pictures are not there.
+    """
+
+    def __init__(self, config: ColmapDataParserConfig, images: bool = True) -> None:
+        super().__init__(config)
+        self.images = images
+
+    def _get_image_indices(self, image_filenames: list[Path], split: str) -> np.ndarray:
+        data, factor = self.config.data, self.config.downscale_factor
+        root = data / self.config.images_path
+        names = [file.relative_to(root).as_posix() for file in image_filenames]
+        present = set(image_filenames)
+        if self.images:
+            served = root if factor == 1 else root.with_name(f"{root.name}_{factor}")
+            existing = present_files(data / self.config.colmap_path, [served / name for name in names])
+            present = {root / file.relative_to(served) for file in existing}
+        lists = {s: path for s in SPLITS if (path := data / f"{s}_list.txt").is_file()}
+        if lists:
+            given = {s: path.read_text(encoding="utf-8-sig").splitlines() for s, path in lists.items()}
+            listed = {Path(name) for name in complete_splits(given, names, lists)[split]}
+            kept = [i for i, file in enumerate(image_filenames) if file in present and Path(names[i]) in listed]
+            if not kept:
+                raise UserError(
+                    f"{data}: no image of the {split} split is there; restore them or correct the *_list.txt"
+                )
+            return np.array(kept, dtype=np.int64)
+        own = super()._get_image_indices
+        return over_present(present, lambda files: (own(files, split),))(image_filenames)[0]
 
     def _get_all_images_and_cameras(self, recon_dir: Path) -> dict[str, Any]:
         try:
@@ -211,7 +282,6 @@ class AG2DataParser(DataParser):
         return not getattr(self, "_skip_images", False)
 
     def _from_transforms(self, path: Path, split: str) -> DataparserOutputs:
-        check_transforms(path, images=self._images_needed)
         if self._images_needed and self.config.downscale_factor is not None:
             check_factor(path.parent, self.config.downscale_factor)
         config = NerfstudioDataParserConfig(
@@ -219,12 +289,12 @@ class AG2DataParser(DataParser):
             load_3D_points=self.config.load_points,
             **self._shared_options(),
         )
-        parser = _Transforms(config)
+        parser = _Transforms(config, path)
         if not self._images_needed and config.downscale_factor is None:
             parser.downscale_factor = 1
         try:
-            return parser._generate_dataparser_outputs(split)
-        except (AssertionError, KeyError, ValueError, TypeError, IndexError, OSError) as error:
+            return parser.read(split, self._images_needed)
+        except UNREADABLE as error:
             raise UserError(f"{path}: nerfstudio cannot read this scene ({first_line(error)})") from error
 
     def _from_colmap(self, folder: Path, split: str) -> DataparserOutputs:
@@ -248,7 +318,11 @@ class AG2DataParser(DataParser):
         config = ColmapDataParserConfig(
             data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
         )
-        return _Colmap(config)._generate_dataparser_outputs(split)
+        parser = _Colmap(config, images=present and self._images_needed)
+        try:
+            return parser._generate_dataparser_outputs(split)
+        except UNREADABLE as error:
+            raise UserError(f"{folder}: nerfstudio cannot read this scene ({first_line(error)})") from error
 
 
 def pictures(folder: Path) -> Iterator[Path]:
@@ -324,41 +398,3 @@ def rounding(data: Path, factor: int) -> Literal["floor", "round", "ceil"]:
             if all(n == rounded(m) for n, m in sizes):
                 return mode
     return "floor"
-
-
-def check_transforms(path: Path, images: bool = True) -> None:
-    """Refuse a transforms.json that would fail later with less to say.
-
-    Args:
-        path: the file.
-        images: whether its pictures must exist.
-
-    Raises:
-        UserError: it is not JSON, holds fewer than two frames, a pose that is not a finite 4x4 matrix, or names
-            pictures that do not exist.
-    """
-    try:
-        meta = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); write it again with ns-process-data") from error
-    frames = meta.get("frames") if isinstance(meta, dict) else None
-    if not frames:
-        raise UserError(f"{path}: no frames in it; write it again with ns-process-data")
-    if len(frames) < 2:
-        raise UserError(f"{path}: only one view; reconstruction needs at least two")
-    for frame in frames:
-        name = frame.get("file_path", "a frame without file_path")
-        try:
-            pose = np.asarray(frame["transform_matrix"], dtype=float)
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{path}: {name} has no readable transform_matrix; remove that frame") from error
-        if pose.shape not in ((4, 4), (3, 4)) or not np.isfinite(pose).all():
-            raise UserError(f"{path}: the pose of {name} is not a finite 4x4 matrix; remove that frame")
-    if not images:
-        return
-    files = [path.parent / frame["file_path"] for frame in frames]
-    missing = [p for p in files if not p.is_file()]
-    if len(missing) == len(files):
-        raise UserError(f"{missing[0]}: no such image, nor any other that {path.name} names; restore the images folder")
-    if missing:
-        raise UserError(f"{missing[0]}: no such image ({len(missing)} missing); restore it or remove its frame")

@@ -104,13 +104,27 @@ def no_images(folder):
     return "images"
 
 
-@pytest.mark.parametrize("damage", [unreadable, cut_short, other_size, gone, one_view, nan_pose, no_images])
+def one_picture(folder):
+    for path in images(folder)[1:]:
+        path.unlink()
+    return images(folder)[0].parent.name
+
+
+@pytest.mark.parametrize("damage", [unreadable, cut_short, other_size, one_view, nan_pose, no_images, one_picture])
 def test_training_on_a_damaged_scene(damage, copy, tmp_path):
     name = damage(copy)
     with pytest.raises(UserError) as error:
         train(small_config(copy, tmp_path / "out", steps=2))
     assert name in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_training_goes_on_without_a_picture_that_is_gone(copy, tmp_path, capfd):
+    name = gone(copy)
+    before = len(images(copy))
+    train(small_config(copy, tmp_path / "out", steps=2))
+    said = " ".join(capfd.readouterr().out.split())
+    assert f"1 of {before + 1} images are missing" in said and name in said and said.count("left out") == 1
 
 
 def test_a_distorted_scene_blames_the_right_image(copy, tmp_path):

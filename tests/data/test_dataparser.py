@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import torch
 from bad_scenes import (
     COLOURS,
     FOCAL,
+    HEIGHT,
     POINTS,
     VIEWS,
     WIDTH,
@@ -209,8 +211,25 @@ def zero_focal(meta):
     meta["fl_x"] = 0.0
 
 
-def other_image(meta):
-    meta["frames"][3]["file_path"] = "images/nothing.png"
+def no_name(meta):
+    del meta["frames"][3]["file_path"]
+
+
+def odd_model(meta):
+    meta["camera_model"] = "THIN_PRISM_FISHEYE"
+
+
+def unknown_split(meta):
+    meta["train_filenames"] = ["images/view_01.png", "images/nothing.png", "view_02.png"]
+
+
+def flat_angle(meta):
+    del meta["fl_x"]
+    meta["camera_angle_x"] = 3.2
+
+
+def no_height(meta):
+    del meta["h"]
 
 
 @pytest.mark.parametrize(
@@ -222,9 +241,13 @@ def other_image(meta):
         (short_pose, ["view_03.png", "4x4"]),
         (one_view, ["transforms.json", "one view"]),
         (no_frames, ["transforms.json", "no frames"]),
-        (no_focal, ["transforms.json"]),
+        (no_focal, ["transforms.json", "no fl_x", "view_00.png"]),
         (zero_focal, ["transforms.json", "focal length"]),
-        (other_image, ["nothing.png", "no such image"]),
+        (no_name, ["transforms.json", "frame 3 (from 0)", "file_path"]),
+        (odd_model, ["transforms.json", "'THIN_PRISM_FISHEYE'", "OPENCV_FISHEYE"]),
+        (unknown_split, ["transforms.json", "train_filenames", "images/nothing.png (and 1 more)"]),
+        (flat_angle, ["transforms.json", "camera_angle_x is 3.2", "radians"]),
+        (no_height, ["transforms.json", "no h,"]),
     ],
 )
 def test_bad_transforms_are_refused_by_name(change, words, tmp_path):
@@ -234,6 +257,126 @@ def test_bad_transforms_are_refused_by_name(change, words, tmp_path):
         parse(scene)
     assert all(word in one_line(error) for word in words), one_line(error)
     assert sorted(p.relative_to(scene) for p in scene.rglob("*")) == before
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = transforms_scene(tmp_path / "s") / "transforms.json"
+    expected = parse(tmp_path / "s")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert torch.equal(parse(tmp_path / "s").cameras.camera_to_worlds, expected.cameras.camera_to_worlds)
+
+
+def test_a_field_of_view_stands_for_the_focal_length(tmp_path):
+    """Blender's way: an angle, no size, no centre, names without suffix."""
+    scene = transforms_scene(tmp_path / "s")
+    expected = parse(scene)
+
+    def blender(meta):
+        for key in ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_model"):
+            del meta[key]
+        meta["camera_angle_x"] = 2 * math.atan(WIDTH / 2 / FOCAL)
+        for frame in meta["frames"]:
+            frame["file_path"] = "./" + frame["file_path"].removesuffix(".png")
+
+    got = parse(edit_transforms(scene, blender))
+    assert got.image_filenames == expected.image_filenames
+    for key in ("fx", "fy", "cx", "cy", "width", "height"):
+        assert torch.allclose(getattr(got.cameras, key), getattr(expected.cameras, key)), key
+    edit_transforms(scene, lambda meta: meta.update(camera_angle_y=1.0, cx=11.0))
+    got = parse(scene)
+    assert float(got.cameras.fy[0]) == pytest.approx(HEIGHT / 2 / math.tan(0.5)) and float(got.cameras.cx[0]) == 11
+    shutil.rmtree(scene / "images")
+    parser = AG2DataParserConfig(data=scene).setup()
+    parser.downscale_factor = 1
+    with pytest.raises(UserError, match="add w and h"):
+        parser.get_dataparser_outputs(split="train")
+
+
+@pytest.mark.parametrize("given", [["train"], ["train", "val"], ["train", "test"], ["test"]])
+def test_splits_that_are_not_listed_are_completed(given, tmp_path):
+    lists = {"train": [0, 1, 2, 3, 4, 5, 6], "val": [7, 8], "test": [7, 8]}
+    names = [f"view_{k:02d}.png" for k in range(VIEWS)]
+    scene = transforms_scene(tmp_path / "t")
+    listed = {f"{split}_filenames": [f"images/{names[k]}" for k in lists[split]] for split in given}
+    edit_transforms(scene, lambda meta: meta.update(listed))
+    colmap = colmap_scene(tmp_path / "c")
+    for split in given:
+        (colmap / f"{split}_list.txt").write_text("".join(f"{names[k]}\n" for k in lists[split]))
+    for data in (scene, colmap):
+        for split, expected in lists.items():
+            assert [f.name for f in parse(data, split).image_filenames] == [names[k] for k in expected]
+    (colmap / f"{given[0]}_list.txt").write_text("nothing.png\n")
+    with pytest.raises(UserError, match=rf"{given[0]}_list\.txt lists nothing\.png, which no frame has") as error:
+        parse(colmap)
+    one_line(error)
+
+
+# Frames without pictures.
+
+
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+@pytest.mark.parametrize("gone", [[0], [3, 5], [0, 8]])
+def test_frames_without_pictures_are_left_out(make, gone, tmp_path, capsys):
+    scene = make(tmp_path / "s")
+    whole = {f: c for s in ("train", "val") for f, c in by_file(parse(scene, s))}
+    for k in gone:
+        (scene / "images" / f"view_{k:02d}.png").unlink()
+    capsys.readouterr()
+    splits = {split: dict(by_file(parse(scene, split))) for split in ("train", "val", "test")}
+    text = said(capsys)
+    assert text.count("left out") == 1
+    assert (
+        f"{len(gone)} of {VIEWS} images are missing" in text and f"first {scene}/images/view_{gone[0]:02d}.png" in text
+    )
+    assert splits["train"].keys().isdisjoint(splits["val"]) and splits["val"].keys() == splits["test"].keys()
+    found = splits["train"] | splits["val"]
+    assert len(splits["val"]) == 1 and len(found) == VIEWS - len(gone)
+    # The scene is turned and scaled as if all were there: what was trained before stays where it is.
+    assert all(torch.equal(pose, whole[file]) for file, pose in found.items())
+
+
+def by_file(outputs):
+    return [(f, c) for f, c in zip(outputs.image_filenames, outputs.cameras.camera_to_worlds)]
+
+
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_smaller_pictures_that_are_missing(make, tmp_path):
+    scene = make(tmp_path / "s")
+    (scene / "images_2").mkdir()
+    for k in range(VIEWS - 2):
+        picture(k, WIDTH // 2, HEIGHT // 2).save(scene / "images_2" / f"view_{k:02d}.png")
+    files = [f for s in ("train", "val") for f in parse(scene, s, downscale_factor=2).image_filenames]
+    assert sorted(f.name for f in files) == [f"view_{k:02d}.png" for k in range(VIEWS - 2)]
+    assert {f.parent.name for f in files} == {"images_2"}
+
+
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_one_picture_is_too_few(make, tmp_path):
+    scene = make(tmp_path / "s")
+    for k in range(1, VIEWS):
+        (scene / "images" / f"view_{k:02d}.png").unlink()
+    with pytest.raises(
+        UserError, match=rf"view_01\.png: no such image; {VIEWS - 1} of {VIEWS} .* at least two"
+    ) as error:
+        parse(scene)
+    one_line(error)
+
+
+@pytest.mark.parametrize("make", [transforms_scene, colmap_scene])
+def test_listed_splits_do_without_missing_pictures(make, tmp_path):
+    scene = make(tmp_path / "s")
+    train, val = [f"view_{k:02d}.png" for k in range(6)], [f"view_{k:02d}.png" for k in range(6, VIEWS)]
+    if make is transforms_scene:
+        lists = {"train_filenames": train, "val_filenames": val}
+        lists = {key: [f"images/{name}" for name in names] for key, names in lists.items()}
+        edit_transforms(scene, lambda meta: meta.update(lists))
+    else:
+        (scene / "train_list.txt").write_text("\n".join(train))
+        (scene / "test_list.txt").write_text("\n".join(val))
+    for name in (train[0], val[0]):
+        (scene / "images" / name).unlink()
+    assert [f.name for f in parse(scene).image_filenames] == train[1:]
+    assert [f.name for f in parse(scene, "val").image_filenames] == val[1:]
 
 
 def test_transforms_that_are_no_json(tmp_path):
