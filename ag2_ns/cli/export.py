@@ -35,7 +35,8 @@ Written = list[tuple[Path, str]]
 class Export(Picking):
     """Write pieces of a run for other programs, edits included.
 
-    labels.json says for every instance what it is called, how large it is and where.
+    labels.json says for every instance what it is called, how large it is and where. What an earlier export left in the
+    folder is removed.
     """
 
     output_dir: Path
@@ -66,8 +67,9 @@ class Export(Picking):
 
         from ag2_ns.cli.output import console
         from ag2_ns.edit.similarity import Similarity
+        from ag2_ns.export.earlier import earlier_files
         from ag2_ns.export.frame import run_to_world
-        from ag2_ns.export.splat import label_edited, label_scene, subset, write_labels
+        from ag2_ns.export.splat import label_edited, label_scene, subset, writable, write_labels
         from ag2_ns.run_access import load_run
 
         self._check()
@@ -75,6 +77,7 @@ class Export(Picking):
         index = run.require_index()
         frame = run_to_world(run.config_path) if self.world else Similarity.identity()
         level = 0.5 if self.level is None else self.level
+        earlier = earlier_files(self.output_dir / "labels.json")
         with torch.no_grad(), nullcontext() if self.edits else run.as_trained():
             selections, scene, edits = self._selections(run), run.scene, run.edits
             trained = label_scene(index, selections, level, self._names(run, index, level))
@@ -91,9 +94,14 @@ class Export(Picking):
             written += solids
             path = self.output_dir / "labels.json"
             files = [p.name for p, _ in written]
+            gone = [p for p in earlier if p.name not in files]
+            for old in gone:
+                with writable(old):
+                    old.unlink(missing_ok=True)
             write_labels(path, labelled, scene.anchor, boxes, frame="world" if self.world else "run", files=files)
         written.append((path, f"{counted(len(boxes), 'instance')}, {counted(len(labelled.labels), 'label')}"))
         out = console()
+        written += [(old, "removed, of an earlier export") for old in gone]
         for path, what in written:
             out.print(f"{path}  {what}")
 

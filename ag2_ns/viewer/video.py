@@ -32,6 +32,10 @@ COLORS = (
 """Colours of selections, in order, then from the beginning again."""
 
 
+MARK = ("Software", "ag2 render")
+"""What the frames of a folder say of themselves, as PNG text."""
+
+
 def color_of(number: int) -> tuple[float, float, float]:
     """The colour of the selection with this number."""
     return COLORS[number % len(COLORS)]
@@ -101,7 +105,8 @@ def _fitted(font: Any, text: str, width: float) -> str:
 def frame_writer(path: Path, fps: float) -> Iterator[Any]:
     """Yields a function that takes frames: into an H.264 file (.mp4), or as PNG files into a folder (no suffix).
 
-    The file appears when it is complete. Odd sides lose a row or column: browsers play only 4:2:0 chroma.
+    The file appears when it is complete. Frames that an earlier, longer rendering left in the folder are removed at the
+    end; no other files are. Odd sides lose a row or column: browsers play only 4:2:0 chroma.
 
     Raises:
         UserError: another suffix, or nothing can be written there.
@@ -111,7 +116,9 @@ def frame_writer(path: Path, fps: float) -> Iterator[Any]:
     try:
         if path.suffix == "":
             path.mkdir(parents=True, exist_ok=True)
-            yield _png_writer(path)
+            frames = _Frames(path)
+            yield frames.add
+            frames.close()
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
@@ -130,19 +137,39 @@ def frame_writer(path: Path, fps: float) -> Iterator[Any]:
         ) from error
 
 
-def _png_writer(folder: Path) -> Any:
+class _Frames:
+    """PNG files in a folder, each marked as ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._written = folder, []
+
+    def add(self, frame: UInt8[np.ndarray, "H W 3"], name: str | None = None) -> None:
+        from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
+
+        path = self.folder / f"{name or f'{len(self._written):05d}'}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mark = PngInfo()
+        mark.add_text(*MARK)
+        Image.fromarray(frame).save(path, pnginfo=mark)
+        self._written.append(path)
+
+    def close(self) -> None:
+        """Remove the marked frames that are not of this rendering."""
+        for folder in {self.folder, *(path.parent for path in self._written)}:
+            for path in set(folder.glob("*.png")) - set(self._written):
+                if _marked(path):
+                    path.unlink()
+
+
+def _marked(path: Path) -> bool:
     from PIL import Image
 
-    count = 0
-
-    def add(frame: UInt8[np.ndarray, "H W 3"], name: str | None = None) -> None:
-        nonlocal count
-        path = folder / f"{name or f'{count:05d}'}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(frame).save(path)
-        count += 1
-
-    return add
+    try:
+        with Image.open(path) as image:
+            return image.info.get(MARK[0]) == MARK[1]
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 class _VideoSink:

@@ -153,6 +153,30 @@ def test_a_video_of_views_of_several_sizes_is_refused(size, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_frames_of_a_longer_rendering_do_not_stay_and_other_pictures_do(tmp_path):
+    black = np.zeros((4, 6, 3), np.uint8)
+    for name in ("00007.png", "mine.png"):
+        Image.fromarray(black).save(tmp_path / name)
+    (tmp_path / "damaged.png").write_text("no picture")
+    for names in ([None] * 5, ["view_1", "left/view_2"], [None] * 3):
+        with frame_writer(tmp_path, 24) as write:
+            for name in names:
+                write(black, name)
+    left = {"00000.png", "00001.png", "00002.png", "00007.png", "mine.png", "damaged.png", "left"}
+    assert {p.name for p in tmp_path.iterdir()} == left
+
+
+def test_a_rendering_that_fails_removes_nothing(tmp_path):
+    black = np.zeros((4, 6, 3), np.uint8)
+    with frame_writer(tmp_path, 24) as write:
+        for _ in range(3):
+            write(black)
+    with pytest.raises(ZeroDivisionError), frame_writer(tmp_path, 24) as write:
+        write(black)
+        1 / 0  # noqa: B018
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_frames_may_be_named_with_folders(tmp_path):
     with frame_writer(tmp_path / "frames", 24) as write:
         write(np.zeros((4, 6, 3), np.uint8), "left/shot 1")

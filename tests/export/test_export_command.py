@@ -1,6 +1,7 @@
 """`ag2 export` on a stand-in run: every format, edits and the world frame."""
 
 import json
+import os
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -144,6 +145,32 @@ def test_world_frame(config, tmp_path, gaussians):
 def test_pieces_of_one_name_get_files_of_their_own(config, tmp_path):
     Export(config, tmp_path / "out", text=("red mug", "red mug"), format=("splat",)).main()
     assert names(tmp_path / "out") == ["labels.json", "red-mug-2.ply", "red-mug.ply", "rest.ply"]
+
+
+def test_what_an_earlier_export_wrote_does_not_stay(config, tmp_path, capsys):
+    out = tmp_path / "out"
+    Export(config, out, text=("red mug", "the table!"), format=("splat", "anchors", "boxes")).main()
+    (out / "notes.ply").write_text("of the user")
+    (out / "the-table.ply").write_text("changed by the user")
+    later = (out / "labels.json").stat().st_mtime_ns + 10**9
+    os.utime(out / "the-table.ply", ns=(later, later))
+    capsys.readouterr()
+    Export(config, out, all=True, format=("splat",)).main()
+    assert names(out) == ["labels.json", "notes.ply", "scene.ply", "the-table.ply"]
+    assert f"{out / 'red-mug.ply'}  removed" in capsys.readouterr().out
+    assert json.loads((out / "labels.json").read_text())["files"] == ["scene.ply"]
+
+
+@pytest.mark.parametrize("content", ["[]", "no json", '{"files": ["../run/config.ply", "sub/a.ply", 3, "a.txt"]}'])
+def test_labels_of_something_else_remove_nothing(config, tmp_path, content):
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    kept = [tmp_path / "run" / "config.ply", out / "sub" / "a.ply", out / "a.txt"]
+    for path in kept:
+        path.write_text("")
+    (out / "labels.json").write_text(content)
+    Export(config, out, all=True, format=("splat",)).main()
+    assert all(path.exists() for path in kept)
 
 
 @pytest.mark.parametrize(
