@@ -5,9 +5,12 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+from nerfstudio.engine.trainer import TrainerConfig
+
 from ag2_ns import compat
 from ag2_ns.data.tabletop import generate
-from ag2_ns.run_access import LoadedRun, load_run
+from ag2_ns.data.view_store import data_folder
+from ag2_ns.run_access import LoadedRun, load_run, read_config
 
 compat.apply()  # what nerfstudio 1.1.5 needs on today's torch; the ns-* and ag2 commands do this themselves
 
@@ -23,9 +26,16 @@ def scene(data: Path | None, out: Path) -> Path:
 
 
 def run(load_config: Path | None, data: Path | None, out: Path) -> LoadedRun:
-    """The run given, or else the newest one below `out`, or else one that is trained now (`2_train.py`)."""
+    """The run given, or else the scene's newest one below `out`, or else one that is trained now (`2_train.py`)."""
     if load_config is None:
-        found = sorted(out.glob("runs/*/*/*/config.yml"), key=lambda p: p.stat().st_mtime)
+        wanted = data_folder(out / "table" if data is None else data).resolve()
+        newest_last = sorted(out.glob("runs/*/*/*/config.yml"), key=lambda p: p.stat().st_mtime)
+        found = [path for path in newest_last if _data(read_config(path)) == wanted]
         train = None if found else runpy.run_path(str(Path(__file__).with_name("2_train.py")))["main"]
         load_config = found[-1] if found else train(data=data, out=out)
     return load_run(load_config)
+
+
+def _data(config: TrainerConfig) -> Path:
+    """The folder of a run's scene."""
+    return data_folder(Path(config.pipeline.datamanager.data or config.data)).resolve()

@@ -84,6 +84,40 @@ def test_without_data_the_table_is_made(tmp_path, monkeypatch):
     sys.modules.pop("start", None)
 
 
+def test_the_newest_run_of_the_scene_is_taken(tmp_path, monkeypatch):
+    import os
+    from copy import deepcopy
+
+    import yaml
+
+    from ag2_ns.config import ag2aussian_small
+
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import start
+
+    def saved(data: Path, time: int) -> Path:
+        config = deepcopy(ag2aussian_small.config)
+        config.data = config.pipeline.datamanager.data = data
+        config.output_dir, config.experiment_name, config.timestamp = tmp_path / "runs", data.name, str(time)
+        path = config.get_base_dir() / "config.yml"
+        path.parent.mkdir(parents=True)
+        path.write_text(yaml.dump(config))
+        os.utime(path, (time, time))
+        return path
+
+    mine, other, table = tmp_path / "mine", tmp_path / "elsewhere" / "mine", tmp_path / "table"
+    paths = {(data, time): saved(data, time) for data, time in ((mine, 1), (mine, 2), (table, 3), (other, 4))}
+    monkeypatch.setattr(start, "load_run", lambda path: path)
+    assert start.run(None, mine, tmp_path) == start.run(None, mine / "transforms.json", tmp_path) == paths[mine, 2]
+    assert start.run(None, None, tmp_path) == paths[table, 3]
+    assert start.run(None, other, tmp_path) == paths[other, 4]
+    assert start.run(paths[mine, 1], other, tmp_path) == paths[mine, 1]
+    trained = {"main": lambda data, out: ("trained", data)}
+    monkeypatch.setattr(start.runpy, "run_path", lambda path: trained)
+    assert start.run(None, tmp_path / "new", tmp_path) == ("trained", tmp_path / "new")
+    sys.modules.pop("start", None)
+
+
 @pytest.mark.parametrize("script", sorted(p.name for p in EXAMPLES.glob("[0-9]_*.py")))
 def test_every_example_says_what_it_shows_and_writes(script):
     text = (EXAMPLES / script).read_text()
