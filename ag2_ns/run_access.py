@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shlex
 import sys
 from contextlib import redirect_stdout
@@ -95,23 +96,43 @@ class LoadedRun:
         if len({Path(f).stem for f in files}) == len(set(files)):
             names = [Path(f).name for f in dataset.image_filenames]
         else:
-            data = Path(self.config.pipeline.datamanager.data or self.config.data)
-            names = [view_key(f, data) + Path(f).suffix for f in dataset.image_filenames]
+            names = [self._with_folders(f) for f in dataset.image_filenames]
         return [(name, view_of(cameras[i : i + 1])) for i, name in enumerate(names)]
 
-    def view(self, name: str) -> View:
-        """The camera of an image, by file name, stem or position over the training and then the held-out images.
+    def _with_folders(self, file: Path) -> str:
+        """An image's name, starting with the folders below `images`."""
+        return view_key(file, Path(self.config.pipeline.datamanager.data or self.config.data)) + Path(file).suffix
 
-        Where file names repeat, the folders tell them apart: left/frame_1.png.
+    def names_of(self, image: str) -> list[str]:
+        """What `views` calls the images that somebody may mean.
+
+        Args:
+            image: a file name with or without suffix, after as many of its folders as tell it from others: frame_1,
+                left/frame_1.png, images/left/frame_1.png. The path below `images` always means one image.
+        """
+        manager = self.pipeline.datamanager
+        files = [*manager.train_dataset.image_filenames, *manager.eval_dataset.image_filenames]
+        whole = [self._with_folders(file) for file in files]
+        short = [name for split in ("train", "eval") for name, _ in self.views(split)]
+        asked = re.sub(r"^(\./)?(images(_\d+)?/)?", "", image)
+        exact, ending = {}, {}  # without repetition and in order
+        for path, name in zip(whole, short):
+            if asked in (path, view_stem(path), name, view_stem(name)):
+                exact[name] = path
+            elif f"/{path}".endswith(f"/{asked}") or f"/{view_stem(path)}".endswith(f"/{asked}"):
+                ending[name] = path
+        return list(exact or ending)
+
+    def view(self, name: str) -> View:
+        """The camera of an image, by its name (`names_of`) or position over the training and then the held-out images.
 
         Raises:
             UserError: no image is called so, or several are.
         """
         named = self.views("train") + self.views("eval")
-        for candidate, view in named:
-            if name in (candidate, view_stem(candidate)):
-                return view
-        alike = [candidate for candidate, _ in named if name in (Path(candidate).name, Path(candidate).stem)]
+        alike = self.names_of(name)
+        if len(alike) == 1:
+            return dict(named)[alike[0]]
         if alike:
             raise UserError(f"camera {name!r}: {len(alike)} images are called so; say which: {', '.join(alike[:4])}")
         if name.isdigit() and int(name) < len(named):

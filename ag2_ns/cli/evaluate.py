@@ -43,7 +43,7 @@ class Eval:
         """Run the evaluation and print the table."""
         from ag2_ns.data.atomic import write_atomic
         from ag2_ns.eval.run import evaluate_run
-        from ag2_ns.eval.tabletop import read_ground_truth
+        from ag2_ns.eval.tabletop import named_like, read_ground_truth
         from ag2_ns.indexing import view_progress
         from ag2_ns.run_access import load_run
 
@@ -54,6 +54,7 @@ class Eval:
         if self.output_dir.exists() and not self.output_dir.is_dir():  # before minutes of work
             raise UserError(f"{self.output_dir}: a file is there; name a folder with --output-dir")
         run = load_run(self.load_config)
+        truth = named_like(truth, run.names_of)
         report = evaluate_run(run, truth, clicks=self.clicks, watch=view_progress)
         content = report.texts.as_dict() | {
             "clicks": report.clicks.as_dict(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +80,22 @@ def read_ground_truth(folder: Path) -> GroundTruth:
     if not labels or not files:
         raise UserError(f"{folder}: no {'labels' if not labels else 'ids/*.png'} in it")
     return GroundTruth(folder, labels, files)
+
+
+def named_like(truth: GroundTruth, names_of: Callable[[str], Sequence[str]]) -> GroundTruth:
+    """The ground truth, its files under the names that a run has for the images.
+
+    Args:
+        truth: files named like images, with or without their folders.
+        names_of: the images that a name may mean (`LoadedRun.names_of`).
+    """
+    files = {}
+    for stem, path in truth.files.items():
+        found = [view_stem(name) for name in names_of(stem)]
+        key = found[0] if len(found) == 1 else stem
+        if key == stem or key not in truth.files:  # a file that has the very name goes first
+            files[key] = path
+    return replace(truth, files=files)
 
 
 class Scores(NamedTuple):

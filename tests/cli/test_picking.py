@@ -12,7 +12,7 @@ from plyfile import PlyData
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
 
-from blob_run import BLUE, BOTTOM, CENTRES, GREEN, PLATE, RED, TOP, build
+from blob_run import BLUE, BOTTOM, CENTRES, GREEN, HEIGHT, PLATE, RED, TOP, WIDTH, build
 
 from ag2_ns.cli.main import main
 from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
@@ -146,7 +146,41 @@ def test_names_that_repeat_are_told_apart_by_their_folders(run, repeated, tmp_pa
         run.view("shot 1")
 
 
+def test_unique_names_may_come_with_their_folders(run, monkeypatch):
+    """images/left/view_02.png is view_02, view_02.png, left/view_02.png and images/left/view_02.png."""
+    dataset = run.pipeline.datamanager.train_dataset
+    files = [
+        f.parent / side / f.name for f, side in zip(dataset.image_filenames, ["left", "le", "deep/left", *"abcdefgh"])
+    ]
+    before = run.views("train")
+    monkeypatch.setattr(dataset._dataparser_outputs, "image_filenames", files[: len(before)])
+    assert [name for name, _ in run.views("train")] == [name for name, _ in before], "bare names are unique"
+    for file, (name, view) in zip(files, before):
+        path = file.relative_to(file.parents[len(file.parts) - file.parts.index("images") - 2])
+        stem = path.with_suffix("").as_posix()
+        for given in (name, name[:-4], path.as_posix(), stem, f"images/{stem}", f"./images_4/{path}"):
+            assert torch.equal(run.view(given).viewmat, view.viewmat), given
+    for given in ("eft/" + before[0][0], "right/" + before[0][0], "left/" + before[1][0]):
+        with pytest.raises(UserError, match="no such image"):
+            run.view(given)
+    assert before[0][0] == VIEW
+    assert select(run, click=(f"left/{VIEW}", *at(run, "red")[1:])).nodes == (RED,)
+
+
+def test_a_bare_name_that_is_unique_works_where_others_repeat(run, repeated):
+    name, view = repeated["train"][1]
+    assert torch.equal(run.view(name).viewmat, view.viewmat) and torch.equal(run.view(name[:-4]).viewmat, view.viewmat)
+
+
 # As commands.
+
+
+def test_an_evaluation_takes_ids_in_the_folders_of_the_images(config, tmp_path):
+    (tmp_path / "ids" / "images").mkdir(parents=True)
+    Image.fromarray(np.ones((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "ids" / "images" / VIEW)
+    (tmp_path / "labels.json").write_text('{"1": "red ball"}')
+    main(["eval", "--load-config", str(config), "--ground-truth", str(tmp_path), "--output-dir", str(tmp_path / "e")])
+    assert json.loads((tmp_path / "e" / "report.json").read_text())["prompts"][0]["views"] == 1
 
 
 def test_a_query_with_further_clicks(run, tmp_path, capfd):

@@ -164,6 +164,20 @@ def test_ids_in_folders_belong_to_the_images_there(truth):
     assert sorted(again.files) == ["left/shot 1", "right/shot 1"] and names == ["left/shot 1.png"]
 
 
+def test_ids_in_folders_are_found_under_the_names_of_the_run(truth):
+    from ag2_ns.eval.tabletop import named_like
+
+    ids = truth.folder / "ids"
+    (ids / "left").mkdir()
+    (ids / "left" / "a.png").write_bytes((ids / "a.png").read_bytes())
+    (ids / "b.png").rename(ids / "left" / "b.png")
+    again = read_ground_truth(truth.folder)
+    meant = {"left/a": ["a.jpg"], "a": ["a.jpg"], "left/b": ["b.jpg"], "c": ["c.jpg", "d/c.jpg"]}
+    named = named_like(again, lambda stem: meant.get(stem, []))
+    assert named.files["a"] == ids / "a.png" and named.files["b"] == ids / "left" / "b.png"
+    assert [name for _, name, _, _ in labelled_views(named, [("b.jpg", view())])] == ["b.jpg"]
+
+
 def test_ids_are_grey(truth):
     path = truth.folder / "ids" / "a.png"
     Image.open(path).convert("RGB").save(path)
