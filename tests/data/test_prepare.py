@@ -281,6 +281,27 @@ def test_prepare_end_to_end_without_weights(scene, capsys):
         Prepare(scene, preset="detail").main()
 
 
+def test_odd_names_are_printed_as_they_are(tmp_path, capsys):
+    """Names that rich would take for styles and pictures, some of which end none."""
+    scene, masks = write_scene(tmp_path / "a [red]scene[/b]", k1=0.0), tmp_path / "masks"
+    meta = json.loads((scene / "transforms.json").read_text())
+    for k, frame in enumerate(meta["frames"]):
+        name = f"images/[{k}][i]:key:.png"
+        (scene / frame["file_path"]).rename(scene / name)
+        frame["file_path"] = name
+    (scene / "transforms.json").write_text(json.dumps(meta))
+    masks.mkdir()
+    Prepare(scene, masks_dir=masks, allow_missing_masks=True, export_pair=tmp_path / "[b]pair").main()
+    said = capsys.readouterr().out
+    for part in (
+        f"{scene}: 4 views",
+        "4 views: [1][i]:key:, [2][i]:key:",
+        f"masks: {scene}/ag2",
+        f"to {tmp_path}/[b]pair",
+    ):
+        assert part in said, part
+
+
 def test_prepare_imports_the_published_pair(tabletop_noisy, tmp_path, capsys):
     from ag2_ns.data.foreign import read_clip_features, read_masks_sparse
     from ag2_ns.perception.encoder import encoder_of
