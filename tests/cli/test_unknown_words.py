@@ -23,7 +23,7 @@ def config(tmp_path_factory):
     folder, encoder = tmp_path_factory.mktemp("palette"), PaletteEncoder()
     write_scene(folder / "scene")
     manifest = Manifest("palette", encoder.settings, encoder.options)
-    FeatureStore.create(folder / "scene", manifest, overwrite=True)
+    FeatureStore.create(folder / "scene", manifest)  # the other one holds no views
     config = run_config(folder / "scene", folder / "out")
     pipeline = config.pipeline.setup(device="cpu", test_mode="test")
     fill(pipeline.model)
