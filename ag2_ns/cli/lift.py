@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
+import shutil
 import time
 from copy import deepcopy
 from dataclasses import dataclass
@@ -287,26 +288,37 @@ def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
 def write_run(config: TrainerConfig, pipeline: Pipeline) -> Path:
     """Write config.yml, the checkpoint and nerfstudio's transforms as a training run would; returns config.yml.
 
-    The run gets a folder of its own: where another was written in the same second, its time is given a number.
+    The run gets a folder of its own: where another was written in the same second, its time is given a number. It is
+    whole or absent.
+
+    Raises:
+        UserError: the disk is full, or nothing can be written there.
     """
     import torch
 
+    from ag2_ns.data.atomic import write_atomic
+
     step = config.pipeline.model.schedule_steps
     pipeline.model.schedule_length.fill_(step)
-    folder = config.get_base_dir()
+    folder, made = config.get_base_dir(), None
     try:
-        folder = _new_folder(config)
+        folder = made = _new_folder(config)
         models = config.get_checkpoint_dir()
         models.mkdir(parents=True, exist_ok=True)
         content = {"step": step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {}}
-        target = models / f"step-{step:09d}.ckpt"
-        fresh = folder / f".{target.name}.{os.getpid()}"  # nerfstudio takes every file in `models` for a checkpoint
-        torch.save(content, fresh)
-        os.replace(fresh, target)
+        packed = io.BytesIO()  # given a file, torch hides what the system says of it
+        torch.save(content, packed)
+        write_atomic(models / f"step-{step:09d}.ckpt", packed.getbuffer())
         pipeline.datamanager.train_dataparser_outputs.save_dataparser_transform(folder / "dataparser_transforms.json")
         config.save_config()
+        made = None
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another --output-dir") from error
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room there or name another --output-dir"
+        ) from error
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
     return folder / "config.yml"
 
 

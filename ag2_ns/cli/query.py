@@ -38,9 +38,8 @@ class Query(Picking):
     def answer(self) -> dict[str, Any]:
         """Select, write the files, and say what was found."""
         import numpy as np
-        from PIL import Image
 
-        from ag2_ns.cli.pictures import to_uint8
+        from ag2_ns.cli.pictures import to_uint8, write_png
         from ag2_ns.indexing import view_progress
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.query.selection_file import save_selection
@@ -88,9 +87,7 @@ class Query(Picking):
                     picture = to_uint8(render(gaussians, view, backend, depth=False).rgb)
                     pictures = {"masks": mask.astype(np.uint8) * 255, "overlays": overlay(picture, mask)}
                     for part, pixels in pictures.items():
-                        path = self._picture(part, name)
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        Image.fromarray(pixels).save(path)
+                        write_png(self._picture(part, name), pixels)
                     progress(done)
         return answer
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+from ag2_ns.data.atomic import write_atomic
 
 CELL = 320
 """Longest side of a picture on a sheet, pixels."""
@@ -23,6 +25,9 @@ def contact_sheet(
         rows: pictures by row, then by column; all of one row have the same size.
         columns: heading of each column.
         labels: what each row shows.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     font = ImageFont.load_default(size=14)
     gap, head = 4, 20
@@ -42,7 +47,6 @@ def contact_sheet(
         for i, picture in enumerate(row):
             sheet.paste(Image.fromarray(picture).resize(size, Image.LANCZOS), (gap + i * (cell + gap), y))
         y += size[1] + gap
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    sheet.save(fresh, format="PNG")
-    os.replace(fresh, path)
+    content = io.BytesIO()
+    sheet.save(content, format="PNG")
+    write_atomic(path, content.getvalue())

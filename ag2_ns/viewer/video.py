@@ -125,11 +125,12 @@ def frame_writer(path: Path, fps: float) -> Iterator[Any]:
         fresh.touch()  # where nothing can be written, the encoder says so late and at length
         sink = _VideoSink(fresh, fps)
         try:
-            yield sink.add
-            sink.close()
+            try:
+                yield sink.add
+            finally:
+                sink.close()
             os.replace(fresh, path)
         finally:
-            sink.close()
             fresh.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
@@ -197,9 +198,20 @@ class _VideoSink:
         height, width = self._size
         if tuple(n - n % 2 for n in frame.shape[:2]) != (height, width):
             raise UserError("the views differ in size, which no video can; name a folder for PNG frames instead")
-        self._writer.add_image(np.ascontiguousarray(frame[:height, :width]))
+        with _encoder_errors():
+            self._writer.add_image(np.ascontiguousarray(frame[:height, :width]))
 
     def close(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.__exit__(None, None, None)
+            with _encoder_errors():
+                writer.__exit__(None, None, None)
+
+
+@contextmanager
+def _encoder_errors() -> Iterator[None]:
+    """What ffmpeg says when it fails, a page of it, as an `OSError` of its last few words."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1].rsplit(": ", 1)[-1]) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -337,6 +338,20 @@ def test_lifting_what_cannot_be_lifted(run, scene, copy, capfd, tmp_path):
     refused(lambda: ag2("lift", "--ply", points, "--data", scene, *out), capfd, points.name, "lacks")
     refused(lambda: ag2("lift", "--load-config", run.config, "--data", copy, *out), capfd, "ag2 prepare")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_does_not_fit_on_the_disk_leaves_nothing(run, capfd, tmp_path, monkeypatch):
+    def fsync(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    lift = ("lift", "--load-config", run.config, "--output-dir", tmp_path / "out", "--device", "cpu")
+    refused(lambda: ag2(*lift), capfd, "ckpt", "the disk is full")
+    monkeypatch.undo()
+    monkeypatch.setattr("nerfstudio.configs.experiment_config.ExperimentConfig.save_config", fsync)
+    refused(lambda: ag2(*lift), capfd, "-lifted", "No space left on device", "--output-dir")
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    assert not list((tmp_path / "out").rglob("*-lifted"))
 
 
 def test_a_run_without_instances_says_how_to_get_them(copy, capfd, tmp_path):

@@ -1,11 +1,60 @@
 """Cameras, contact sheets and videos."""
 
+import errno
+import os
+
+import numpy as np
+import pytest
 import torch
 
-from ag2_ns.cli.pictures import camera_of
+from ag2_ns import compat
+from ag2_ns.cli.pictures import camera_of, write_png
+from ag2_ns.cli.sheet import contact_sheet
+from ag2_ns.errors import UserError
 from ag2_ns.gaussians.views import view_of
 from ag2_ns.rasterizer.base import View
 from ag2_ns.viewer.orbit import look_at
+from ag2_ns.viewer.video import frame_writer
+
+BLACK = np.zeros((12, 16, 3), np.uint8)
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A disk that has no room."""
+
+    def fsync(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: write_png(path, BLACK), lambda path: contact_sheet(path, [[BLACK, BLACK]], ["a", "b"], ["row"])],
+)
+def test_a_picture_is_whole_or_absent(write, tmp_path, full):
+    with pytest.raises(UserError, match=r"p\.png: the disk is full"):
+        write(tmp_path / "p.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["close", "add_image"])
+def test_an_encoder_that_fails_is_one_line(method, tmp_path, monkeypatch):
+    import mediapy
+
+    compat.provide_ffmpeg()
+    close = mediapy.VideoWriter.close
+
+    def fails(self, *_):
+        close(self)
+        raise RuntimeError("Error writing 'v.mp4': [mp4] muxing\n[mp4] Error closing file: No space left on device")
+
+    monkeypatch.setattr(mediapy.VideoWriter, method, fails)
+    refusal = pytest.raises(UserError, match=r"v\.mp4: cannot be written \(No space left on device\)")
+    with refusal as error, frame_writer(tmp_path / "v.mp4", 24) as write:
+        write(BLACK)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_a_view_as_nerfstudio_takes_it_is_the_same_view():
