@@ -1,4 +1,4 @@
-"""The one exception type that is shown to users as a single line."""
+"""The one exception type that is shown to users as a single line, and other exceptions as one."""
 
 from __future__ import annotations
 
@@ -11,3 +11,9 @@ class UserError(Exception):
 
     Not a `RuntimeError`, because nerfstudio swallows those while it loads checkpoints.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    text = str(error).strip()
+    return text.splitlines()[0].strip() if text else type(error).__name__

@@ -16,14 +16,14 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ag2_ns.data.dataparser import AG2DataParserConfig, first_line
+from ag2_ns.data.dataparser import AG2DataParserConfig
 from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.images import ImageDataset
 from ag2_ns.data.notice import notice
 from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
-from ag2_ns.errors import UserError
+from ag2_ns.errors import UserError, first_line
 from ag2_ns.gaussians.views import PINHOLE, pinholes
 
 

@@ -25,7 +25,7 @@ from ag2_ns.data.missing import over_present, present_files
 from ag2_ns.data.notice import notice
 from ag2_ns.data.ply import read_points
 from ag2_ns.data.transforms import SPLITS, complete_splits, read_transforms
-from ag2_ns.errors import UserError
+from ag2_ns.errors import UserError, first_line
 
 COLMAP_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
 """Where COLMAP models are looked for, in this order."""
@@ -196,12 +196,6 @@ class _Colmap(ColmapDataParser):
 
 UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AssertionError, RuntimeError, OSError, struct.error)
 """What nerfstudio's readers raise for damaged files."""
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    text = str(error).strip()
-    return text.splitlines()[0].strip() if text else type(error).__name__
 
 
 def colmap_image_names(path: Path) -> dict[int, str]:

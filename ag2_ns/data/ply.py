@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from plyfile import PlyData, PlyElement
 from torch import Tensor
 
-from ag2_ns.errors import UserError
+from ag2_ns.errors import UserError, first_line
 from ag2_ns.gaussians.gaussians import Gaussians
 
 log = logging.getLogger(__name__)
@@ -169,14 +169,10 @@ def _read_vertices(path: Path) -> np.ndarray:
         ply = PlyData.read(str(path), mmap=False)
         vertex = ply["vertex"].data if "vertex" in ply else None
     except Exception as error:  # plyfile raises its own, numpy's and the decoder's errors for damaged files
-        raise UserError(f"{path}: not a readable PLY file ({_first_line(error)}); copy or export it again") from error
+        raise UserError(f"{path}: not a readable PLY file ({first_line(error)}); copy or export it again") from error
     if vertex is None or len(vertex) == 0:
         raise UserError(f"{path}: holds no points; export it again")
     return vertex
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _require(vertex: np.ndarray, names: tuple[str, ...], path: Path, kind: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ag2_ns.gaussians.anchors import Anchors, Children
+from ag2_ns.gaussians.anchors import Anchors, Children, voxel_groups
 from ag2_ns.gaussians.gaussians import Gaussians
 
 GROUP_VOXEL = 0.015
@@ -26,8 +26,7 @@ def group_by_voxel(gaussians: Gaussians, extent: float, share: float = GROUP_VOX
         the given Gaussians.
     """
     size = share * extent
-    cell = torch.floor(gaussians.means / size).long()
-    _, group = torch.unique(cell, dim=0, return_inverse=True)
+    group = voxel_groups(gaussians.means, size)
     count = torch.bincount(group)
     xyz = gaussians.means.new_zeros(len(count), 3).index_add_(0, group, gaussians.means) / count[:, None]
     radius = xyz.new_full((len(xyz), 1), 3**0.5 / 2 * size)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
-from ag2_ns.errors import UserError
+from ag2_ns.errors import UserError, first_line
 from ag2_ns.gaussians.anchors import voxel_size
 from ag2_ns.gaussians.density import ScreenStatistics, drop_children, refine, visibility
 from ag2_ns.gaussians.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
@@ -126,7 +128,22 @@ class AG2Model(AnchorModel):
         if step > 0 and any(step == self.at(s) for s in c.remove_invisible_at):
             self.remove_invisible()
         if step == self._last_step:
+            self._end_training()
+
+    def _end_training(self) -> None:
+        """Make the instances; what goes wrong with them must not cost the splat, which is saved after this."""
+        try:
             self.build_instances(self._datamanager)
+        except (UserError, MemoryError, torch.cuda.OutOfMemoryError) as error:
+            folder = self.AG2.session.run_folder
+            config = "CONFIG" if folder is None else folder / "config.yml"
+            CONSOLE.print(
+                f"no instances were made ({first_line(error)}); the splat is kept: mend that, then run "
+                f"{shlex.join(('ag2', 'lift', '--load-config', str(config)))}",
+                style="red",
+                markup=False,
+                soft_wrap=True,
+            )
 
     def reset_opacity(self) -> None:
         """Lower every opacity to at most `opacity_reset_to`."""

@@ -8,7 +8,8 @@ of its rendering weight T * alpha: how many pixels of the mask it accounts for. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -23,6 +24,9 @@ from ag2_ns.rasterizer.base import Rasterizer, View
 QUANTUM = 1.0 / 256.0
 """Lifted weights are rounded to this many pixels: sums of them are then exact in float64, so the order in which a GPU
 adds them does not matter, and what is below half of it is not stored."""
+
+BLOCK = 1 << 24
+"""Entries whose units are grouped at a time: bounds memory to about 1 GB."""
 
 CHANNELS = 32
 """Masks lifted at a time: bounds memory to (N + H * W) * 32 floats whatever the number of masks."""
@@ -96,13 +100,10 @@ class LiftedMasks:
             unit_group: the group of each unit, or its groups; -1 for none.
             num_groups: how many groups there are.
         """
-        mask, view = [], []
-        for column in (unit_group.long() if unit_group.ndim == 2 else unit_group.long()[:, None]).unbind(1):
-            mask.append(_Entries(column[self.unit], self.mask, (self.weight,)))
-            view.append(_Entries(column[self.view_unit], self.view, (self.total, self.covered)))
-        return _assemble(
-            _Entries.cat(mask), _Entries.cat(view), num_groups, self.mask_view, self.mask_area, self.num_views
-        )
+        columns = (unit_group if unit_group.ndim == 2 else unit_group[:, None]).long().unbind(1)
+        mask = _grouped(self.row, self.mask, (self.weight,), columns, num_groups, self.num_masks)
+        view = _grouped(self.view_row, self.view, (self.total, self.covered), columns, num_groups, self.num_views)
+        return LiftedMasks(*mask, *view, self.mask_view, self.mask_area, self.num_views)
 
 
 def lift_masks(
@@ -138,8 +139,7 @@ def lift_masks(
     elif num_units is None:
         num_units = int(unit.max()) + 1 if unit.numel() else 0
     alone = num_units == num_gaussians and bool((unit == torch.arange(num_gaussians, device=device)).all())
-    mask_entries: list[_Entries] = []
-    view_entries: list[_Entries] = []
+    mask_entries, view_entries = _Sorted(num_units, device), _Sorted(num_units, device)
     mask_view: list[int] = []
     areas: list[Tensor] = []
     masks = iter(masks)
@@ -165,10 +165,10 @@ def lift_masks(
             inside = weight[:, : max(len(view_masks) - start, 0)]
             totals.append(weight[:, inside.shape[1] :])
             who, which = inside.nonzero(as_tuple=True)
-            mask_entries.append(_Entries(who, which + (len(mask_view) + start), (inside[who, which],)))
+            mask_entries.add(who, which + (len(mask_view) + start), inside[who, which])
         covered, total = torch.cat(totals, 1).unbind(1)
         seen = total.nonzero().squeeze(1)
-        view_entries.append(_Entries(seen, torch.full_like(seen, index), (total[seen], covered[seen])))
+        view_entries.add(seen, torch.full_like(seen, index), total[seen], covered[seen])
         mask_view += [index] * len(view_masks)
         areas.append(view_masks.areas.to(device, torch.float32))
         count = index + 1
@@ -176,14 +176,8 @@ def lift_masks(
             progress(count)
     if count == 0:
         raise UserError("there is no view to lift masks from; name a scene with at least one image")
-    return _assemble(
-        _Entries.cat(mask_entries),
-        _Entries.cat(view_entries),
-        num_units,
-        torch.tensor(mask_view, dtype=torch.long, device=device),
-        torch.cat(areas),
-        count,
-    )
+    mask_of_view = torch.tensor(mask_view, dtype=torch.long, device=device)
+    return LiftedMasks(*mask_entries.rows(), *view_entries.rows(), mask_of_view, torch.cat(areas), count)
 
 
 def _maps(masks: MaskSet, channels: int) -> Iterator[tuple[int, Float[Tensor, "H W C"]]]:
@@ -201,40 +195,88 @@ def _maps(masks: MaskSet, channels: int) -> Iterator[tuple[int, Float[Tensor, "H
         yield start, maps.reshape(masks.height, masks.width, -1)
 
 
-@dataclass(frozen=True)
-class _Entries:
-    """Coordinates and values of a sparse matrix, unordered."""
+class _Sorted:
+    """A sparse matrix from parts that come column after column, each sorted by unit.
 
-    unit: Tensor
-    column: Tensor
-    values: tuple[Tensor, ...]
+    There may be a billion entries, so parts are kept in half the width and are put in their places without sorting.
+    """
 
-    @staticmethod
-    def cat(parts: list[_Entries]) -> _Entries:
-        return _Entries(
-            torch.cat([p.unit for p in parts]),
-            torch.cat([p.column for p in parts]),
-            tuple(torch.cat(v) for v in zip(*(p.values for p in parts))),
-        )
+    def __init__(self, num_units: int, device: torch.device) -> None:
+        self._count = torch.zeros(num_units, dtype=torch.long, device=device)
+        self._parts: deque[tuple[Tensor, ...]] = deque()
 
-    def rows(self, num_units: int, num_columns: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Sorted by unit, then by column, entries of one cell added: (row offsets, columns, values)."""
-        keep = self.unit >= 0
-        key = self.unit[keep] * max(num_columns, 1) + self.column[keep]
-        key, inverse = torch.unique(key, return_inverse=True)
-        values = tuple(_scatter(v[keep], inverse, key.shape[0]) for v in self.values)
-        unit = torch.div(key, max(num_columns, 1), rounding_mode="floor")
-        row = torch.zeros(num_units + 1, dtype=torch.long, device=key.device)
-        row[1:] = torch.cumsum(torch.bincount(unit, minlength=num_units), 0)
-        return row, key - unit * max(num_columns, 1), values
+    def add(self, unit: Int[Tensor, " P"], column: Int[Tensor, " P"], *values: Float[Tensor, " P"]) -> None:
+        """More entries, in columns behind those that were added before, or in the same for other units."""
+        self._count += torch.bincount(unit, minlength=len(self._count))
+        self._parts.append((unit.int(), column.int(), *values))
+
+    def rows(self) -> tuple[Tensor, ...]:
+        """Row offsets, columns and values, by unit and then by column. The parts are used up."""
+        row = torch.nn.functional.pad(torch.cumsum(self._count, 0), (1, 0))
+        free, out = row[:-1].clone(), None
+        while self._parts:
+            unit, *entries = self._parts.popleft()
+            entries[0] = entries[0].long()
+            if out is None:
+                out = tuple(e.new_empty(int(row[-1])) for e in entries)
+            count = torch.bincount(unit, minlength=len(free))
+            before = torch.cumsum(count, 0) - count
+            place = (free - before)[unit] + torch.arange(len(unit), device=unit.device)
+            for whole, part in zip(out, entries):
+                whole[place] = part
+            free += count
+        return row, *out
 
 
-def _assemble(
-    mask: _Entries, view: _Entries, num_units: int, mask_view: Tensor, mask_area: Tensor, num_views: int
-) -> LiftedMasks:
-    row, column, (weight,) = mask.rows(num_units, mask_view.shape[0])
-    view_row, view_column, (total, covered) = view.rows(num_units, num_views)
-    return LiftedMasks(row, column, weight, view_row, view_column, total, covered, mask_view, mask_area, num_views)
+def _grouped(
+    row: Int[Tensor, " U+1"],
+    column: Int[Tensor, " P"],
+    values: tuple[Float[Tensor, " P"], ...],
+    groups: Sequence[Int[Tensor, " U"]],
+    num_groups: int,
+    num_columns: int,
+) -> tuple[Tensor, ...]:
+    """The rows of a sparse matrix added up by group: row offsets, columns and values.
+
+    A block of rows at a time is added up to what came before, so that memory is bound.
+
+    Args:
+        row: row offsets.
+        column: of each entry.
+        values: of each entry.
+        groups: of each row; -1 for none. Those of all tensors count.
+        num_groups: how many there are.
+        num_columns: how many columns there are.
+    """
+    width = max(num_columns, 1)
+    key = column.new_zeros(0)
+    sums = [torch.zeros(0, dtype=torch.float64, device=column.device) for _ in values]
+    for start, stop in _blocks(row, max(BLOCK // max(len(groups), 1), 1)):
+        entries = slice(int(row[start]), int(row[stop]))
+        unit = _expand(row[start : stop + 1] - row[start]) + start
+        group = torch.cat([g[unit] for g in groups])
+        inside = group >= 0
+        block = (group * width + column[entries].repeat(len(groups)))[inside]
+        key, place = torch.unique(torch.cat([key, block]), return_inverse=True)
+        old = len(sums[0])
+        for k, value in enumerate(values):
+            total = sums[k].new_zeros(len(key)).index_add_(0, place[:old], sums[k])
+            sums[k] = total.index_add_(0, place[old:], value[entries].repeat(len(groups))[inside].double())
+    unit = torch.div(key, width, rounding_mode="floor")
+    out = torch.nn.functional.pad(torch.cumsum(torch.bincount(unit, minlength=num_groups), 0), (1, 0))
+    return out, key - unit * width, *(s.to(v.dtype) for s, v in zip(sums, values))
+
+
+def _blocks(row: Int[Tensor, " U+1"], size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows with about `size` entries."""
+    last = len(row) - 1
+    marks = torch.tensor(range(size, int(row[-1]), size), dtype=row.dtype, device=row.device)
+    cuts = torch.searchsorted(row, marks).clamp_(max=last).tolist()
+    start = 0
+    for stop in [*cuts, last]:
+        if stop > start:
+            yield start, stop
+            start = stop
 
 
 def _expand(row: Int[Tensor, " U+1"]) -> Int[Tensor, " P"]:

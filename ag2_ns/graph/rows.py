@@ -41,17 +41,19 @@ class Rows:
         slot_view, view_slot, mask_slot = slots(masks.cpu().numpy(), lifted[0].num_views)
         first = torch.from_numpy(view_slot).to(masks.device).long()
         of_mask = torch.from_numpy(mask_slot).to(masks.device).long()
-        units, columns, weights, offset = [], [], [], 0
+        parts, offset = [], 0
         for each in lifted:
-            units += [each.view_unit + offset, each.view_unit + offset, each.unit + offset]
-            columns += [first[each.view], first[each.view] + 1, of_mask[each.mask]]
-            weights += [each.total, each.covered, each.weight]
+            for unit, column, slot, weight in (
+                (each.view_unit, each.view, first, each.total),
+                (each.view_unit, each.view, first + 1, each.covered),
+                (each.unit, each.mask, of_mask, each.weight),
+            ):
+                chosen = weight > 0
+                if keep is not None:
+                    chosen &= keep[offset : offset + each.num_units][unit]
+                parts.append((unit[chosen] + offset, slot[column[chosen]], weight[chosen]))
             offset += each.num_units
-        unit, column, weight = torch.cat(units), torch.cat(columns), torch.cat(weights)
-        chosen = weight > 0
-        if keep is not None:
-            chosen &= keep[unit]
-        unit, column, weight = unit[chosen], column[chosen], weight[chosen]
+        unit, column, weight = (torch.cat(p) for p in zip(*parts))
         order = torch.argsort(unit * int(view_slot[-1]) + column)
         row = np.zeros(offset + 1, np.int64)
         row[1:] = torch.cumsum(torch.bincount(unit, minlength=offset), 0).cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -19,13 +20,16 @@ from ag2_ns.graph.language import NodeLanguage, node_language
 from ag2_ns.graph.lifting import LiftedMasks, lift_masks
 from ag2_ns.graph.refine import refine_anchors
 from ag2_ns.graph.tree import InstanceTree, build_tree, warm_up
+from ag2_ns.memory import free_memory
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
 from ag2_ns.threads import in_background
 
 GAUSSIAN_ENTRIES = 1.5e8
-"""Most (Gaussian, view) pairs for which weights are kept by Gaussian (about 100 bytes each at the peak); beyond
-that, anchors are not refined."""
+"""Most (Gaussian, view) pairs for which weights are kept by Gaussian; beyond that, anchors are not refined."""
+
+PAIR_BYTES = 150
+"""What each of them takes at the peak, where three masks or so overlap."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def build_index(
         progress: called with the number of views lifted.
     """
     num_anchors = len(anchor_xyz)
-    refine = refine and len(gaussians) * float(len(views)) <= GAUSSIAN_ENTRIES
+    refine = refine and fits_by_gaussian(len(gaussians), len(views), gaussians.device)
     unit = None if refine else gaussian_anchor
     with in_background(partial(warm_up, gaussians.device)):
         lifted = lift_masks(rasterizer, gaussians, views, masks, unit=unit, num_units=num_anchors, progress=progress)
@@ -166,6 +170,20 @@ def build_index(
         lifted = by_gaussian.group(gaussian_anchor, num_anchors)
     tree = build_tree(lifted, edges, anchor_feature, tau)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
+
+
+def fits_by_gaussian(num_gaussians: int, num_views: int, device: torch.device) -> bool:
+    """Whether weights can be kept by Gaussian; warns where only memory is lacking, as it makes the instances worse."""
+    pairs = num_gaussians * num_views
+    free = free_memory(device)
+    if pairs <= GAUSSIAN_ENTRIES and pairs * PAIR_BYTES > free:
+        warnings.warn(
+            f"anchors are not refined, which needs {pairs * PAIR_BYTES / 2**30:.1f} GB of memory ({device}) where "
+            f"{free / 2**30:.1f} are free; borders of instances will be coarser",
+            stacklevel=2,
+        )
+        return False
+    return pairs <= GAUSSIAN_ENTRIES
 
 
 def build_feature_index(

@@ -27,6 +27,7 @@ from ag2_ns.data.tabletop.layout import lay, orbit
 from ag2_ns.data.tabletop.render import light_up, render
 from ag2_ns.eval.clicks import evaluate_clicks
 from ag2_ns.eval.tabletop import GroundTruth, compared, evaluate_selections, labelled_views, read_ground_truth
+from ag2_ns.gaussians.anchors import voxel_groups
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.lifting import lift_masks
 from ag2_ns.graph.neighbours import radius_edges
@@ -114,7 +115,7 @@ class Clock:
 def index_of(rasterizer, gaussians, views, masks, features, voxel: float, clock: Clock) -> SceneIndex:
     centres = torch.stack([-(v.viewmat[:3, :3].T @ v.viewmat[:3, 3]) for v in views])
     size = voxel * 1.1 * float((centres - centres.mean(0)).norm(dim=1).max())
-    _, anchor = torch.unique(torch.floor(gaussians.means / size).long(), dim=0, return_inverse=True)
+    anchor = voxel_groups(gaussians.means, size)
     count = torch.bincount(anchor)
     xyz = torch.zeros(len(count), 3, device=anchor.device).index_add_(0, anchor, gaussians.means) / count[:, None]
     edges = clock("graph", radius_edges, xyz, 2 * size, 64)

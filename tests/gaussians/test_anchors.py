@@ -3,7 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.gaussians.anchors import decode, initialise, one_point_per_voxel, random_points, scene_extent, voxel_size
+from ag2_ns.gaussians.anchors import (
+    decode,
+    initialise,
+    one_point_per_voxel,
+    random_points,
+    scene_extent,
+    voxel_groups,
+    voxel_size,
+)
 
 
 def test_extent_is_a_tenth_more_than_the_farthest_camera():
@@ -20,6 +28,12 @@ def test_one_point_per_voxel_matches_a_dictionary(count, voxel, seed):
     for i, cell in enumerate(torch.floor(points / voxel).long().tolist()):
         first.setdefault(tuple(cell), i)
     assert one_point_per_voxel(points, voxel).tolist() == sorted(first.values())
+
+
+def test_voxels_are_numbered_as_rows_sort():
+    points = torch.cat((torch.randn(500, 3), torch.tensor([[1e6, -1e6, 1e6], [1e6, -1e6, 1e6]])))
+    rows = torch.unique(torch.floor(points / 0.3).long(), dim=0, return_inverse=True)[1]
+    assert torch.equal(voxel_groups(points, 0.3), rows)
 
 
 def test_initialise_shapes_radius_and_colour(generator):

@@ -270,6 +270,22 @@ def test_a_step_reads_nothing_from_the_device_that_the_model_knows(monkeypatch):
     assert reads == []
 
 
+@pytest.mark.parametrize(
+    "error", [UserError("a.npz: damaged"), torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried")]
+)
+def test_instances_that_cannot_be_made_do_not_cost_the_splat(monkeypatch, capsys, error):
+    model = tiny_model()
+    attach(model, steps=3)
+
+    def fails(datamanager):
+        raise error
+
+    monkeypatch.setattr(model, "build_instances", fails)
+    model.after_step(2)
+    said = capsys.readouterr().out
+    assert str(error).splitlines()[0] in said and "ag2 lift --load-config" in said and len(said.splitlines()) == 1
+
+
 def test_a_resumed_run_keeps_the_length_of_the_first():
     model = tiny_model()
     attach(model, steps=80)

@@ -91,6 +91,18 @@ def test_group_leaves_out_and_repeats(small):
     )
 
 
+@pytest.mark.parametrize("block", [1, 50, 700])
+def test_grouping_a_block_at_a_time_changes_nothing(small, monkeypatch, block):
+    lifted = lift_masks(CpuRasterizer(), small[0].gaussians, small[0].views, small[1])
+    two = torch.stack((torch.arange(lifted.num_units) % 7 - 1, torch.arange(lifted.num_units) // 9), 1)
+    whole = lifted.group(two, int(two.max()) + 1)
+    monkeypatch.setattr("ag2_ns.graph.lifting.BLOCK", block)
+    pieces = lifted.group(two, int(two.max()) + 1)
+    assert whole.mask.numel() > 100
+    for name in ("row", "mask", "weight", "view_row", "view", "total", "covered"):
+        assert torch.equal(getattr(whole, name), getattr(pieces, name)), name
+
+
 def test_view_without_masks(small):
     toy, masks = small
     none = MaskSet.from_dense(torch.zeros(0, 24, 32, dtype=torch.bool))
