@@ -225,8 +225,7 @@ def measure(config: Path, modes: Sequence[str], scenes: Sequence[Path], folder: 
     if read_config(config).method_name != "splatfacto":
         run = load_run(config)
         model = run.model
-        trained = model.config.mask_loss != "none" and bool((model.anchor_features().std(0) > 1e-3).any())
-        for mode in modes if trained else ("lifting",):
+        for mode in modes if model.config.mask_loss != "none" else ("lifting",):
             model.config.instances = mode
             for _ in range(2):  # the first also compiles and reads
                 start = clock()

@@ -23,6 +23,7 @@ def config(tmp_path, monkeypatch, gaussians, anchor):
         gaussians=gaussians,
         model=SimpleNamespace(anchor_xyz=torch.arange(30.0).reshape(10, 3)),
         require_index=lambda: index,
+        texts=SimpleNamespace(encoder=object),
     )
 
     def select(run, *, text=None, click=None, level=None, several=None):
