@@ -14,6 +14,7 @@ from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.models.base_model import ModelConfig
     from nerfstudio.pipelines.base_pipeline import Pipeline
     from rich.console import Console
 
@@ -87,7 +88,9 @@ class Lift:
 
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
-        config, gaussians, own = self._source()
+        config, gaussians, own, dropped = self._source()
+        for what in dropped:
+            console.print(f"{self.load_config}: {what}")
         if own is None and self.instances != "lifting":
             raise UserError(
                 f"--instances {self.instances}: only runs of ag2aussian have trained features; leave it out"
@@ -104,14 +107,16 @@ class Lift:
         if pipeline.datamanager.view_masks() is None:
             prepare = command_line("ag2", "prepare", config.data)
             raise UserError(f"{config.data}: no masks to lift; run `{prepare}` first")
+        if self.load_config is not None and self.data is not None:
+            self._check_scene(pipeline.model.gaussians().detach(), pipeline)
         pipeline.model.build_instances(pipeline.datamanager, reach)
         seconds = time.perf_counter() - start
         return write_run(config, pipeline), pipeline.model, seconds
 
     # Where the splat comes from.
 
-    def _source(self) -> tuple[TrainerConfig, Gaussians | None, dict | None]:
-        """The new run's configuration with either foreign Gaussians or the state of a run of ours."""
+    def _source(self) -> tuple[TrainerConfig, Gaussians | None, dict | None, list[str]]:
+        """The new run's configuration, foreign Gaussians or the state of a run of ours, and what is not taken over."""
         from ag2_ns.config import ag2aussian
 
         if self.ply is not None:
@@ -124,10 +129,10 @@ class Lift:
             config.pipeline.datamanager.dataparser.downscale_factor = self.downscale_factor
             self._set_data(config, self.data)
             config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
-            return config, gaussians, None
+            return config, gaussians, None, []
         return self._from_run()
 
-    def _from_run(self) -> tuple[TrainerConfig, Gaussians | None, dict | None]:
+    def _from_run(self) -> tuple[TrainerConfig, Gaussians | None, dict | None, list[str]]:
         from ag2_ns.config import ag2aussian
         from ag2_ns.run_access import read_config
 
@@ -135,18 +140,19 @@ class Lift:
         state = read_model_state(source, self.load_config)
         if "child_params.offset" in state:
             config = deepcopy(source)
-            gaussians = None
+            gaussians, dropped = None, []
         elif "gauss_params.means" in state:
             config = deepcopy(ag2aussian.config)
             config.pipeline.datamanager.dataparser = deepcopy(source.pipeline.datamanager.dataparser)
             gaussians = splatfacto_gaussians(state)
             config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
             config.pipeline.model.background_color = source.pipeline.model.background_color
+            dropped = dropped_settings(source.pipeline.model)
         else:
             raise UserError(f"{self.load_config}: a run of {source.method_name}; only splat runs can be lifted")
         data = self.data or source.pipeline.datamanager.data or source.data
         self._set_data(config, Path(data))
-        return config, gaussians, (state if gaussians is None else None)
+        return config, gaussians, (state if gaussians is None else None), dropped
 
     def _set_data(self, config: TrainerConfig, data: Path) -> None:
         config.data = data
@@ -216,6 +222,34 @@ class Lift:
         )
         return candidates[best]
 
+    def _check_scene(self, gaussians: Gaussians, pipeline: Pipeline) -> None:
+        """Refuse `data` that is not another place of the run's own scene.
+
+        Raises:
+            UserError: its cameras are normalised otherwise, so that the Gaussians lie elsewhere, or its pictures show
+                something else.
+        """
+        from ag2_ns.export.frame import FILE_NAME, run_to_world, world_frame
+
+        assert self.load_config is not None
+        folder = self.load_config if self.load_config.is_dir() else self.load_config.parent
+        if (folder / FILE_NAME).is_file():
+            outputs = pipeline.datamanager.train_dataparser_outputs
+            here = world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+            eyes = outputs.cameras.camera_to_worlds[:, :, 3].cpu().double()
+            moved = run_to_world(folder / "config.yml").inverse().points(here.points(eyes)) - eyes
+            if float(moved.norm(dim=-1).median()) > SAME_FRAME * float(pipeline.model.extent):
+                raise UserError(
+                    f"{self.data}: its cameras are not those of {self.load_config}; name the scene that the run was "
+                    "made from, with all of its pictures"
+                )
+        psnr = self._fit(gaussians, pipeline)
+        if psnr < LEAST_PSNR:
+            raise UserError(
+                f"{self.load_config}: does not look like the pictures of {self.data} (PSNR {psnr:.1f} dB); name the "
+                "scene that the run was made from"
+            )
+
     def _fit(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
         """PSNR of a few training views."""
         import torch
@@ -263,6 +297,23 @@ def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise UserError(f"{newest}: damaged ({str(error).splitlines()[0]}); train the run again") from error
     return {k.removeprefix("_model."): v for k, v in state.items() if k.startswith("_model.")}
+
+
+def dropped_settings(model: ModelConfig) -> list[str]:
+    """What a splatfacto model was trained with and its Gaussians alone do not show, a line each."""
+    lines = []
+    if getattr(model, "rasterize_mode", "classic") != "classic":
+        lines.append(
+            f"rasterize_mode {model.rasterize_mode} is dropped; drawn as classic, small and far Gaussians are stronger"
+        )
+    mode = getattr(getattr(model, "camera_optimizer", None), "mode", "off")
+    if mode != "off":
+        lines.append(
+            f"camera_optimizer {mode} is dropped; masks are lifted from the cameras as captured, as ns-eval takes them"
+        )
+    if getattr(model, "use_bilateral_grid", False):
+        lines.append("use_bilateral_grid is dropped; colours are those of the splat, as ns-eval takes them")
+    return lines
 
 
 def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -304,6 +305,49 @@ def test_lift_a_splatfacto_run(scene, tmp_path, capfd, trained):
     nerfstudio_command("ns-eval", "--load-config", trained.config_path, "--output-path", tmp_path / "own.json")
     own = json.loads((tmp_path / "own.json").read_text())["results"]
     assert results["psnr"] == pytest.approx(own["psnr"], abs=0.05)
+
+
+def test_what_a_splatfacto_run_loses_is_said(scene, tmp_path, capfd, trained):
+    from nerfstudio.configs.method_configs import all_methods
+
+    from ag2_ns.cli.lift import dropped_settings
+
+    assert dropped_settings(all_methods["splatfacto"].pipeline.model) == []
+    source = splatfacto_run(trained.gaussians, scene, tmp_path / "splatfacto", trained)
+    text = source.read_text()
+    assert "rasterize_mode: classic" in text and "mode: 'off'" in text and "use_bilateral_grid: false" in text
+    text = text.replace("rasterize_mode: classic", "rasterize_mode: antialiased").replace("mode: 'off'", "mode: SO3xR3")
+    source.write_text(text.replace("use_bilateral_grid: false", "use_bilateral_grid: true"))
+    capfd.readouterr()
+    ag2("lift", "--load-config", source, "--output-dir", tmp_path / "out", "--device", "cpu")
+    said = capfd.readouterr().out.splitlines()
+    for what in ("rasterize_mode antialiased", "camera_optimizer SO3xR3", "use_bilateral_grid"):
+        assert len([line for line in said if line.startswith(f"{source}: {what} is dropped")]) == 1, said
+
+
+def test_a_run_is_lifted_on_its_own_scene_only(run, scene, tmp_path, capfd):
+    from ag2_ns.data.tabletop import generate
+
+    def lift(data):
+        ag2("lift", "--load-config", run.config, "--data", data, "--output-dir", tmp_path / "out", "--device", "cpu")
+
+    def refused(data, words):
+        capfd.readouterr()
+        with pytest.raises(SystemExit):
+            lift(data)
+        assert words in capfd.readouterr().err and not (tmp_path / "out").exists()
+
+    options = {"objects": OBJECTS, "views": VIEWS, "width": WIDTH, "height": HEIGHT, "progress": False}
+    generate(tmp_path / "other", seed=5, **options)
+    ag2("prepare", tmp_path / "other", "--preview-every", 0)
+    refused(tmp_path / "other", f"{tmp_path / 'other'}: its cameras are not those of {run.config}")
+    repainted = shutil.copytree(scene, tmp_path / "repainted", ignore=shutil.ignore_patterns("ag2"))
+    for path in (repainted / "images").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path).convert("RGB"))).save(path)
+    ag2("prepare", repainted, "--preview-every", 0)
+    refused(repainted, f"does not look like the pictures of {repainted} (PSNR ")
+    lift(shutil.copytree(scene, tmp_path / "moved"))
+    assert load_run(only_config(tmp_path / "out")).index is not None
 
 
 def test_a_splatfacto_run_is_sent_to_lift(scene, tmp_path, capfd, trained):
