@@ -181,7 +181,7 @@ def load_run(config_path: Path) -> LoadedRun:
     if not issubclass(getattr(config.pipeline.model, "_target", object), AG2Model):
         raise UserError(
             f"{config_path}: a run of {config.method_name}, not of ag2aussian; convert it with "
-            f"`ag2 lift --load-config {config_path}`"
+            f"`{shlex.join(['ag2', 'lift', '--load-config', str(config_path)])}`"
         )
     beside = newest_checkpoint(config_path.parent / config.relative_model_dir) is not None
     folder = config_path.parent if beside else config.get_checkpoint_dir()

@@ -52,14 +52,14 @@ class TextEncoder:
         """
         manifest = self.manifest()
         if manifest is None:
-            raise UserError(f"{self.data}: no language features here; run `ag2 prepare {self.data}`, then `ag2 lift`")
+            raise UserError(f"{self.data}: no language features here; run `{self._prepare()}`, then `ag2 lift`")
         if self._encoder is None or self._made_by != manifest.fingerprint:
             encoder = encoder_of(manifest, self.device, self.data)
             differ = sorted(k for k, v in manifest.settings.items() if encoder.settings.get(k, v) != v)
             if differ:
                 raise UserError(
                     f"{self.data}: the language is by another {manifest.maker} encoder than the one found now (other "
-                    f"{', '.join(differ)}); put that one back, or run `ag2 prepare {self.data}`, then `ag2 lift`"
+                    f"{', '.join(differ)}); put that one back, or run `{self._prepare()}`, then `ag2 lift`"
                 )
             self._encoder, self._made_by, self._known = encoder, manifest.fingerprint, {}
         return self._encoder
@@ -86,6 +86,9 @@ class TextEncoder:
         if found is not None:
             self._manifest = (index, found)
         return found
+
+    def _prepare(self) -> str:
+        return FeatureStore.command_for(self.data, self.downscale)
 
     def embed(self, text: str) -> Float[Tensor, " D"]:
         """The embedding of one text, kept for the next time.

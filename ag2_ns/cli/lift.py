@@ -84,7 +84,8 @@ class Lift:
         Raises:
             UserError: options that contradict each other, no splat to lift, or no masks.
         """
-        from ag2_ns.cli.output import command_line
+        from ag2_ns.data.mask_store import MaskStore
+        from ag2_ns.data.served import served_downscale
 
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
@@ -105,7 +106,8 @@ class Lift:
             gaussians = self._placed(gaussians, pipeline, console)
             reach = self._adopt(gaussians, pipeline)
         if pipeline.datamanager.view_masks() is None:
-            prepare = command_line("ag2", "prepare", config.data)
+            downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
+            prepare = MaskStore.command_for(config.data, downscale)
             raise UserError(f"{config.data}: no masks to lift; run `{prepare}` first")
         if self.load_config is not None and self.data is not None:
             self._check_scene(pipeline.model.gaussians().detach(), pipeline)

@@ -356,6 +356,10 @@ def test_a_splatfacto_run_is_sent_to_lift(scene, tmp_path, capfd, trained):
         ag2("query", "--load-config", source, "--text", "mug", "--output-dir", tmp_path / "q")
     err = capfd.readouterr().err
     assert err.startswith("error: ") and "splatfacto" in err and "ag2 lift" in err
+    moved = shutil.copytree(source.parent, tmp_path / "my runs")
+    with pytest.raises(SystemExit):
+        ag2("query", "--load-config", moved, "--text", "mug", "--output-dir", tmp_path / "q")
+    assert f"`ag2 lift --load-config '{moved / 'config.yml'}'`" in capfd.readouterr().err
 
 
 def test_a_ply_that_pictures_cannot_place_needs_its_frame_said(scene, tmp_path, capfd, trained):
