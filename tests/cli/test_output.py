@@ -54,10 +54,11 @@ def test_a_lift_prints_paths_as_they_are_and_commands_that_run(config, tmp_path,
     assert json.loads(capsys.readouterr().out)["found"]
 
 
-def test_an_evaluation_prints_labels_as_they_are(config, tmp_path, capsys):
+def test_an_evaluation_prints_labels_as_they_are(config, tmp_path, capsys, monkeypatch):
     import numpy as np
     from PIL import Image
 
+    monkeypatch.setenv("COLUMNS", "200")  # in a narrow table labels are broken
     (tmp_path / "ids").mkdir()
     ids = np.zeros((blob_run.HEIGHT, blob_run.WIDTH), np.uint8)
     ids[20:30, 20:30] = 1
