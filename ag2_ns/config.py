@@ -14,6 +14,7 @@ from ag2_ns.data.datamanager import AG2DataManagerConfig
 from ag2_ns.data.dataparser import AG2DataParserConfig
 from ag2_ns.gaussians.growth import GrowthRule, PruneRule
 from ag2_ns.gaussians.model_config import AG2ModelConfig
+from ag2_ns.gaussians.optim import LeanAdam
 from ag2_ns.pipeline import AG2PipelineConfig, AG2TrainerConfig
 
 compat.apply()
@@ -38,6 +39,7 @@ FAST_RATES = {"sh_dc": 5e-3, "sh_rest": 2.5e-4, "log_scale": 1e-2, "quat": 2e-3}
 class FusedAdamConfig(AdamOptimizerConfig):
     """Adam whose step is one kernel per parameter group."""
 
+    _target: type = LeanAdam
     fused: bool = True
 
 

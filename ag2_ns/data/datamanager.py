@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.data.view_store import view_key
 from ag2_ns.errors import UserError, first_line
-from ag2_ns.gaussians.views import PINHOLE, pinholes
+from ag2_ns.gaussians.views import PINHOLE, VIEWMAT, pinholes, viewmat_of
 
 
 @dataclass
@@ -56,7 +57,7 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         self.train_dataset.metadata["camera_centres"] = self.train_dataset.cameras.camera_to_worlds[:, :3, 3].clone()
         self._view_masks: ViewMasks | None = None
         self._masks_asked = False
-        self._pinholes: list[list[float]] | None = None
+        self._cameras: list[Cameras] = []
         self._names: dict[tuple[str, int], str] = {}
         self.wants_masks: Callable[[int], bool] = lambda step: True
         """Whether the model reads the masks of a training step. In other steps they are loaded only where that view's
@@ -132,17 +133,31 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
                 batch["mask_features"] = prepared.features
         return batch
 
+    def _train_camera(self, index: int) -> Cameras:
+        """A training camera of one's own on the device; taking it out of the batch anew would cost every step 1 ms."""
+        if not self._cameras:  # the images are loaded, and with that the cameras undistorted
+            cameras = self.train_dataset.cameras.to(self.device)
+            for k, pinhole in enumerate(pinholes(cameras)):
+                camera = cameras[k : k + 1]
+                known = {"cam_idx": k, PINHOLE: pinhole, VIEWMAT: viewmat_of(camera.camera_to_worlds)}
+                camera.metadata = (camera.metadata or {}) | known
+                self._cameras.append(camera)
+        camera = copy(self._cameras[index])
+        camera.metadata = dict(camera.metadata)
+        return camera
+
     def _loads_masks(self, step: int, index: int) -> bool:
         masks = self.view_masks()
         return masks is not None and (self.wants_masks(step) or not masks.checked(self.view_name("train", index)))
 
     def next_train(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """The next training camera and its batch."""
-        camera, batch = super().next_train(step)
-        index = int(camera.metadata["cam_idx"])
-        if self._pinholes is None:  # the images are loaded, and with that the cameras undistorted
-            self._pinholes = pinholes(self.train_dataset.cameras)
-        camera.metadata[PINHOLE] = self._pinholes[index]
+        index = self.train_unseen_cameras.pop(0)
+        if not self.train_unseen_cameras:
+            self.train_unseen_cameras = self.sample_train_cameras()
+        batch = dict(self.cached_train[index])
+        batch["image"] = batch["image"].to(self.device)
+        camera = self._train_camera(index)
         if self._loads_masks(step, index):
             batch = self._with_masks(batch, "train", index)
         coming = self.train_unseen_cameras[0]

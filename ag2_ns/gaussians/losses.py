@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window, pixels; its standard deviation is 1.5."""
@@ -15,18 +16,50 @@ SSIM_WINDOW = 11
 def ssim(a: Float[Tensor, "H W 3"], b: Float[Tensor, "H W 3"]) -> Tensor:
     """Mean structural similarity of two pictures in [0, 1] (Wang et al. 2004), without padding.
 
-    The five moments of all channels pass the separable window as one batch.
+    Differentiable in `a` only, the prediction.
     """
-    x, y = a.permute(2, 0, 1), b.permute(2, 0, 1)
-    moments = torch.cat((x, y, x * x, y * y, x * y))[:, None]
-    mx, my, xx, yy, xy = _blurred(moments).squeeze(1).chunk(5)
-    c1, c2 = 0.01**2, 0.03**2
-    mxy, mx2, my2 = mx * my, mx * mx, my * my
-    structure = (2 * (xy - mxy) + c2) / (xx - mx2 + yy - my2 + c2)
-    return (structure * ((2 * mxy + c1) / (mx2 + my2 + c1))).mean()
+    return _Ssim.apply(a, b.detach())
 
 
-def _blurred(x: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H-10 W-10"]:
+class _Ssim(torch.autograd.Function):
+    """SSIM with its gradient written out: recording some fifty small steps takes longer than doing them.
+
+    With the local means mx and my and the second moments xx, yy and xy of two pictures, the similarity of a place is
+    s = (p q) / (u v), where p = 2 mx my + c1, q = 2 (xy - mx my) + c2, u = mx^2 + my^2 + c1 and
+    v = xx + yy - mx^2 - my^2 + c2; so
+    ds/dmx = 2 my (q - p) / (u v) + 2 mx s (1/v - 1/u), ds/dxx = -s / v, ds/dxy = 2 p / (u v).
+    """
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
+        x, y = a.permute(2, 0, 1), b.permute(2, 0, 1)
+        # The five moments of all channels pass the separable window as one batch.
+        mx, my, xx, yy, xy = _blurred(torch.cat((x, y, x * x, y * y, x * y))).chunk(5)
+        c1, c2 = 0.01**2, 0.03**2
+        p = (mx * my).mul_(2)
+        q = (2 * xy).sub_(p).add_(c2)
+        p.add_(c1)
+        u = (mx * mx).addcmul_(my, my)
+        v = (xx + yy).sub_(u).add_(c2)
+        u.add_(c1)
+        share = (u * v).reciprocal_()
+        similarity = (p * q).mul_(share)
+        if ctx.needs_input_grad[0]:
+            by_xx = (similarity / v).neg_()
+            by_mx = (similarity / u).add_(by_xx).mul_(mx).neg_().addcmul_((q - p).mul_(share), my)
+            ctx.save_for_backward(x, y, torch.cat((by_mx, by_xx, p * share)))
+        return similarity.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        x, y, slopes = ctx.saved_tensors
+        by_mx, by_xx, by_xy = _spread(slopes).chunk(3)
+        total = by_mx.addcmul_(by_xx, x).addcmul_(by_xy, y)
+        return total.mul_(grad * (6 / slopes.numel())).permute(1, 2, 0), None
+
+
+def _blurred(x: Float[Tensor, "B H W"]) -> Float[Tensor, "B H-10 W-10"]:
     """SSIM's Gaussian window over every picture of a batch, as a banded matrix on either side.
 
     Libraries multiply matrices faster than they convolve many single-channel pictures and, above all, than they
@@ -34,6 +67,12 @@ def _blurred(x: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H-10 W-10"]:
     """
     rows, columns = (_band(size, x.dtype, x.device) for size in x.shape[-2:])
     return rows @ x @ columns.T
+
+
+def _spread(x: Float[Tensor, "B H-10 W-10"]) -> Float[Tensor, "B H W"]:
+    """The transpose of `_blurred`: its gradient."""
+    rows, columns = (_band(size + SSIM_WINDOW - 1, x.dtype, x.device) for size in x.shape[-2:])
+    return rows.T @ x @ columns
 
 
 @lru_cache(maxsize=32)

@@ -220,8 +220,9 @@ class AG2Model(AnchorModel):
         feature = None
         if self._needs_feature(self.step):
             feature = self.anchor_features().index_select(0, self.child_anchor)  # indexing would sort in its backward
-        view = view_of(camera, self.camera_optimizer.apply_to_camera(camera), 1 / self._get_downscale_factor())
         c = self.config
+        pose = None if c.camera_optimizer.mode == "off" else self.camera_optimizer.apply_to_camera(camera)
+        view = view_of(camera, pose, 1 / self._get_downscale_factor())
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         out = render(
             self.gaussians(),

@@ -15,6 +15,9 @@ PINHOLE = "pinhole"
 """Under this name the metadata of a training camera holds its row of `pinholes`: on a GPU, reading that from the camera
 would make every step wait for the one before."""
 
+VIEWMAT = "viewmat"
+"""Likewise its pose as a `View` has it."""
+
 
 def pinholes(cameras: Cameras) -> list[list[float]]:
     """fx, fy, cx, cy, width and height of every camera, on the host, in one transfer."""
@@ -30,14 +33,23 @@ def view_of(camera: Cameras, pose: Float[Tensor, "1 3 4"] | None = None, scale: 
         pose: camera to world in place of the camera's own, differentiable.
         scale: factor on the resolution; sizes are rounded down as nerfstudio does.
     """
-    c2w = (camera.camera_to_worlds if pose is None else pose).reshape(3, 4)
+    metadata = camera.metadata or {}
+    viewmat = metadata.get(VIEWMAT) if pose is None else None
+    if viewmat is None:
+        viewmat = viewmat_of(camera.camera_to_worlds if pose is None else pose)
+    known = metadata.get(PINHOLE)
+    fx, fy, cx, cy, width, height = pinholes(camera)[0] if known is None else known
+    K = _intrinsics(fx * scale, fy * scale, cx * scale, cy * scale, viewmat.dtype, viewmat.device)
+    return View(viewmat, K, int(width * scale), int(height * scale))
+
+
+def viewmat_of(pose: Float[Tensor, "1 3 4"]) -> Float[Tensor, "4 4"]:
+    """World to camera (x right, y down, z forward) from nerfstudio's camera to world."""
+    c2w = pose.reshape(3, 4)
     rotation = torch.cat((c2w[:, :1], -c2w[:, 1:3]), dim=1).T
     viewmat = torch.nn.functional.pad(torch.cat((rotation, -rotation @ c2w[:, 3:]), dim=1), (0, 0, 0, 1))
     viewmat[3, 3] = 1.0
-    known = (camera.metadata or {}).get(PINHOLE)
-    fx, fy, cx, cy, width, height = pinholes(camera)[0] if known is None else known
-    K = _intrinsics(fx * scale, fy * scale, cx * scale, cy * scale, c2w.dtype, c2w.device)
-    return View(viewmat, K, int(width * scale), int(height * scale))
+    return viewmat
 
 
 @lru_cache(maxsize=4096)

@@ -35,7 +35,7 @@ FINE = 2000
 
 
 def capture(manager: AG2DataManager, device: torch.device | str) -> list[View]:
-    """All cameras of a scene as they are served (undistorted), in the order of their file names: shot_2 before shot_10."""
+    """All cameras of a scene as served (undistorted), in the order of their file names: shot_2 before shot_10."""
     _ = manager.cached_train, manager.cached_eval  # undistorts, which changes the cameras
     found: list[tuple[list, View]] = []
     for dataset in (manager.train_dataset, manager.eval_dataset):

@@ -11,7 +11,7 @@ from ag2_ns.cli.prepare import Prepare
 from ag2_ns.data.datamanager import AG2DataManagerConfig, check_scene
 from ag2_ns.data.dataparser import AG2DataParserConfig
 from ag2_ns.errors import UserError
-from ag2_ns.gaussians.views import PINHOLE, pinholes
+from ag2_ns.gaussians.views import PINHOLE, pinholes, view_of
 
 LENS = {"k1": 0.15, "k2": 0.02, "p1": 0.002, "p2": -0.001}
 
@@ -74,6 +74,18 @@ def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
     assert image.shape != original.shape or np.abs(image.astype(int) - original).max() > 5
     # What training reads in place of the camera on the device is of the undistorted one, too.
     assert camera.metadata[PINHOLE] == pinholes(camera)[0] and camera.metadata[PINHOLE][4:] == [*image.shape[1::-1]]
+    assert torch.equal(view_of(camera).viewmat, view_of(camera, camera.camera_to_worlds).viewmat)
+
+
+def test_a_camera_that_a_model_changes_is_whole_again_the_next_time(prepared):
+    served = manager(prepared)
+    seen = {}
+    for step in range(2 * len(served.train_dataset)):
+        camera, _ = served.next_train(step)
+        now = (int(camera.width), float(camera.fx), len(camera.metadata))
+        assert seen.setdefault(camera.metadata["cam_idx"], now) == now
+        camera.rescale_output_resolution(0.5)
+        camera.metadata["mine"] = 1
 
 
 def test_eval_views_have_masks_too(prepared):

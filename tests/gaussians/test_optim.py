@@ -1,9 +1,10 @@
 import copy
 
+import pytest
 import torch
 from torch.nn import Parameter
 
-from ag2_ns.gaussians.optim import rebind, replace_parameter, zero_moments
+from ag2_ns.gaussians.optim import LeanAdam, rebind, replace_parameter, zero_moments
 
 
 def trained(values):
@@ -12,6 +13,47 @@ def trained(values):
     parameter.grad = torch.arange(1.0, len(values) + 1)
     optimizer.step()
     return parameter, optimizer
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "maximize": True}, {"amsgrad": True}, {"fused": False}])
+def test_lean_adam_is_adam(options):
+    options = {"lr": 0.1, "eps": 1e-15, "fused": True} | options
+    start = torch.randn(50, 3)
+    pairs = [(p, kind([p], **options)) for kind in (torch.optim.Adam, LeanAdam) for p in [Parameter(start.clone())]]
+    for step in range(6):
+        gradient = torch.randn(50, 3) if step != 3 else None
+        for parameter, optimizer in pairs:
+            optimizer.zero_grad()
+            assert parameter.grad is None
+            parameter.grad = gradient
+            optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+            optimizer.step()
+    (one, theirs), (other, ours) = pairs
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert ours.state[other]["step"] == theirs.state[one]["step"] == 5
+    again = LeanAdam([Parameter(other.detach().clone())], **options)
+    again.load_state_dict(theirs.state_dict())  # checkpoints of before
+    for parameter, optimizer in ((other, ours), (again.param_groups[0]["params"][0], again)):
+        parameter.grad = torch.ones(50, 3)
+        optimizer.step()
+    torch.testing.assert_close(other, again.param_groups[0]["params"][0], rtol=0, atol=0)
+
+
+def test_lean_adam_with_a_closure_and_scaled_gradients():
+    parameter = Parameter(torch.ones(3))
+    optimizer = LeanAdam([parameter], lr=0.1, fused=True)
+
+    def loss():
+        optimizer.zero_grad()
+        value = parameter.square().sum()
+        value.backward()
+        return value
+
+    assert float(optimizer.step(loss)) == 3 and float(optimizer.step(loss)) < 3
+    before = parameter.detach().clone()
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0), torch.tensor(1.0)  # as GradScaler leaves them
+    optimizer.step()
+    assert torch.equal(before, parameter.detach()), "a step with infinite gradients is not taken"
 
 
 def test_moments_follow_kept_rows_and_new_rows_start_at_zero():

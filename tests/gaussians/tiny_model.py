@@ -11,6 +11,7 @@ from nerfstudio.data.scene_box import SceneBox
 
 from ag2_ns.gaussians.model import AG2Model
 from ag2_ns.gaussians.model_config import AG2ModelConfig
+from ag2_ns.gaussians.optim import LeanAdam
 
 WIDTH, HEIGHT, FOCAL = 40, 30, 36.0
 POINTS = 60
@@ -48,7 +49,7 @@ def tiny_model(seed: int = 0, points: int = POINTS, **options) -> AG2Model:
 def optimizers_of(model: AG2Model) -> dict[str, torch.optim.Optimizer]:
     """Adam per parameter group, as the trainer builds it."""
     groups = {k: v for k, v in model.get_param_groups().items() if v}
-    return {name: torch.optim.Adam(params, lr=1e-3, eps=1e-15) for name, params in groups.items()}
+    return {name: LeanAdam(params, lr=1e-3, eps=1e-15, fused=True) for name, params in groups.items()}
 
 
 def attach(model: AG2Model, steps: int = 100, start: int = 0) -> dict[str, torch.optim.Optimizer]:
