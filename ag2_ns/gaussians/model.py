@@ -247,8 +247,7 @@ class AG2Model(AnchorModel):
         """The losses of `losses.py`, weighted; see the configuration for when each starts."""
         c, step = self.config, self.step
         has_alpha = batch["image"].shape[-1] == 4
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        prediction = outputs["rgb"]
+        target, prediction = self._target(outputs, batch), outputs["rgb"]
         if "mask" in batch:
             mask = self._downscale_if_required(batch["mask"]).to(self.device)
             target, prediction = target * mask, prediction * mask
@@ -268,6 +267,15 @@ class AG2Model(AnchorModel):
             losses.update(self._feature_losses(outputs["feature"], batch["masks"]))
         self.camera_optimizer.get_loss_dict(losses)
         return losses
+
+    def _target(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Tensor:
+        """What a picture should show, kept for the next time: nerfstudio asks for metrics, then for losses."""
+        image, background, factor = batch["image"], outputs["background"], self._get_downscale_factor()
+        last = self._last_target
+        if last is None or last[0] is not image or last[1] is not background or last[2] != factor:
+            target = self.composite_with_background(self.get_gt_img(image), background)
+            last = self._last_target = image, background, factor, target
+        return last[3]
 
     def _feature_losses(self, feature: Tensor, masks: MaskSet) -> dict[str, Tensor]:
         """The losses that train instance features, once they have started."""
@@ -294,9 +302,8 @@ class AG2Model(AnchorModel):
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
         """PSNR of the training view, and how many anchors and Gaussians there are."""
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         metrics: dict[str, Any] = {
-            "psnr": self.metrics.psnr(outputs["rgb"].detach(), target),
+            "psnr": self.metrics.psnr(outputs["rgb"].detach(), self._target(outputs, batch)),
             "gaussian_count": self.num_points,
             "anchor_count": self.anchor_xyz.shape[0],
         }
@@ -307,8 +314,7 @@ class AG2Model(AnchorModel):
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """PSNR and SSIM (and LPIPS where its weights are on disk), and ground truth beside prediction."""
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        prediction = outputs["rgb"]
+        target, prediction = self._target(outputs, batch), outputs["rgb"]
         return self.metrics(prediction, target), {"img": torch.cat((target, prediction), dim=1)}
 
     @torch.no_grad()

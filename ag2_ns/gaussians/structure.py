@@ -94,6 +94,7 @@ class AnchorModel(SplatfactoModel):
         self._statistics: ScreenStatistics | None = None
         self._raster: RenderOutput | None = None
         self._last_step = -1
+        self._last_target: tuple[Tensor, Tensor, int, Tensor] | None = None
         self._train_features = False
         self._graph: AnchorGraph | None = None
         self._scene_index: SceneIndex | None = None
