@@ -6,12 +6,32 @@ import os
 import shutil
 from pathlib import Path
 
+import psutil
+
 from ag2_ns.errors import UserError
+
+NEW, OLD = "new", "old"
+"""What the two folders are called, with a process's number, while they change places."""
 
 
 def aside(place: Path) -> Path:
     """Where the folder that will replace `place` grows: `renewed/` beside it."""
     return place.parent / "renewed" / place.name
+
+
+def mend(place: Path) -> None:
+    """Finish, or take back, an exchange of `place` that was killed half way."""
+    for name in (NEW, OLD):
+        for left in place.parent.glob(f".{name}-{place.name}-*"):
+            if psutil.pid_exists(int(left.name.rpartition("-")[2])):
+                continue  # still at it
+            if not place.exists():
+                os.rename(left, place)
+            elif name == NEW and not aside(place).exists():
+                aside(place).parent.mkdir(exist_ok=True)
+                os.rename(left, aside(place))
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def put_in_place(place: Path) -> None:
@@ -23,7 +43,7 @@ def put_in_place(place: Path) -> None:
         UserError: a folder cannot be renamed; both are kept.
     """
     new = aside(place)
-    claimed, old = (place.parent / f".{name}-{place.name}-{os.getpid()}" for name in ("new", "old"))
+    claimed, old = (place.parent / f".{name}-{place.name}-{os.getpid()}" for name in (NEW, OLD))
     try:
         os.rename(new, claimed)
     except FileNotFoundError:

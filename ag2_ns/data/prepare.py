@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from ag2_ns.data.exchange import mend
 from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
@@ -171,6 +172,8 @@ def _stores(
     Raises:
         UserError: stores made with other settings are in use, and not to be overwritten.
     """
+    for kind in (MaskStore, FeatureStore):
+        mend(kind.locate(data, downscale))
     masks_by = Manifest(segmenter.name, segmenter.settings, segmenter.options)
     if encoder is None:
         renew = overwrite and MaskStore.exists(data, downscale)

@@ -203,3 +203,31 @@ def test_a_store_that_cannot_be_replaced_is_kept(tmp_path, views, monkeypatch):
     monkeypatch.undo()
     assert prepare_views(views, Quarters(), None, tmp_path, overwrite=True).segmented == 0
     assert len(MaskStore.open(tmp_path).read("v0")) == 1
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_a_run_killed_while_folders_change_places_loses_nothing(tmp_path, views, monkeypatch, renames):
+    from ag2_ns.data import exchange
+
+    prepare_views(views, Halves(), None, tmp_path)
+    rename, left = exchange.os.rename, [renames]
+
+    def killed(old, new):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        rename(old, new)
+
+    monkeypatch.setattr(exchange.os, "rename", killed)
+    monkeypatch.setattr(exchange.os, "getpid", lambda: 2**22 + 1)  # of a process that is no more
+    with pytest.raises(KeyboardInterrupt):
+        prepare_views(views, Quarters(), None, tmp_path, overwrite=True)
+    monkeypatch.undo()
+    where = MaskStore.locate(tmp_path)
+    assert where.exists() == (renames == 1)
+    exchange.mend(where)
+    assert len(MaskStore.open(tmp_path).read("v0")) == (2 if renames == 1 else 1)
+    done = prepare_views(views, Quarters(), None, tmp_path, overwrite=True)
+    assert done.segmented == (0 if renames == 1 else len(views))
+    assert len(MaskStore.open(tmp_path).read("v0")) == 1
+    assert sorted(p.name for p in where.parent.iterdir()) == ["masks"]
