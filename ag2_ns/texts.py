@@ -27,7 +27,7 @@ class TextEncoder:
         downscale: of its images.
         device: where the encoder works.
         index: gives the index that texts are asked of, which remembers its encoder: the scene may have been prepared
-            with another one since.
+            with another one since. (Tables of texts are told apart by name and width only: texts may be added.)
     """
 
     def __init__(

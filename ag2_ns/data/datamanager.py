@@ -139,7 +139,7 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
             cameras = self.train_dataset.cameras.to(self.device)
             for k, pinhole in enumerate(pinholes(cameras)):
                 camera = cameras[k : k + 1]
-                known = {"cam_idx": k, PINHOLE: pinhole, VIEWMAT: viewmat_of(camera.camera_to_worlds)}
+                known = {"cam_idx": k, PINHOLE: pinhole, VIEWMAT: viewmat_of(camera.camera_to_worlds).reshape(1, 16)}
                 camera.metadata = (camera.metadata or {}) | known
                 self._cameras.append(camera)
         camera = copy(self._cameras[index])
@@ -160,6 +160,8 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         camera = self._train_camera(index)
         if self._loads_masks(step, index):
             batch = self._with_masks(batch, "train", index)
+        elif self._view_masks is not None:
+            self._view_masks.forget(self.view_name("train", index))  # fetched to be checked, and now it is
         coming = self.train_unseen_cameras[0]
         if self._loads_masks(step + 1, coming):
             self._view_masks.prefetch(self.view_name("train", coming), lambda: self._served("train", coming))

@@ -160,7 +160,8 @@ class _Colmap(ColmapDataParser):
                 )
             return np.array(kept, dtype=np.int64)
         own = super()._get_image_indices
-        return over_present(present, lambda files: (own(files, split),))(image_filenames)[0]
+        parts = over_present(present, lambda files: [own(files, each) for each in SPLITS])(image_filenames)
+        return parts[list(SPLITS).index(split)]
 
     def _get_all_images_and_cameras(self, recon_dir: Path) -> dict[str, Any]:
         try:

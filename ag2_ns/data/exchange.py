@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,8 +24,9 @@ def mend(place: Path) -> None:
     """Finish, or take back, an exchange of `place` that was killed half way."""
     for name in (NEW, OLD):
         for left in place.parent.glob(f".{name}-{place.name}-*"):
-            if psutil.pid_exists(int(left.name.rpartition("-")[2])):
-                continue  # still at it
+            process = left.name.rpartition("-")[2]
+            if not process.isdecimal() or (int(process) != os.getpid() and psutil.pid_exists(int(process))):
+                continue  # of something else, or still at it
             if not place.exists():
                 os.rename(left, place)
             elif name == NEW and not aside(place).exists():
@@ -60,5 +62,5 @@ def put_in_place(place: Path) -> None:
         os.rename(claimed, new)
         raise UserError(f"{place}: cannot be replaced ({error.strerror}); make its folder writable") from error
     shutil.rmtree(old, ignore_errors=True)
-    if not any(new.parent.iterdir()):
+    with suppress(OSError):  # it holds what replaces another folder
         new.parent.rmdir()

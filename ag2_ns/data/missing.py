@@ -43,10 +43,20 @@ _say_once = lru_cache(maxsize=None)(notice)
 
 
 def over_present(present: set[Path], split: Split) -> Split:
-    """A function that splits the `present` of the files it is given, and returns their indices among all."""
+    """A function that splits the files it is given as if all were there, and returns the indices of those that are.
+
+    So a picture that goes missing moves no other from evaluation to training. Only where a part would lose all of its
+    pictures are those that are there split anew.
+    """
 
     def split_present(files: Sequence[Path], *options: Any) -> tuple[np.ndarray, ...]:
-        kept = np.array([index for index, file in enumerate(files) if file in present], dtype=np.int64)
-        return tuple(kept[indices] for indices in split([files[index] for index in kept], *options))
+        there = np.array([file in present for file in files], dtype=bool)
+        parts = [np.asarray(part, dtype=np.int64) for part in split(files, *options)]
+        left = [part[there[part]] for part in parts]
+        if any(len(part) and not len(some) for part, some in zip(parts, left)):
+            kept = there.nonzero()[0]
+            again = split([files[index] for index in kept], *options)
+            left = [kept[np.asarray(part, dtype=np.int64)] for part in again]
+        return tuple(left)
 
     return split_present

@@ -175,18 +175,21 @@ def _stores(
     for kind in (MaskStore, FeatureStore):
         mend(kind.locate(data, downscale))
     masks_by = Manifest(segmenter.name, segmenter.settings, segmenter.options)
+    same_masks = MaskStore.made_by(data, masks_by, downscale)
+    # What another shard has begun with the same settings is completed, not renewed.
+    begun = same_masks and not MaskStore.open(data, downscale).holds(names)
     if encoder is None:
-        renew = overwrite and MaskStore.exists(data, downscale)
+        renew = overwrite and MaskStore.exists(data, downscale) and not begun
         return MaskStore.create(data, masks_by, downscale, renew), None
     features_by = Manifest(encoder.name, encoder.settings, encoder.options)
-    same_masks = MaskStore.made_by(data, masks_by, downscale)
     same_features = FeatureStore.made_by(data, features_by, downscale)
     if not overwrite:
         MaskStore.refuse_others(data, masks_by, downscale)
         FeatureStore.refuse_others(data, features_by, downscale)
-    renew_masks = overwrite and MaskStore.exists(data, downscale) and not (same_masks and not same_features)
+    keeps_masks = begun or (same_masks and not same_features)
+    renew_masks = overwrite and MaskStore.exists(data, downscale) and not keeps_masks
     masks_to = MaskStore.create(data, masks_by, downscale, renew_masks)
-    renew_features = overwrite
+    renew_features = overwrite and not (begun and same_features)
     if not FeatureStore.exists(data, downscale):  # complete masks are in use without features until all are there
         renew_features = renew_masks or masks_to.holds(names)
     return masks_to, FeatureStore.create(data, features_by, downscale, renew_features)

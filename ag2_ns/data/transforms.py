@@ -45,7 +45,7 @@ def read_transforms(path: Path) -> dict[str, Any]:
     for number, frame in enumerate(frames):
         _check_frame(path, number, frame)
         name = frame["file_path"]
-        if not Path(name).suffix and not (path.parent / name).is_file() and (path.parent / f"{name}.png").is_file():
+        if not (path.parent / name).is_file() and (path.parent / f"{name}.png").is_file():
             frame["file_path"] = f"{name}.png"
     _check_model(path, meta)
     if "camera_angle_x" in meta and _lacking("fl_x", meta):
@@ -66,7 +66,7 @@ def read_transforms(path: Path) -> dict[str, Any]:
 
 
 def camera_from_angle(path: Path, meta: Mapping[str, Any]) -> dict[str, float]:
-    """The intrinsics (pixels) of a pinhole camera that is described by its field of view.
+    """The intrinsics (pixels) of a camera that is described by its field of view: a pinhole, or an equidistant fisheye.
 
     Args:
         path: the transforms.json.
@@ -87,6 +87,7 @@ def camera_from_angle(path: Path, meta: Mapping[str, Any]) -> dict[str, float]:
         except OSError as error:
             raise UserError(f"{picture}: not a readable image; replace it or remove its frame") from error
     width, height = (float(n) for n in size)
+    fisheye = CAMERA_MODEL_TO_TYPE.get(meta.get("camera_model", "OPENCV")) == CameraType.FISHEYE
     focal = {}
     for axis, side in (("x", width), ("y", height)):
         angle = meta.get(f"camera_angle_{axis}")
@@ -95,7 +96,7 @@ def camera_from_angle(path: Path, meta: Mapping[str, Any]) -> dict[str, float]:
         elif not isinstance(angle, (int, float)) or not 0 < angle < math.pi:
             raise UserError(f"{path}: camera_angle_{axis} is {angle}; give the field of view in radians, 0 to 3.14")
         else:
-            focal[axis] = side / 2 / math.tan(angle / 2)
+            focal[axis] = side / angle if fisheye else side / 2 / math.tan(angle / 2)
     found = {"fl_x": focal["x"], "fl_y": focal["y"], "cx": width / 2, "cy": height / 2, "w": width, "h": height}
     return {key: value for key, value in found.items() if _lacking(key, meta)}
 

@@ -97,6 +97,11 @@ class ViewMasks:
                 return self._kept[name]
         return self._load(name, image)
 
+    def forget(self, name: str) -> None:
+        """Nobody will come for a view that was prefetched."""
+        with self._lock:
+            self._coming.pop(name, None)
+
     def checked(self, name: str) -> bool:
         """Whether a view's masks have been loaded before, and compared with its image."""
         return name in self._checked

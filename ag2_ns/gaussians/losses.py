@@ -16,9 +16,10 @@ SSIM_WINDOW = 11
 def ssim(a: Float[Tensor, "H W 3"], b: Float[Tensor, "H W 3"]) -> Tensor:
     """Mean structural similarity of two pictures in [0, 1] (Wang et al. 2004), without padding.
 
-    Differentiable in `a` only, the prediction.
+    Differentiable in `a` only, the prediction. In full precision always: in half of it dark places overflow.
     """
-    return _Ssim.apply(a, b.detach())
+    with torch.autocast(a.device.type, enabled=False):
+        return _Ssim.apply(a, b.detach())
 
 
 class _Ssim(torch.autograd.Function):

@@ -15,22 +15,23 @@ class LeanAdam(torch.optim.Adam):
     """Adam for a few large tensors, whose step is little else than its one fused kernel.
 
     torch's own step takes ten times as long to prepare as to run, which with an optimizer per parameter group is a
-    tenth of a training step. Anything unusual (a closure, scaled gradients, a first step) is left to it.
+    tenth of a training step. Anything unusual (a closure, scaled gradients, a first step) is left to it. Hooks of steps
+    are not called.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; see torch's."""
-        if closure is not None or getattr(self, "grad_scale", None) is not None:
+        scaled = any(getattr(self, name, None) is not None for name in ("grad_scale", "found_inf"))
+        plain = all(g["fused"] and not (g["amsgrad"] or torch.is_tensor(g["lr"])) for g in self.param_groups)
+        begun = all(self.state[p] for g in self.param_groups for p in g["params"] if p.grad is not None)
+        if closure is not None or scaled or not plain or not begun:
             return super().step(closure)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            states = [self.state[p] for p in params]
-            plain = group["fused"] and not (group["amsgrad"] or torch.is_tensor(group["lr"]))
-            if not plain or not all(states):
-                return super().step()
             if not params:
                 continue
+            states = [self.state[p] for p in params]
             steps = [s["step"] for s in states]
             torch._foreach_add_(steps, 1)
             torch._fused_adam_(

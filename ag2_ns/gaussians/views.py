@@ -16,7 +16,7 @@ PINHOLE = "pinhole"
 would make every step wait for the one before."""
 
 VIEWMAT = "viewmat"
-"""Likewise its pose as a `View` has it."""
+"""Likewise its pose as a `View` has it, 1 x 16: metadata is cut and moved with the cameras, a row for each."""
 
 
 def pinholes(cameras: Cameras) -> list[list[float]]:
@@ -37,6 +37,7 @@ def view_of(camera: Cameras, pose: Float[Tensor, "1 3 4"] | None = None, scale: 
     viewmat = metadata.get(VIEWMAT) if pose is None else None
     if viewmat is None:
         viewmat = viewmat_of(camera.camera_to_worlds if pose is None else pose)
+    viewmat = viewmat.reshape(4, 4)
     known = metadata.get(PINHOLE)
     fx, fy, cx, cy, width, height = pinholes(camera)[0] if known is None else known
     K = _intrinsics(fx * scale, fy * scale, cx * scale, cy * scale, viewmat.dtype, viewmat.device)

@@ -7,7 +7,6 @@ The files are AG2aussian's `clip_features/<image>.pt` (half M x D, row i for mas
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 from functools import cached_property
@@ -150,11 +149,6 @@ class TableEncoder:
         if vectors.dim() != 2 or not len(vectors):
             raise UserError(f"{self.texts}: holds no vectors; expected a JSON of text to vector")
         return names, vectors
-
-    @cached_property
-    def texts_hash(self) -> str:
-        """A hash of the text table."""
-        return hashlib.blake2b(self.texts.read_bytes(), digest_size=8).hexdigest() if self.texts else ""
 
 
 def _key(text: str) -> str:

@@ -133,4 +133,4 @@ def _fine(spline: CubicSpline) -> Float[np.ndarray, "P 9"]:
 
 def _natural(path: Path | str) -> list[tuple[int, str]]:
     """Sorts numbers in names by value."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ COLORS = (
 )
 """Colours of selections, in order, then from the beginning again."""
 
+
+NUMBERED = re.compile(r"\d{5,}\.png")
+"""The name of a frame that has none of its own."""
 
 MARK = ("Software", "ag2 render")
 """What the frames of a folder say of themselves, as PNG text."""
@@ -105,8 +109,9 @@ def _fitted(font: Any, text: str, width: float) -> str:
 def frame_writer(path: Path, fps: float) -> Iterator[Any]:
     """Yields a function that takes frames: into an H.264 file (.mp4), or as PNG files into a folder (no suffix).
 
-    The file appears when it is complete. Frames that an earlier, longer rendering left in the folder are removed at the
-    end; no other files are. Odd sides lose a row or column: browsers play only 4:2:0 chroma.
+    The file appears when it is complete. Numbered frames that an earlier, longer rendering left in the folder are
+    removed at the end, where these are numbered, too; no other files are. Odd sides lose a row or column: browsers play
+    only 4:2:0 chroma.
 
     Raises:
         UserError: another suffix, or nothing can be written there.
@@ -156,9 +161,10 @@ class _Frames:
         self._written.append(path)
 
     def close(self) -> None:
-        """Remove the marked frames that are not of this rendering."""
-        for folder in {self.folder, *(path.parent for path in self._written)}:
-            for path in set(folder.glob("*.png")) - set(self._written):
+        """Remove numbered frames of an earlier rendering."""
+        numbered = {path for path in self.folder.glob("*.png") if NUMBERED.fullmatch(path.name)}
+        if numbered & set(self._written):
+            for path in numbered - set(self._written):
                 if _marked(path):
                     path.unlink()
 

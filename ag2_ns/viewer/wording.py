@@ -25,10 +25,7 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
     found = state.selection
     lines = []
     if session.model.scene_index() is None:
-        if not message:  # which says so too
-            lines.append(
-                "*No instances yet: they come at the end of training, if the scene has masks (`ag2 prepare`).*"
-            )
+        lines += [] if message else [NO_INSTANCES]  # a message says so itself, or why nothing happened
     elif found is None:
         lines.append("*Click on something, or type what to look for.*")
     elif found.empty:

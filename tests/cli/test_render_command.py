@@ -177,6 +177,21 @@ def test_a_rendering_that_fails_removes_nothing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_numbered_frames_leave_named_ones_alone(tmp_path):
+    frame = np.zeros((4, 6, 3), np.uint8)
+
+    def write_frames(*names):
+        with frame_writer(tmp_path, 24) as write:
+            for name in names:
+                write(frame, name)
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    assert write_frames("frame_0001", "frame_0008") == ["frame_0001.png", "frame_0008.png"]
+    assert len(write_frames(None, None, None)) == 5
+    assert write_frames(None) == ["00000.png", "frame_0001.png", "frame_0008.png"]
+    assert len(write_frames("frame_0001")) == 3
+
+
 def test_frames_may_be_named_with_folders(tmp_path):
     with frame_writer(tmp_path / "frames", 24) as write:
         write(np.zeros((4, 6, 3), np.uint8), "left/shot 1")

@@ -60,6 +60,9 @@ def test_masks_that_no_step_needs_are_loaded_once_to_check_them(prepared):
         served.next_train(step)  # whether its masks come along depends on whether they were fetched beforehand
     assert all(served.view_masks().checked(served.view_name("train", index)) for index in range(train))
     assert ["masks" in served.next_train(step)[1] for step in range(train, train + 3)] == [False, True, False]
+    for step in range(2 * train, 3 * train):
+        served.next_train(step)
+    assert not served.view_masks()._coming, "what was fetched to be checked is not held"
 
 
 def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
@@ -74,7 +77,9 @@ def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
     assert image.shape != original.shape or np.abs(image.astype(int) - original).max() > 5
     # What training reads in place of the camera on the device is of the undistorted one, too.
     assert camera.metadata[PINHOLE] == pinholes(camera)[0] and camera.metadata[PINHOLE][4:] == [*image.shape[1::-1]]
-    assert torch.equal(view_of(camera).viewmat, view_of(camera, camera.camera_to_worlds).viewmat)
+    expected = view_of(camera, camera.camera_to_worlds).viewmat
+    for same in (camera, camera.to("cpu"), camera[0:1], camera.flatten()):
+        assert same.shape == (1,) and torch.equal(view_of(same).viewmat, expected)
 
 
 def test_a_camera_that_a_model_changes_is_whole_again_the_next_time(prepared):

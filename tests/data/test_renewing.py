@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -231,3 +232,21 @@ def test_a_run_killed_while_folders_change_places_loses_nothing(tmp_path, views,
     assert done.segmented == (0 if renames == 1 else len(views))
     assert len(MaskStore.open(tmp_path).read("v0")) == 1
     assert sorted(p.name for p in where.parent.iterdir()) == ["masks"]
+
+
+@pytest.mark.parametrize("encoder", [None, Means()])
+def test_shards_that_overwrite_nothing_make_one_store(tmp_path, views, encoder):
+    done = [prepare_views(views, Halves(), encoder, tmp_path, overwrite=True, shard=(i, 2)) for i in (1, 2)]
+    assert all(d.in_use for d in done) and sum(d.segmented for d in done) == len(views)
+    stores = [MaskStore] if encoder is None else [MaskStore, FeatureStore]
+    assert all(kind.open(tmp_path).holds(view.name for view in views) for kind in stores)
+    assert not (MaskStore.locate(tmp_path).parent / "renewed").exists()
+
+
+def test_what_a_killed_run_of_the_same_number_left_is_taken_up(tmp_path, views):
+    prepare_views(views, Halves(), None, tmp_path)
+    where = MaskStore.locate(tmp_path)
+    where.rename(where.parent / f".old-masks-{os.getpid()}")  # containers give every run the same number
+    (where.parent / ".old-masks-backup").mkdir()
+    assert prepare_views(views, Halves(), None, tmp_path).segmented == 0
+    assert (where.parent / ".old-masks-backup").exists()

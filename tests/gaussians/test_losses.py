@@ -71,6 +71,15 @@ def test_ssim_gradcheck():
     assert torch.autograd.gradcheck(lambda x: ssim(x, b), (a,))
 
 
+@pytest.mark.parametrize("level", [0.0, 0.02, 0.5])
+def test_ssim_of_dark_pictures_in_mixed_precision(level):
+    a = (level + 0.01 * torch.rand(20, 20, 3)).requires_grad_()
+    with torch.autocast("cpu", torch.float16):
+        value = ssim(a, torch.full_like(a, level))
+    value.backward()
+    assert 0 <= float(value) <= 1 and a.grad.isfinite().all()
+
+
 def test_near_anchor_of_nothing_is_zero():
     assert near_anchor_loss(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, 1)).item() == 0
 

@@ -54,6 +54,20 @@ def test_lean_adam_with_a_closure_and_scaled_gradients():
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0), torch.tensor(1.0)  # as GradScaler leaves them
     optimizer.step()
     assert torch.equal(before, parameter.detach()), "a step with infinite gradients is not taken"
+    del optimizer.grad_scale  # as it is after unscale_
+    optimizer.step()
+    assert torch.equal(before, parameter.detach())
+
+
+def test_lean_adam_steps_every_group_once():
+    (a, b), other = ([Parameter(torch.ones(2)) for _ in range(2)] for _ in range(2))
+    ours = LeanAdam([{"params": [p]} for p in (a, b)], lr=0.1, fused=True)
+    theirs = torch.optim.Adam([{"params": [p]} for p in other], lr=0.1, fused=True)
+    for step in range(3):
+        for pair, optimizer in (((a, b), ours), (other, theirs)):
+            pair[0].grad, pair[1].grad = torch.ones(2), torch.ones(2) if step == 2 else None
+            optimizer.step()
+    assert torch.equal(a, other[0]) and torch.equal(b, other[1])
 
 
 def test_moments_follow_kept_rows_and_new_rows_start_at_zero():
