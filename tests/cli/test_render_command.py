@@ -162,7 +162,7 @@ def test_frames_of_a_longer_rendering_do_not_stay_and_other_pictures_do(tmp_path
         with frame_writer(tmp_path, 24) as write:
             for name in names:
                 write(black, name)
-    left = {"00000.png", "00001.png", "00002.png", "00007.png", "mine.png", "damaged.png", "left"}
+    left = {"00000.png", "00001.png", "00002.png", "00007.png", "view_1.png", "mine.png", "damaged.png", "left"}
     assert {p.name for p in tmp_path.iterdir()} == left
 
 
