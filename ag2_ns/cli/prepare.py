@@ -55,7 +55,8 @@ class Prepare:
     text_features: Path | None = None
     """JSON of text to vector for these features; default: DATA/text_features.json."""
     downscale_factor: int | None = None
-    """Work on images_2, images_4, ...; unset: as training chooses. Give the same to ns-train."""
+    """Work on images_2, images_4, ...; unset: as training chooses. Give the same to ns-train, at its end:
+    ag2-data --downscale-factor N."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
@@ -134,6 +135,19 @@ class Prepare:
             out.print(f"{count} views exported to {self.export_pair}")
         if summary.sheets:
             out.print(f"look at: {summary.sheets[0].parent}")
+        if summary.in_use:
+            out.print(f"train:   {self.training()}")
+
+    def training(self) -> str:
+        """The command that trains on what was prepared."""
+        import torch
+
+        from ag2_ns.cli.output import command_line
+
+        gpu = torch.cuda.is_available()
+        method = ["ag2aussian"] if gpu else ["ag2aussian-small", "--machine.device-type", "cpu"]
+        size = [] if self.downscale_factor is None else ["ag2-data", "--downscale-factor", str(self.downscale_factor)]
+        return command_line("ns-train", *method, "--data", self.data, *size)
 
     def make_segmenter(self) -> Segmenter:
         """The segmenter these options ask for."""

@@ -60,7 +60,7 @@ class Query(Picking):
             "level": found.level,
             "nodes": list(found.nodes),
             "anchors": int(found.anchor_mask.sum()),
-            "gaussians": int(found.gaussian_mask.sum()),
+            "gaussians": int(run.scene.selected(found).sum()),
         }
         again = (self.output_dir / "selection.npz").exists()
         try:

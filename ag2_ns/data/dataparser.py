@@ -63,7 +63,7 @@ def scene_layout(data: Path) -> tuple[Literal["transforms", "colmap"], Path]:
         UserError: there is no such folder, or nothing in it that can be read.
     """
     if not data.exists():
-        raise UserError(f"{data}: no such folder; name a scene with --data (or make one with `ag2 example {data}`)")
+        raise UserError(f"{data}: no such folder; name the folder of a scene (or make one with `ag2 example {data}`)")
     if data.is_file():
         if data.suffix == ".json":
             return "transforms", data

@@ -138,7 +138,7 @@ class AG2Model(AnchorModel):
             folder = self.AG2.session.run_folder
             config = "CONFIG" if folder is None else folder / "config.yml"
             CONSOLE.print(
-                f"no instances were made ({first_line(error)}); the splat is kept: mend that, then run "
+                f"no instances were made: {first_line(error)}\nThe splat is kept; mend that, then run:\n"
                 f"{shlex.join(('ag2', 'lift', '--load-config', str(config)))}",
                 style="red",
                 markup=False,

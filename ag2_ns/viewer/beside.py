@@ -35,7 +35,8 @@ def take_up(session: Session) -> None:
     if folder is not None and os.environ.get(EDITS, "1") != "0" and (folder / FILE_NAME).exists():
         path = folder / FILE_NAME
         state = replace(state, history=load_edits(path, session.fingerprint()))
-        _say(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out")
+        if len(state.history):
+            _say(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out")
     session.restart(state)
     query = os.environ.get(QUERY)
     saved = None if folder is None else folder / SELECTION_FILE

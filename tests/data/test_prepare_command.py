@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from bad_scenes import transforms_scene
+from PIL import Image
 
 from ag2_ns.cli.main import COMMANDS, _job, main
+from ag2_ns.cli.prepare import Prepare
 from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.masks import MaskSet
@@ -110,3 +112,18 @@ def test_the_printed_command_mends_the_store(tmp_path, capsys):
     capsys.readouterr()
     main(shlex.split(str(error.value).split("complete them with: ")[1])[1:])
     assert "1 segmented, 0 encoded, 2 valid already" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_comes_next_is_printed(tmp_path, capsys, monkeypatch):
+    scene = transforms_scene(tmp_path / "my scene", views=3)
+    (scene / "images_2").mkdir()
+    for path in (scene / "images").iterdir():
+        with Image.open(path) as image:
+            image.resize((16, 12)).save(scene / "images_2" / path.name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    main(["prepare", str(scene), "--downscale-factor", "2"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("train:"))
+    small = ["ns-train", "ag2aussian-small", "--machine.device-type", "cpu", "--data", str(scene)]
+    assert shlex.split(line)[1:] == [*small, "ag2-data", "--downscale-factor", "2"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Prepare(scene).training() == f"ns-train ag2aussian --data '{scene}'"
