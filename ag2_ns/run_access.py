@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ag2_ns.data.feature_store import FeatureStore
-from ag2_ns.data.served import served_downscale
 from ag2_ns.data.view_store import view_key, view_stem
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.checkpoint import newest_checkpoint
@@ -203,7 +202,4 @@ def load_run(config_path: Path) -> LoadedRun:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error
     model = pipeline.model
-    data = Path(config.pipeline.datamanager.data or config.data)
-    downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
-    texts = TextEncoder(data, downscale, model.device.type, model.scene_index)
-    return LoadedRun(config_path, config, pipeline, model, model.scene_index(), texts)
+    return LoadedRun(config_path, config, pipeline, model, model.scene_index(), model.AG2.session.texts)

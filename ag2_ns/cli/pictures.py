@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from ag2_ns.cli.sheet import contact_sheet
-from ag2_ns.data.atomic import write_atomic
 from ag2_ns.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,17 +23,6 @@ if TYPE_CHECKING:
 def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """A colour picture in [0, 1] as bytes."""
     return (image.clamp(0, 1) * 255 + 0.5).byte().cpu().numpy()
-
-
-def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
-    """Write a picture, atomically; its folder is made when missing.
-
-    Raises:
-        UserError: the disk is full, or nothing can be written there.
-    """
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
-    write_atomic(path, content.getvalue())
 
 
 def depth_colors(depth: Float[Tensor, "H W 1"]) -> Float[Tensor, "H W 3"]:

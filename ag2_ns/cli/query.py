@@ -39,7 +39,8 @@ class Query(Picking):
         """Select, write the files, and say what was found."""
         import numpy as np
 
-        from ag2_ns.cli.pictures import to_uint8, write_png
+        from ag2_ns.cli.pictures import to_uint8
+        from ag2_ns.data.atomic import write_png
         from ag2_ns.indexing import view_progress
         from ag2_ns.query.picture import SELECTED, overlay, selection_share
         from ag2_ns.query.selection_file import save_selection

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ag2_ns.data.atomic import write_atomic
+from ag2_ns.data.atomic import write_png
 
 CELL = 320
 """Longest side of a picture on a sheet, pixels."""
@@ -47,6 +46,4 @@ def contact_sheet(
         for i, picture in enumerate(row):
             sheet.paste(Image.fromarray(picture).resize(size, Image.LANCZOS), (gap + i * (cell + gap), y))
         y += size[1] + gap
-    content = io.BytesIO()
-    sheet.save(content, format="PNG")
-    write_atomic(path, content.getvalue())
+    write_png(path, np.asarray(sheet))

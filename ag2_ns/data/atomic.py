@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tempfile
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from ag2_ns.errors import UserError
 
@@ -38,6 +43,13 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
+    """Write a picture; raises as `write_atomic` does."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    write_atomic(path, content.getvalue())
 
 
 def _umask() -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ag2_ns.data.atomic import write_atomic
+from ag2_ns.data.atomic import write_png
 from ag2_ns.data.masks import MaskSet
 
 GOLDEN = 0.618033988749895
@@ -90,6 +89,4 @@ def sheet(views: Sequence[tuple[str, np.ndarray, MaskSet]], width: int = 420) ->
 
 def write_sheet(path: Path, views: Sequence[tuple[str, np.ndarray, MaskSet]]) -> None:
     """Write a preview sheet as PNG, atomically."""
-    buffer = io.BytesIO()
-    Image.fromarray(sheet(views)).save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+    write_png(path, sheet(views))

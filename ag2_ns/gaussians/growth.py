@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ag2_ns.gaussians.anchors import Anchors, Children, children_around
+from ag2_ns.gaussians.anchors import Anchors, Children, children_around, voxel_groups
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.neighbours import nearest
 
@@ -94,11 +94,6 @@ def sample_in_gaussians(gaussians: Gaussians, noise: Float[Tensor, "N 3"]) -> Fl
     return gaussians.means + p + w[:, None] * t + torch.cross(u, t, dim=-1)
 
 
-def _cell_key(cell: Int[Tensor, "P 3"], low: Int[Tensor, " 3"], span: Int[Tensor, " 3"]) -> Int[Tensor, " P"]:
-    c = cell - low
-    return (c[:, 0] * span[1] + c[:, 1]) * span[2] + c[:, 2]
-
-
 def occupied_cells(
     candidates: Float[Tensor, "P 3"], taken: Float[Tensor, "A 3"], cell: float
 ) -> tuple[Int[Tensor, " P"], int]:
@@ -107,13 +102,8 @@ def occupied_cells(
     Returns:
         The group of every candidate (-1 for those in taken cells) and the number of groups.
     """
-    a = torch.floor(candidates / cell).long()
-    b = torch.floor(taken / cell).long()
-    low = torch.minimum(a.amin(0), b.amin(0)) if len(b) else a.amin(0)
-    high = torch.maximum(a.amax(0), b.amax(0)) if len(b) else a.amax(0)
-    span = high - low + 1
-    key = _cell_key(a, low, span)
-    free = ~torch.isin(key, _cell_key(b, low, span))
+    key, held = voxel_groups(torch.cat((candidates, taken)), cell).split((len(candidates), len(taken)))
+    free = ~torch.isin(key, held)
     group = torch.full_like(key, -1)
     cells, inverse = torch.unique(key[free], return_inverse=True)
     group[free] = inverse

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
+
+from ag2_ns.data.notice import notice
 
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 """File that torchvision keeps in the torch hub cache once LPIPS has been used there."""
@@ -48,7 +49,6 @@ class ImageMetrics:
 
                 self._lpips = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
             else:
-                CONSOLE.print(
-                    f"LPIPS is left out: {weights} is not there (run any LPIPS metric online once to get it)."
-                )
+                line = f"LPIPS is left out: {weights} is not there (run any LPIPS metric online once to get it)."
+                notice(line, style=None)
         return self._lpips

@@ -9,10 +9,10 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from ag2_ns.data.masks import MaskSet
+from ag2_ns.data.notice import notice
 from ag2_ns.errors import UserError, first_line
 from ag2_ns.gaussians.anchors import voxel_size
 from ag2_ns.gaussians.density import ScreenStatistics, drop_children, refine, visibility
@@ -137,12 +137,10 @@ class AG2Model(AnchorModel):
         except (UserError, MemoryError, torch.cuda.OutOfMemoryError) as error:
             folder = self.AG2.session.run_folder
             config = "CONFIG" if folder is None else folder / "config.yml"
-            CONSOLE.print(
+            notice(
                 f"no instances were made: {first_line(error)}\nThe splat is kept; mend that, then run:\n"
                 f"{shlex.join(('ag2', 'lift', '--load-config', str(config)))}",
                 style="red",
-                markup=False,
-                soft_wrap=True,
             )
 
     def reset_opacity(self) -> None:

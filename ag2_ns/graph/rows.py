@@ -43,9 +43,10 @@ class Rows:
         of_mask = torch.from_numpy(mask_slot).to(masks.device).long()
         parts, offset = [], 0
         for each in lifted:
+            view_unit = each.view_unit
             for unit, column, slot, weight in (
-                (each.view_unit, each.view, first, each.total),
-                (each.view_unit, each.view, first + 1, each.covered),
+                (view_unit, each.view, first, each.total),
+                (view_unit, each.view, first + 1, each.covered),
                 (each.unit, each.mask, of_mask, each.weight),
             ):
                 chosen = weight > 0

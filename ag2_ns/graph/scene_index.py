@@ -175,15 +175,16 @@ def build_index(
 def fits_by_gaussian(num_gaussians: int, num_views: int, device: torch.device) -> bool:
     """Whether weights can be kept by Gaussian; warns where only memory is lacking, as it makes the instances worse."""
     pairs = num_gaussians * num_views
-    free = free_memory(device)
-    if pairs <= GAUSSIAN_ENTRIES and pairs * PAIR_BYTES > free:
+    if pairs > GAUSSIAN_ENTRIES:
+        return False
+    needed, free = pairs * PAIR_BYTES, free_memory(device)
+    if needed > free:
         warnings.warn(
-            f"anchors are not refined, which needs {pairs * PAIR_BYTES / 2**30:.1f} GB of memory ({device}) where "
+            f"anchors are not refined, which needs {needed / 2**30:.1f} GB of memory ({device}) where "
             f"{free / 2**30:.1f} are free; borders of instances will be coarser",
             stacklevel=2,
         )
-        return False
-    return pairs <= GAUSSIAN_ENTRIES
+    return needed <= free
 
 
 def build_feature_index(

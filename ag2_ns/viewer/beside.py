@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ag2_ns.data.notice import notice
 from ag2_ns.edit.edit_file import FILE_NAME, load_edits, save_edits
 from ag2_ns.errors import UserError
 from ag2_ns.query.selection_file import load_selection, save_selection
@@ -36,7 +37,7 @@ def take_up(session: Session) -> None:
         path = folder / FILE_NAME
         state = replace(state, history=load_edits(path, session.fingerprint()))
         if len(state.history):
-            _say(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out")
+            notice(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out", style=None)
     session.restart(state)
     query = os.environ.get(QUERY)
     saved = None if folder is None else folder / SELECTION_FILE
@@ -45,10 +46,10 @@ def take_up(session: Session) -> None:
             session.ask(text, "add" if k else "select")
         found = session.state.selection
         label, what = (query, found.reason) if found.empty else (found.label, f"score {found.score:.2f}")
-        _say(f"{QUERY}: {label} ({what})")
+        notice(f"{QUERY}: {label} ({what})", style=None)
     elif saved is not None and saved.exists() and index is not None:
         session.restart(replace(state, selection=load_selection(saved, index)))
-        _say(f"{saved}: {session.state.selection.label} selected")
+        notice(f"{saved}: {session.state.selection.label} selected", style=None)
     session.restart(session.state)
 
 
@@ -78,9 +79,3 @@ def keep_selection(session: Session) -> Path:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
     return path
-
-
-def _say(line: str) -> None:
-    from nerfstudio.utils.rich_utils import CONSOLE
-
-    CONSOLE.print(line, highlight=False, soft_wrap=True, markup=False)

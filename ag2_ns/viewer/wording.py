@@ -25,7 +25,8 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
     found = state.selection
     lines = []
     if session.model.scene_index() is None:
-        lines += [] if message else [NO_INSTANCES]  # a message says so itself, or why nothing happened
+        if not message:  # which says so itself, or why nothing happened
+            lines.append(NO_INSTANCES)
     elif found is None:
         lines.append("*Click on something, or type what to look for.*")
     elif found.empty:

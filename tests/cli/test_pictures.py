@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from ag2_ns import compat
-from ag2_ns.cli.pictures import camera_of, write_png
+from ag2_ns.cli.pictures import camera_of
 from ag2_ns.cli.sheet import contact_sheet
+from ag2_ns.data.atomic import write_png
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.views import view_of
 from ag2_ns.rasterizer.base import View
