@@ -27,6 +27,7 @@ from ag2_ns.viewer.worker import Lane
 
 if TYPE_CHECKING:
     from ag2_ns.gaussians.model import AG2Model
+    from ag2_ns.graph.scene_index import SceneIndex
 
 TITLE = "AG2aussian"
 """Of the panel."""
@@ -44,6 +45,7 @@ class Panel(nn.Module):
         self.layers = Layers()
         self.control = Control(self._connected)
         self._message = ""
+        self._said_of: SceneIndex | None = None
         self._describing = Lock()
         self._busy: dict[str, str] = {}
         self.lanes = {
@@ -74,11 +76,14 @@ class Panel(nn.Module):
         self.refresh()
 
     def _instances_changed(self) -> None:
-        """Instances came or went: what was said about their lack holds no longer once they are there."""
-        if self.session.model.scene_index() is None:
-            self.refresh()
-        else:
-            self.ask(lambda: None)
+        """Instances came or went, as a picture found: what was said of those before holds no longer."""
+
+        def job() -> None:
+            if self._said_of is not self.session.model.scene_index():
+                self._set_message("")
+            self._refresh()
+
+        self.lanes["act"].submit(job)
 
     # Jobs.
 
@@ -96,7 +101,7 @@ class Panel(nn.Module):
 
         def job() -> None:
             question()
-            self._message = ""
+            self._set_message("")
             self._refresh()
 
         self.lanes["act"].submit(job)
@@ -106,7 +111,7 @@ class Panel(nn.Module):
 
         def job() -> None:
             with self.busy("keep", "writing …"):
-                self._message = write()
+                self._set_message(write())
             self.refresh()
 
         self.lanes["keep"].submit(job)
@@ -130,8 +135,11 @@ class Panel(nn.Module):
 
     def say(self, text: str) -> None:
         """Show a line in the panel, or none."""
-        self._message = text
+        self._set_message(text)
         self._describe()
+
+    def _set_message(self, text: str) -> None:
+        self._message, self._said_of = text, self.session.model.scene_index()
 
     def refresh(self) -> None:
         """Bring panel, 3D layer and picture up to date. Called without the training lock, from any thread."""

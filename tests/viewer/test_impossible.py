@@ -34,6 +34,9 @@ def test_the_panel_says_that_there_is_no_language(loaded, tab):
     tab.set("Find", "red ball", "Text")
     tab.press("Find")
     tab.until(lambda: "no language" in tab.note())
+    loaded.model.AG2.session.index_changed()  # the first picture of this index comes after the answer
+    assert loaded.model.AG2.wait()
+    assert "no language" in loaded.model.AG2._note.content
     tab.click(CENTRES["red"])
     tab.until(lambda: "instance" in tab.note() and "no language" not in tab.note())
 
