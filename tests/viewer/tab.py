@@ -12,6 +12,9 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+SHARP = 512
+"""Pixels across that nerfstudio's viewer draws of a camera at rest."""
+
 
 class Tab:
     def __init__(self, port: int, c2w: np.ndarray, fov: float = 0.8, aspect: float = 4 / 3):
@@ -67,7 +70,7 @@ class Tab:
         elif kind == "RemoveSceneNodeMessage":
             self.nodes.discard(m["name"])
 
-    def until(self, what, seconds: float = 20.0) -> None:
+    def until(self, what, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         with self._news:
             while not what():
@@ -105,17 +108,15 @@ class Tab:
             ray_direction=[1.0, 0.0, 0.0], screen_pos=place,
         )  # fmt: skip
 
-    def picture(self) -> np.ndarray:
-        with self._news:
-            return np.asarray(Image.open(io.BytesIO(self._image)).convert("RGB"))
-
-    def settled(self, quiet: float = 1.0, seconds: float = 20.0) -> np.ndarray:
-        """The picture once none has come for a while."""
-        end = time.monotonic() + seconds
+    def seen(self, what=lambda picture: True, seconds: float = 60.0) -> np.ndarray:
+        """Wait for a sharp picture of which something holds; small ones are shown while a sharp one is drawn."""
+        end, looked = time.monotonic() + seconds, 0
         while time.monotonic() < end:
             with self._news:
-                before = self.pictures
-                self._news.wait_for(lambda b=before: self.pictures != b, quiet)
-                if self.pictures == before and before:
-                    break
-        return self.picture()
+                self._news.wait_for(lambda looked=looked: self.pictures > looked, 0.5)
+                looked, image = self.pictures, self._image
+            if image:
+                picture = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+                if picture.shape[1] >= SHARP and what(picture):
+                    return picture
+        raise AssertionError(f"no such picture came; the note says: {self.note()!r}")

@@ -105,7 +105,7 @@ class Page:
         text = self.page.locator("body").inner_text()
         return text[text.index("AG2aussian\n") : text.index("Click to")].replace("\n", " ")
 
-    def until(self, *words: str, gone: str | None = None, seconds: float = 30) -> str:
+    def until(self, *words: str, gone: str | None = None, seconds: float = 60) -> str:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             note = self.note()
@@ -154,17 +154,16 @@ class Page:
         raw = self.page.screenshot(clip={"x": 0, "y": TOP, **size})
         return np.asarray(Image.open(io.BytesIO(raw)).convert("RGB")).astype(int)
 
-    def settled(self, changed: np.ndarray | None = None, seconds: float = 20) -> np.ndarray:
-        """The picture once it differs from `changed` (if given) and no longer moves."""
+    def seen(self, what=lambda picture: True, seconds: float = 60) -> np.ndarray:
+        """Wait for a picture of which something holds and that no longer moves."""
         end, old = time.monotonic() + seconds, self.canvas()
         while time.monotonic() < end:
             time.sleep(0.4)
             new = self.canvas()
-            still = np.abs(new - old).mean() < 0.1
-            if still and (changed is None or np.abs(new - changed).mean() > 1):
-                break
+            if np.abs(new - old).mean() < 0.1 and what(new):
+                return new
             old = new
-        return new
+        raise AssertionError(f"no such picture came; the panel says: {self.note()}")
 
     def shot(self, name: str) -> None:
         if self.keep is not None:
@@ -225,24 +224,19 @@ def orange(picture):
 def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     # It loads.
     page.until("Click on something")
-    end = time.monotonic() + 60
-    while red(first := page.settled()).sum() < 200:
-        assert time.monotonic() < end, "the balls do not show"
+    first = page.seen(lambda p: red(p).sum() > 200 and blue(p).sum() > 200)
     page.shot("1_loaded")
-    assert blue(first).sum() > 200
     # It orbits.
     page.drag(100, 0)
-    turned = page.settled(changed=first)
+    turned = page.seen(lambda p: np.abs(p - first).mean() > 3 and red(p).sum() > 200 and blue(p).sum() > 200)
     page.shot("2_orbited")
-    assert np.abs(turned - first).mean() > 3
     assert "Click on something" in page.note()  # dragging is not clicking
     # A click selects, says what, and the picture shows it.
     page.click_on(red(turned))
     page.until("red ball", "90 Gaussians")
-    clicked = page.settled(changed=turned)
-    page.shot("3_clicked")
     around = ~red(turned)
-    assert orange(clicked).sum() > 50 and clicked[around].mean() < 0.9 * turned[around].mean()
+    clicked = page.seen(lambda p: orange(p).sum() > 50 and p[around].mean() < 0.9 * turned[around].mean())
+    page.shot("3_clicked")
     # The slider: from the object to its parts.
     thumb = page.thumb("Granularity")
     box = thumb.bounding_box()
@@ -263,19 +257,20 @@ def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     # A text.
     page.field("Find").fill("blue ball")
     page.until("blue ball", "score")
-    asked = page.settled(changed=clicked)
+    ball, other = blue(turned), red(turned)
+    page.seen(  # tinted, while the rest is dark
+        lambda p: (
+            p[ball][:, 0].mean() > clicked[ball][:, 0].mean() + 30 and p[other].mean() < 0.6 * clicked[other].mean()
+        )
+    )
     page.shot("5_asked")
-    ball = blue(turned)
-    assert asked[ball][:, 0].mean() > clicked[ball][:, 0].mean() + 30  # tinted, while the rest is dark
-    assert asked[red(turned)].mean() < 0.6 * clicked[red(turned)].mean()
     # Nonsense is answered in the panel.
     page.find("walrus", "does not know")
     # Delete, and see it gone.
     page.press("Delete")
     page.until("1 edit", "hole closed", gone="closing holes", seconds=60)
-    deleted = page.settled(changed=asked)
+    page.seen(lambda p: blue(p).sum() < 0.1 * ball.sum())
     page.shot("6_deleted")
-    assert blue(deleted).sum() < 0.1 * blue(turned).sum()
     page.unfold("Save")
     page.press("Edits")
     page.until("saved")
@@ -285,9 +280,8 @@ def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     page.until("blue ball", "score")
     page.press("Clear")
     page.until("Click on something")
-    back = page.settled(changed=deleted)
+    back = page.seen(lambda p: blue(p).sum() > 0.7 * ball.sum() and red(p).sum() > 0.7 * other.sum())
     page.shot("7_undone")
-    assert blue(back).sum() > 0.7 * blue(turned).sum()
     # Show the graph and the gizmo.
     page.click_on(red(back))
     page.until("red ball")
@@ -295,30 +289,30 @@ def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     page.field("Graph").click()
     page.unfold("Move")
     page.field("Gizmo").click()
-    page.settled(changed=back)
+    page.seen(lambda p: np.abs(p - back).mean() > 1)
     page.shot("8_gizmo")
 
 
 @pytest.mark.skipif("AG2_BROWSER_RUN" not in os.environ, reason="for screenshots: set AG2_BROWSER_RUN to a config.yml")
 def test_screenshots_of_a_real_run(page):
-    page.settled()
+    page.seen()
     page.shot("run_1_loaded")
     page.field("Find").fill(os.environ.get("AG2_BROWSER_TEXT", "red mug"))
     page.until("score")
-    page.settled()
+    page.seen()
     page.shot("run_2_asked")
     page.unfold("Show")
     page.field("Graph").click()
-    page.settled()
+    page.seen()
     page.shot("run_3_graph")
     page.field("Graph").click()
     page.unfold("Move")
     page.field("Gizmo").click()
-    page.settled()
+    page.seen()
     page.shot("run_4_gizmo")
     page.press("Delete")
     page.until("1 edit", gone="closing holes", seconds=300)
-    page.settled()
+    page.seen()
     page.shot("run_5_deleted")
     page.press("Undo")
     page.until("score")

@@ -12,24 +12,28 @@ from ag2_ns.edit.edit_file import FILE_NAME
 from ag2_ns.viewer.beside import SELECTION_FILE
 
 
+def orange(picture):
+    return (picture[..., 0] > 200) & (picture[..., 2] < 90)
+
+
+def red(picture):
+    return (picture[..., 0] > 150) & (picture[..., 1] < 90)
+
+
 def test_a_click_is_answered_with_a_selection_and_its_picture(loaded, tab):
     assert "Click on something" in tab.note()
-    before = tab.settled()
+    before = tab.seen()
     tab.click(CENTRES["green"])
     tab.until(lambda: "green ball" in tab.note())
-    after = tab.settled()
+    tab.seen(lambda p: orange(p).sum() > 20 and p.mean() < 0.8 * before.mean())
     assert tab.element("Output type", "Dropdown")["value"] == "selection_overlay"
     assert set(tab.element("Output type", "Dropdown")["options"]) >= {
         "rgb", "feature", "instance", "depth", "relevancy", "selection", "selection_overlay",
     }  # fmt: skip
-    assert after.astype(int).mean() < 0.8 * before.mean()
-    orange = (after[..., 0] > 200) & (after[..., 2] < 90)
-    assert orange.sum() > 20
     tab.press("Clear")
     tab.until(lambda: "Click on something" in tab.note())
-    again = tab.settled()
+    tab.seen(lambda p: np.abs(p.astype(int) - before).mean() < 3)
     assert tab.element("Output type", "Dropdown")["value"] == "rgb"
-    assert np.abs(again.astype(int) - before).mean() < 3
 
 
 def test_typing_finds_remembers_and_explains(loaded, tab):
@@ -88,17 +92,12 @@ def test_delete_undo_and_keep(loaded, tab):
     tab.set("Close holes", False, "Checkbox")
     tab.press("Delete")
     tab.until(lambda: "nothing is selected" in tab.note())
-    before = tab.settled()
+    before = red(tab.seen(lambda p: red(p).sum() > 100)).sum()
     tab.click(CENTRES["red"])
     tab.until(lambda: "red ball" in tab.note())
     tab.press("Delete")
     tab.until(lambda: "1 edit" in tab.note())
-    gone = tab.settled().astype(int)
-
-    def red(p):
-        return ((p[..., 0] > 150) & (p[..., 1] < 90)).sum()
-
-    assert red(before) > 100 > 10 * red(gone)
+    tab.seen(lambda p: 10 * red(p).sum() < min(before, 100))
     tab.press("Edits")
     tab.until(lambda: "saved" in tab.note())
     assert (folder / FILE_NAME).exists()
@@ -170,8 +169,7 @@ def test_two_tabs_show_the_same(viewer, loaded, tab):
         tab.click(CENTRES["green"])
         for t in (tab, other):
             t.until(lambda t=t: "green ball" in t.note())
-        seen = other.settled()
-        assert ((seen[..., 0] > 200) & (seen[..., 2] < 90)).sum() > 20
+        other.seen(lambda p: orange(p).sum() > 20)
     finally:
         other.close()
     tab.click(CENTRES["red"])
@@ -204,7 +202,7 @@ def test_drawing_changes_no_parameter(loaded, tab):
     tab.until(lambda: "red ball" in tab.note())
     tab.press("Delete")
     loaded.model.AG2.wait(60)
-    tab.settled()
+    tab.seen(lambda p: red(p).sum() < 10)
     assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())
 
 
