@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nerfstudio.configs.base_config import ViewerConfig
+import torch
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
@@ -131,7 +132,10 @@ ag2aussian = MethodSpecification(
 )
 
 ag2aussian_small = MethodSpecification(
-    config=_trainer("ag2aussian-small", 1500, _small, **FAST_RATES),
+    config=replace(
+        _trainer("ag2aussian-small", 1500, _small, **FAST_RATES),
+        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
+    ),
     description="AG2aussian with budgets for a laptop CPU.",
 )
 

@@ -55,7 +55,10 @@ class AG2TrainerConfig(TrainerConfig):
             UserError: no CUDA where it is asked for, no checkpoint to resume from, or a scene that cannot be read.
         """
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
-            raise UserError("CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu")
+            raise UserError(
+                "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
+                "or train ag2aussian-small, which is made for CPUs"
+            )
         if self.load_dir is not None:
             newest = newest_checkpoint(self.load_dir)
             if newest is None:

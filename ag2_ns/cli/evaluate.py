@@ -41,6 +41,7 @@ class Eval:
 
     def main(self) -> None:
         """Run the evaluation and print the table."""
+        from ag2_ns.cli.output import require_writable
         from ag2_ns.data.atomic import write_atomic
         from ag2_ns.eval.run import evaluate_run
         from ag2_ns.eval.tabletop import named_like, read_ground_truth
@@ -51,8 +52,7 @@ class Eval:
             if value < 0:
                 raise UserError(f"{option} {value}: give a number from 0")
         truth = read_ground_truth(self.ground_truth)
-        if self.output_dir.exists() and not self.output_dir.is_dir():  # before minutes of work
-            raise UserError(f"{self.output_dir}: a file is there; name a folder with --output-dir")
+        require_writable(self.output_dir)
         run = load_run(self.load_config)
         truth = named_like(truth, run.names_of)
         report = evaluate_run(run, truth, clicks=self.clicks, watch=view_progress)

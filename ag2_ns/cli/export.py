@@ -65,7 +65,7 @@ class Export(Picking):
         """Export."""
         import torch
 
-        from ag2_ns.cli.output import console
+        from ag2_ns.cli.output import console, require_writable
         from ag2_ns.edit.similarity import Similarity
         from ag2_ns.export.earlier import earlier_files
         from ag2_ns.export.frame import run_to_world
@@ -73,6 +73,7 @@ class Export(Picking):
         from ag2_ns.run_access import load_run
 
         self._check()
+        require_writable(self.output_dir)
         run = load_run(self.load_config)
         index = run.require_index()
         frame = run_to_world(run.config_path) if self.world else Similarity.identity()

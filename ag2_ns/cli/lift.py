@@ -84,11 +84,13 @@ class Lift:
         Raises:
             UserError: options that contradict each other, no splat to lift, or no masks.
         """
+        from ag2_ns.cli.output import require_writable
         from ag2_ns.data.mask_store import MaskStore
         from ag2_ns.data.served import served_downscale
 
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
+        require_writable(self.output_dir)
         config, gaussians, own, dropped = self._source()
         for what in dropped:
             console.print(f"{self.load_config}: {what}")

@@ -34,7 +34,8 @@ class Picking:
     click: tuple[str, float, float] | None = None
     """A pixel of it: CAMERA X Y, the camera by image name or position."""
     box: tuple[str, float, float, float, float] | None = None
-    """A rectangle around it: CAMERA X0 Y0 X1 Y1, in pixels; takes what fills it best, at whatever level."""
+    """A rectangle around it: CAMERA X0 Y0 X1 Y1, in pixels; takes what lies mostly inside and fills it best, at
+    whatever level. Its score compares it with the instances inside (F1), not with the rectangle."""
     selection: Path | None = None
     """A selection.npz that `ag2 query` wrote."""
     add: Annotated[tuple[tuple[str, float, float], ...], tyro.conf.UseAppendAction] = ()

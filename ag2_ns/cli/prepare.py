@@ -144,10 +144,9 @@ class Prepare:
 
         from ag2_ns.cli.output import command_line
 
-        gpu = torch.cuda.is_available()
-        method = ["ag2aussian"] if gpu else ["ag2aussian-small", "--machine.device-type", "cpu"]
+        method = "ag2aussian" if torch.cuda.is_available() else "ag2aussian-small"
         size = [] if self.downscale_factor is None else ["ag2-data", "--downscale-factor", str(self.downscale_factor)]
-        return command_line("ns-train", *method, "--data", self.data, *size)
+        return command_line("ns-train", method, "--data", self.data, *size)
 
     def make_segmenter(self) -> Segmenter:
         """The segmenter these options ask for."""

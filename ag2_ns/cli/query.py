@@ -39,6 +39,7 @@ class Query(Picking):
         """Select, write the files, and say what was found."""
         import numpy as np
 
+        from ag2_ns.cli.output import require_writable
         from ag2_ns.cli.pictures import to_uint8
         from ag2_ns.data.atomic import write_png
         from ag2_ns.indexing import view_progress
@@ -50,6 +51,7 @@ class Query(Picking):
         self.check_picking("select")
         if self.max_views < 0:
             raise UserError(f"--max-views {self.max_views}: give a number of views, or 0 for all")
+        require_writable(self.output_dir)
         run = load_run(self.load_config)
         (found,) = self.picked(run, several=True if self.all else None)
         removed = "edits have removed it; AG2_EDITS=0 shows the scene as trained" if run.scene.removed(found) else ""

@@ -59,11 +59,12 @@ class Render(Picking):
         import torch
         from rich.progress import track
 
-        from ag2_ns.cli.output import console
+        from ag2_ns.cli.output import console, require_writable
         from ag2_ns.run_access import load_run
         from ag2_ns.viewer.video import color_of, draw_legend, frame_writer, picture
 
         self._check()
+        require_writable(self.output_path.parent if self.output_path.suffix else self.output_path)
         run = load_run(self.load_config)
         out = console()
         order = ("text", "selection", "click", "box")

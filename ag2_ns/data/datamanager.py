@@ -20,6 +20,7 @@ from torch import Tensor
 from ag2_ns.data.dataparser import AG2DataParserConfig
 from ag2_ns.data.feature_store import FeatureStore
 from ag2_ns.data.images import ImageDataset
+from ag2_ns.data.mask_store import MaskStore
 from ag2_ns.data.notice import notice
 from ag2_ns.data.served import served_downscale, served_image
 from ag2_ns.data.view_masks import PreparedMasks, ViewMasks
@@ -97,8 +98,10 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
             Prepare(data, downscale_factor=factor).main()
             found = ViewMasks.open(data, downscale, self.device, budget)
         if found is None:
+            others = " or ".join(f"{d:g}" for d in MaskStore.downscales(data))
+            choose = f" for these images (there are some for ag2-data --downscale-factor {others})" if others else ""
             notice(
-                f"{data} has no masks: training colours only. For instances to click and name, run "
+                f"{data} has no masks{choose}: training colours only. For instances to click and name, run "
                 f"{FeatureStore.command_for(data, downscale)} first, or add --pipeline.datamanager.prepare True"
             )
         return found

@@ -167,6 +167,12 @@ class ViewStore:
         return data_folder(data) / "ag2" / f"x{downscale:g}" / cls.kind
 
     @classmethod
+    def downscales(cls, data: Path) -> list[float]:
+        """The downscale factors that the scene has a store of this kind for, ascending."""
+        folders = (path.parent.parent for path in data_folder(data).glob(f"ag2/x*/{cls.kind}/manifest.json"))
+        return sorted(float(f.name[1:]) for f in folders if re.fullmatch(r"x\d+(\.\d+)?", f.name))
+
+    @classmethod
     def open(cls: type[Store], data: Path, downscale: float = 1) -> Store:
         """Open the store beside the scene at `data` (a folder or its transforms.json).
 

@@ -56,9 +56,10 @@ def orbit(
     """Cameras around the selected Gaussians that all look at their middle.
 
     The ring has the median distance of the capture's cameras from the object, where there is free space and the scene
-    was seen; the focal length makes the object fill the frame. It lies as low as the capture's median elevation, or
-    higher where other things would hide the object. A capture that saw the object from one side only gets an arc,
-    there and back.
+    was seen. Around something larger it grows, but no further than the farthest of those cameras: a background reaches
+    around all of them, and is a blur from beyond. The focal length makes the object fill the frame. The ring lies as
+    low as the capture's median elevation, or higher where other things would hide the object. A capture that saw the
+    object from one side only gets an arc, there and back.
 
     Args:
         gaussians: the scene.
@@ -79,8 +80,9 @@ def orbit(
     eyes = -(poses[:, :3, :3].transpose(1, 2) @ poses[:, :3, 3:]).squeeze(-1)
     up = torch.nn.functional.normalize(-poses[:, 1, :3].mean(0), dim=0)
     away = eyes - centre
-    distance = away.norm(dim=1).median().clamp_min(1.2 * radius)
-    elevation = torch.asin(((away @ up) / away.norm(dim=1).clamp_min(1e-9)).clamp(-1, 1)).median()
+    distances = away.norm(dim=1)
+    distance = distances.median().clamp_min(1.2 * radius).clamp_max(distances.max())
+    elevation = torch.asin(((away @ up) / distances.clamp_min(1e-9)).clamp(-1, 1)).median()
     first = away[0] - (away[0] @ up) * up
     if float(first.norm()) < 1e-6:
         first = torch.linalg.cross(up, torch.eye(3).to(up)[int(up.abs().argmin())])

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tiny_run import BIN, ag2, nerfstudio_command, run_process, small_config, trainer_of
 
+from ag2_ns import config as configurations
 from ag2_ns.errors import UserError
 
 
@@ -143,6 +144,12 @@ def test_cuda_without_cuda(scene, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"--machine\.device-type cpu"):
         train(config)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_the_small_method_trains_where_it_can():
+    assert configurations.ag2aussian_small.config.machine.device_type == "cpu"
+    assert configurations.ag2aussian.config.machine.device_type == "cuda"
 
 
 def test_an_unknown_backend(scene, tmp_path):

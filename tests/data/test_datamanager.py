@@ -264,6 +264,20 @@ def test_cuda_without_cuda(tmp_path):
         config.setup(device="cuda:0", test_mode="val")
 
 
+def test_masks_of_another_scale_are_pointed_at(tmp_path, capsys):
+    scene = transforms_scene(tmp_path / "s")
+    shutil.copytree(scene / "images", scene / "images_2")
+    for path in (scene / "images_2").iterdir():
+        with Image.open(path) as image:
+            image.resize((WIDTH // 2, HEIGHT // 2)).save(path)
+    Prepare(scene, downscale_factor=2).main()
+    capsys.readouterr()
+    assert manager(scene, downscale=1).view_masks() is None
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no masks for these images (there are some for ag2-data --downscale-factor 2)" in said
+    assert f"run ag2 prepare {scene} first" in said
+
+
 def test_two_views_are_enough(tmp_path):
     served = manager(transforms_scene(tmp_path / "s", views=2))
     assert len(served.train_dataset) == len(served.eval_dataset) == 1

@@ -148,6 +148,19 @@ def test_a_capture_of_one_side_gives_an_arc():
     assert max(flown) - min(flown) > 0.5
 
 
+def test_around_a_background_the_orbit_stays_where_the_capture_was():
+    g = scene()[0]
+    far = Gaussians(**{f: getattr(g, f).clone() for f in g.__dataclass_fields__})
+    chosen = torch.arange(len(g)) % 2 == 0
+    far.means[chosen] = torch.nn.functional.normalize(torch.randn(int(chosen.sum()), 3), dim=1) * 50
+    capture = ring()
+    eyes = [
+        torch.stack([-v.viewmat[:3, :3].T @ v.viewmat[:3, 3] for v in views])
+        for views in (capture, orbit(far, chosen, capture, CpuRasterizer(), 6))
+    ]
+    assert eyes[1].norm(dim=1).max() < 2 * eyes[0].norm(dim=1).max()
+
+
 def test_nothing_to_orbit_is_refused():
     g, leaf = scene()
     with pytest.raises(UserError, match="nothing to circle"):
