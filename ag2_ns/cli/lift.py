@@ -324,13 +324,13 @@ def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
     """The Gaussians of a splatfacto checkpoint."""
     import torch
 
-    from ag2_ns.gaussians.anchors import SH_C0
     from ag2_ns.gaussians.gaussians import Gaussians
+    from ag2_ns.rasterizer.sh import rgb_to_sh
 
     get = lambda name: state[f"gauss_params.{name}"].float()  # noqa: E731
     dc, rest = get("features_dc"), get("features_rest")
     if rest.shape[1] == 0:  # splatfacto then trains the colour itself, as a logit
-        dc = (dc.sigmoid() - 0.5) / SH_C0
+        dc = rgb_to_sh(dc.sigmoid())
     return Gaussians(
         get("means"),
         get("quats"),

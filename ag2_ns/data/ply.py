@@ -18,11 +18,9 @@ from torch import Tensor
 
 from ag2_ns.errors import UserError, first_line
 from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.rasterizer.sh import sh_to_rgb
 
 log = logging.getLogger(__name__)
-
-SH_C0 = 0.28209479177387814
-"""The constant spherical harmonic: colour = 0.5 + SH_C0 * f_dc."""
 
 GREY = 128
 """Every channel of a point without colour."""
@@ -213,7 +211,7 @@ def _colours(vertex: np.ndarray) -> UInt8[np.ndarray, "N 3"]:
                 colour = colour / 257
             return np.clip(np.rint(np.nan_to_num(colour, nan=GREY)), 0, 255).astype(np.uint8)
     if all(f"f_dc_{k}" in names for k in range(3)):
-        colour = 0.5 + SH_C0 * _columns(vertex, ("f_dc_0", "f_dc_1", "f_dc_2"))
+        colour = sh_to_rgb(_columns(vertex, ("f_dc_0", "f_dc_1", "f_dc_2")))
         return np.clip(np.rint(np.nan_to_num(colour, nan=0.5) * 255), 0, 255).astype(np.uint8)
     return np.full((len(vertex), 3), GREY, np.uint8)
 

@@ -16,7 +16,7 @@ from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.query.selection import Selection
 from ag2_ns.rasterizer.base import Rasterizer, View
-from ag2_ns.rasterizer.sh import C0
+from ag2_ns.rasterizer.sh import rgb_to_sh, sh_to_rgb
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue in luminance (ITU-R BT.709)."""
@@ -193,7 +193,7 @@ def _patch(scene: EditedScene, edit: Patch) -> EditedScene:
     like = scene.gaussians
     ones = like.means.new_ones(len(rows), 1)
     sh = like.sh.new_zeros(len(rows), *like.sh.shape[1:])
-    sh[:, 0] = (rgb[there].to(sh) - 0.5) / C0
+    sh[:, 0] = rgb_to_sh(rgb[there].to(sh))
     new = Gaussians(
         centre[there].to(like.means),
         ones * like.quats.new_tensor(edit.wxyz),
@@ -215,12 +215,12 @@ def recoloured(gaussians: Gaussians, edit: Recolour) -> Gaussians:
     if len(gaussians) == 0:
         return gaussians
     grey = sh.new_tensor(LUMINANCE)
-    base = C0 * sh[:, 0] + 0.5
+    base = sh_to_rgb(sh[:, 0])
     luminance = (base.clamp(0, 1) @ grey)[:, None]
     mean = ((weight @ luminance.detach()) / weight.sum().clamp_min(1e-12)).clamp_min(1e-4)
     target = sh.new_tensor(edit.rgb) * (luminance / mean).clamp_max(1) + (luminance - mean).clamp_min(0)
     rest = (sh[:, 1:] @ grey)[..., None].expand_as(sh[:, 1:])
-    new = torch.cat([((target - 0.5) / C0)[:, None], rest], 1)
+    new = torch.cat([rgb_to_sh(target)[:, None], rest], 1)
     return replace(gaussians, sh=torch.lerp(sh, new, edit.strength))
 
 

@@ -22,7 +22,7 @@ from ag2_ns.graph.anchor_graph import AnchorGraph, boundary_anchors
 from ag2_ns.graph.neighbours import nearest
 from ag2_ns.rasterizer import render
 from ag2_ns.rasterizer.base import Rasterizer, View
-from ag2_ns.rasterizer.sh import C0
+from ag2_ns.rasterizer.sh import sh_to_rgb
 
 TRIALS = 256
 """Planes tried."""
@@ -229,7 +229,7 @@ def find_hole(
     # What many pixels show has the right colour; slivers in the contact shadow may have any.
     weight = seen[neighbour] / (distance + 4 * step).square()
     weight = weight / weight.sum(1, keepdim=True)
-    colour = (C0 * near.sh[:, 0] + 0.5).clamp(0, 1)
+    colour = sh_to_rgb(near.sh[:, 0]).clamp(0, 1)
     foreign = ~selected[support[neighbour]]
     owner = neighbour.gather(1, foreign.int().argmax(1, keepdim=True)).squeeze(1)  # the nearest, or nearest of all
     return Hole(centres, (colour[neighbour] * weight[..., None]).sum(1), support[owner], plane, step)

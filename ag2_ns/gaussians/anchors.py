@@ -14,9 +14,7 @@ from torch import Tensor
 
 from ag2_ns.gaussians.gaussians import Gaussians
 from ag2_ns.graph.neighbours import nearest
-
-SH_C0 = 0.28209479177387814
-"""Value of the constant spherical harmonic band."""
+from ag2_ns.rasterizer.sh import rgb_to_sh
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,6 @@ def scene_extent(camera_centres: Float[Tensor, "V 3"]) -> float:
 def voxel_size(extent: float) -> float:
     """Edge of the finest growth voxel: 0.01 * extent / 16."""
     return 0.01 * extent / 16
-
-
-def rgb_to_sh(rgb: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
-    """Constant spherical harmonic coefficient of a colour in [0, 1]."""
-    return (rgb - 0.5) / SH_C0
 
 
 def voxel_groups(points: Float[Tensor, "P 3"], voxel: float) -> Int[Tensor, " P"]:

@@ -12,7 +12,6 @@ from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
 from ag2_ns.gaussians.anchors import (
-    SH_C0,
     Anchors,
     Children,
     decode,
@@ -29,6 +28,7 @@ from ag2_ns.gaussians.optim import replace_parameter, resized
 from ag2_ns.graph.anchor_graph import AnchorGraph
 from ag2_ns.graph.scene_index import SceneIndex
 from ag2_ns.rasterizer import RenderOutput, choose_rasterizer
+from ag2_ns.rasterizer.sh import sh_to_rgb
 from ag2_ns.viewer.interaction import Panel
 
 CHILD_TENSORS = ("offset", "sh_dc", "sh_rest", "log_scale", "quat", "opacity_logit")
@@ -145,7 +145,7 @@ class AnchorModel(SplatfactoModel):
     @property
     def colors(self) -> Tensor:
         """Colours of the constant band, N x 3."""
-        return self.features_dc * SH_C0 + 0.5
+        return sh_to_rgb(self.features_dc)
 
     @property
     def shs_0(self) -> Tensor:

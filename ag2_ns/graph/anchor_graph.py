@@ -113,12 +113,6 @@ def affinity(feature: Float[Tensor, "A F"], edges: Int[Tensor, "2 E"], tau: floa
     return edge_distance(feature, edges).mul_(-0.5 / tau**2).exp_()
 
 
-def weighted_degree(weight: Float[Tensor, " E"], graph: AnchorGraph) -> Float[Tensor, " A"]:
-    """Sum of the weights of the edges at each anchor."""
-    i, j = graph.edges
-    return weight.new_zeros(graph.num_anchors).index_add_(0, i, weight).index_add_(0, j, weight)
-
-
 def boundary_anchors(graph: AnchorGraph, selection: Bool[Tensor, " A"]) -> Bool[Tensor, " A"]:
     """The outer ends of the edges that leave `selection`."""
     i, j = graph.edges

@@ -90,10 +90,6 @@ class InstanceTree:
         labels = self.cut(level)
         return torch.unique(labels[labels >= 0])
 
-    def node_at(self, anchor: int, level: float = 0.5) -> int:
-        """The node that one anchor belongs to at a level; -1 for an anchor in none."""
-        return int(self.cut(level)[anchor])
-
     def ancestors(self, node: int) -> list[int]:
         """The node and all nodes above it, upwards."""
         out = []

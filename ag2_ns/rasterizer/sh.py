@@ -18,7 +18,17 @@ from ag2_ns.errors import UserError
 MAX_DEGREE = 3
 _PI = math.pi
 C0 = math.sqrt(1 / (4 * _PI))
-"""The constant band: colour = 0.5 + C0 * coefficient for a Gaussian without other bands."""
+"""The constant band."""
+
+
+def rgb_to_sh(rgb: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
+    """Coefficient of the constant band that gives a colour in [0, 1]; takes arrays as well."""
+    return (rgb - 0.5) / C0
+
+
+def sh_to_rgb(coefficient: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3"]:
+    """Colour that the constant band alone gives; takes arrays as well."""
+    return 0.5 + C0 * coefficient
 
 
 def sh_basis(directions: Float[Tensor, "N 3"], degree: int) -> Float[Tensor, "N K"]:
@@ -78,6 +88,6 @@ def sh_colours(
     if degree > stored:
         raise UserError(f"Degree {degree} asked of spherical harmonics stored to degree {stored}: lower sh_degree.")
     if degree == 0:
-        return (C0 * sh[:, 0] + 0.5).clamp(min=0)
+        return sh_to_rgb(sh[:, 0]).clamp(min=0)
     basis = sh_basis(torch.nn.functional.normalize(directions, dim=-1), degree)
     return ((basis[:, :, None] * sh[:, : basis.shape[1]]).sum(1) + 0.5).clamp(min=0)

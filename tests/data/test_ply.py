@@ -12,6 +12,7 @@ from ag2_ns.data import ply
 from ag2_ns.data.ply import read_gaussians, read_points, write_anchors, write_gaussians
 from ag2_ns.errors import UserError
 from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.rasterizer.sh import rgb_to_sh
 
 
 def some_gaussians(n: int, degree: int) -> Gaussians:
@@ -162,7 +163,7 @@ def test_other_colours(tmp_path):
     assert read(rgb, np.array([[0], [32896], [65535]], np.uint16)) == [[0, 128, 255]]
     assert read(("r", "g", "b"), np.array([[1], [2], [3]], np.uint8)) == [[1, 2, 3]]
     assert read(("red",), np.array([[7]], np.uint8)) == [[128, 128, 128]]
-    dc = (np.array([[0.0], [0.25], [1.0]], np.float32) - 0.5) / ply.SH_C0
+    dc = rgb_to_sh(np.array([[0.0], [0.25], [1.0]], np.float32))
     assert read(("f_dc_0", "f_dc_1", "f_dc_2"), dc) == [[0, 64, 255]]
 
 

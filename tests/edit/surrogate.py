@@ -18,7 +18,7 @@ from ag2_ns.graph.anchor_graph import AnchorGraph, build_graph
 from ag2_ns.graph.scene_index import SceneIndex, build_index
 from ag2_ns.rasterizer import render
 from ag2_ns.rasterizer.cpu import CpuRasterizer
-from ag2_ns.rasterizer.sh import C0
+from ag2_ns.rasterizer.sh import rgb_to_sh
 
 
 @dataclass
@@ -91,7 +91,7 @@ def make(objects=4, views=12, width=192, height=144, seed=0, fringe=0.06, inside
         torch.nn.functional.normalize(torch.randn(count, 4, generator=g), dim=1),
         torch.cat(scales),
         torch.cat(opacity),
-        ((colour - 0.5) / C0)[:, None],
+        rgb_to_sh(colour)[:, None],
     )
     # Anchors as a foreign splat gets them: voxels, which hold Gaussians of object and table alike.
     cell = 0.09

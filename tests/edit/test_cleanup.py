@@ -12,6 +12,7 @@ from ag2_ns.edit.operations import Delete, Isolate, Patch, Recolour, Transform
 from ag2_ns.edit.patch import find_hole, support_plane
 from ag2_ns.errors import UserError
 from ag2_ns.rasterizer import render
+from ag2_ns.rasterizer.sh import sh_to_rgb
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_removal_changes_the_object_and_nothing_else(scene, selection, around):
     ideal = scene.iou(before, scene.gaussians[scene.owner != 2], 2, 0.1)
     assert scene.iou(before, after, 2, 0.1) > ideal - 0.03
     # gone from every view: where it was there is table, not object, nor a hole.
-    colour = 0.5 + surrogate.C0 * scene.gaussians.sh[(scene.owner == 2) & ~scene.extra, 0].mean(0)
+    colour = sh_to_rgb(scene.gaussians.sh[(scene.owner == 2) & ~scene.extra, 0].mean(0))
     table = torch.tensor([0.75, 0.65, 0.5])
     for view, ids in zip(scene.toy.views, scene.toy.ids):
         origin, direction = surrogate.toy_scene.rays(view)

@@ -83,9 +83,9 @@ def test_parts_objects_groups_come_from_levels():
     assert [same(middle, *w) for w in whole] == [True] * 2 and len(middle.unique()) == 2
     assert same(coarse, *range(8))
     assert torch.equal(tree.instances(0.5), middle.unique())
-    node = tree.node_at(3, 0.5)
+    node = int(middle[3])
     assert tree.anchors_of(node).nonzero().squeeze(1).tolist() == [0, 1, 2, 3]
-    assert tree.ancestors(tree.node_at(3, 0.2)) == [int(fine[3]), node, int(coarse[3])]
+    assert tree.ancestors(int(fine[3])) == [int(fine[3]), node, int(coarse[3])]
     assert sorted(tree.children(node).tolist()) == sorted({int(fine[0]), int(fine[2])})
 
 
