@@ -74,6 +74,7 @@ class Prepare:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from ag2_ns.cli.output import console
+        from ag2_ns.data.exchange import aside
         from ag2_ns.data.prepare import prepare_views
         from ag2_ns.data.served import served_images
 
@@ -122,6 +123,8 @@ class Prepare:
             )
         if not summary.in_use:
             out.print("what was there stays in use until the other shards are done")
+        elif (left := aside(summary.masks_folder).parent).exists():
+            out.print(f"{left}: a renewal that was stopped; give its options and --overwrite to go on, or remove it")
         out.print(f"masks: {summary.masks_folder}")
         if self.export_pair is not None and summary.in_use:
             from ag2_ns.data.feature_store import FeatureStore

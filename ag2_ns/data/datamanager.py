@@ -200,7 +200,7 @@ def _bad_image(path: Path, expected: Sequence[int]) -> UserError | None:
             image.draft(None, (size[0] // 8, size[1] // 8))  # JPEG: all bytes are read, few pixels made
             image.load()
     except FileNotFoundError:
-        return UserError(f"{path}: no such image; restore it or remove its frame")
+        return UserError(f"{path}: no such image; restore it or remove its frame (ag2-data leaves such frames out)")
     except (OSError, SyntaxError, ValueError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         return UserError(f"{path}: not a readable image ({reason}); replace it or remove its frame")

@@ -183,7 +183,13 @@ def test_what_the_command_says(tmp_path, capsys):
     main(["prepare", scene, "--preset", "coarse", "--overwrite", "--shard", "1/2"])
     assert "0 segmented, 2 encoded" in " ".join(capsys.readouterr().out.split())
     main(["prepare", scene, "--preset", "detail", "--overwrite", "--shard", "1/2"])
-    assert "stays in use until the other shards are done" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "stays in use until the other shards are done" in said and "a renewal that was stopped" not in said
+    main(["prepare", scene, "--preset", "coarse"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{scene}/ag2/x1/renewed: a renewal that was stopped" in said
+    main(["prepare", scene, "--preset", "detail", "--overwrite"])
+    assert "a renewal that was stopped" not in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_store_that_cannot_be_replaced_is_kept(tmp_path, views, monkeypatch):
