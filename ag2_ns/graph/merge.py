@@ -8,11 +8,14 @@ at a cost of near-linear sorting and row additions.
 At the object threshold, regions that share masks are compared even if no edge joins them (what stands in front or on
 top may cut an object in pieces). Then fragments join the region that they fit best, again in stages: regions that go
 with another more than they fill any mask, so that whatever mask holds them is about something else (rims where anchors
-straddle an edge, pieces of something half hidden). Only then do objects join groups.
+straddle an edge, pieces of something half hidden). Pieces of an object that another one on top keeps apart have rims
+in that one's masks, and so belong together less than its middle would; they merge by their relative affinity, compared
+with how much each belongs together with itself. Only then do objects join groups.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +30,9 @@ OBJECT = 0.5
 
 STAGES = tuple(np.round(np.arange(0.95, 0.09, -0.05), 2))
 """Thresholds of the stages. What fits nothing at the last one stays by itself (floaters)."""
+
+RELATED = 0.25
+"""Affinity that pairs need to merge by their relative one."""
 
 SHARES = 0.1
 """Regions that each fill this much of one mask are compared, neighbours or not."""
@@ -155,14 +161,39 @@ def _measure_all(slot, weight, start, length, slot_view, view_slot, area, peak, 
 
 
 @jit
+def _relative(s, a, b, slot, weight, start, length, peak, slot_view, view_slot, extra):
+    """The affinity `s` of two regions, relative to what each has with itself; 0 where it is below `RELATED`."""
+    if s < RELATED:
+        return 0.0
+    own = 1.0
+    for r in (a, b):
+        end = start[r] + length[r]
+        own *= row_affinity(
+            slot, weight, start[r], end, peak[r], start[r], end, peak[r], slot_view, view_slot, extra, extra
+        )
+    return s / math.sqrt(own)
+
+
+@jit
+def _relate(left, right, score, slot, weight, start, length, peak, slot_view, view_slot, extra):
+    """The relative affinities of pairs."""
+    out = np.empty_like(score)
+    for e in range(score.shape[0]):
+        out[e] = _relative(
+            score[e], left[e], right[e], slot, weight, start, length, peak, slot_view, view_slot, extra
+        )  # fmt: skip
+    return out
+
+
+@jit
 def _pass(
-    order, left, right, score, threshold, fragments,
+    order, left, right, score, threshold, fragments, relative,
     slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, tau, end,
     region, out_one, out_other, out_affinity, out_fill, out_fit, out_peak, made,
 ):  # fmt: skip
     """Walk the edges in `order` and merge those that still score `threshold`; returns (pool end, merges made).
 
-    With `fragments` only pairs with one side that is a fragment merge.
+    With `fragments` only pairs with one side that is a fragment merge. With `relative` scores are relative affinities.
     """
     seen_version = version.copy()
     for e in order:
@@ -181,6 +212,8 @@ def _pass(
                 slot, weight, start[a], start[a] + length[a], peak[a], start[b], start[b] + length[b], peak[b],
                 slot_view, view_slot, vote, extra,
             )  # fmt: skip
+            if relative:
+                s = _relative(s, a, b, slot, weight, start, length, peak, slot_view, view_slot, extra)
         if s < threshold or (fragments and min(fill[a], fill[b]) >= s):
             continue
         if length[a] < length[b] or (length[a] == length[b] and b < a):
@@ -200,6 +233,25 @@ def _pass(
             feature[a, k] = (size[a] * feature[a, k] + size[b] * feature[b, k]) / (size[a] + size[b])
         size[a] += size[b]
     return end, made
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Which pairs merge, and from which affinity."""
+
+    threshold: float
+    fragments: bool = False
+    """Only those with a fragment."""
+    bridge: bool = False
+    """From now on also those that no edge joins but that share masks."""
+    relative: bool = False
+    """By relative affinity."""
+
+
+def _above(score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
+    """The pairs that score at least `threshold`, highest first: of some of them, by default of all."""
+    chosen = np.flatnonzero(score >= threshold) if of is None else of[score[of] >= threshold]
+    return chosen[np.argsort(-score[chosen], kind="stable")]
 
 
 def merge_regions(
@@ -233,11 +285,12 @@ def merge_regions(
     end, made = live, 0
     pairs = _Pairs(edges[0], edges[1])
     objects, groups = [t for t in STAGES if t >= OBJECT], [t for t in STAGES if t < OBJECT]
-    plan = [(t, False, False) for t in objects]
-    plan += [(t, False, k == 0) for k, t in enumerate(objects)]
-    plan += [(t, True, False) for t in groups] + [(t, False, False) for t in groups]
-    for threshold, fragments, bridge in plan:
-        if bridge:
+    plan = [_Stage(t) for t in objects] + [_Stage(t, bridge=k == 0) for k, t in enumerate(objects)]
+    plan += [_Stage(t, fragments=True) for t in groups]
+    plan += [_Stage(OBJECT, relative=True)] + [_Stage(t) for t in groups]
+    extra = FEATURE_VIEWS if feature.shape[1] else 0.0
+    for stage in plan:
+        if stage.bridge:
             more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area)
             pairs = _Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))
         again = False
@@ -247,11 +300,17 @@ def merge_regions(
                 edge_affinities, len(stale), stale, pairs.left, pairs.right, pairs.score, pool_slot, pool_weight,
                 start, length, peak, slot_view, view_slot, feature, tau, minimum=256,
             )  # fmt: skip
+            score = pairs.score
+            if stage.relative:
+                score = _relate(
+                    pairs.left, pairs.right, score, pool_slot, pool_weight, start, length, peak, slot_view, view_slot,
+                    extra,
+                )  # fmt: skip
             # Where a stage goes on, pairs that did not change have had their turn (and may not have been fragments).
-            order = pairs.above(threshold, stale if again and not fragments else None)
+            order = _above(score, stage.threshold, stale if again and not stage.fragments else None)
             before, old_version = made, version.copy()
             end, made = _pass(
-                order, pairs.left, pairs.right, pairs.score, threshold, fragments,
+                order, pairs.left, pairs.right, score, stage.threshold, stage.fragments, stage.relative,
                 pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area,
                 feature, size, tau, end, region, *out, made,
             )  # fmt: skip
@@ -326,11 +385,6 @@ class _Pairs:
         self._listed = np.arange(len(left))
         self.stale = self._listed
         """The pairs whose score is out of date."""
-
-    def above(self, threshold: float, of: np.ndarray | None) -> np.ndarray:
-        """The pairs that score at least `threshold`, highest first: of some of them, by default of all."""
-        chosen = np.flatnonzero(self.score >= threshold) if of is None else of[self.score[of] >= threshold]
-        return chosen[np.argsort(-self.score[chosen], kind="stable")]
 
     def refresh(self, parent: np.ndarray, changed: np.ndarray) -> None:
         """Name pairs by the regions they are in now; the scores of regions that `changed` are stale, the others not.

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.graph.merge import _Pairs
+from ag2_ns.graph.merge import _above, _Pairs
 
 
 @settings(max_examples=80, deadline=None)
@@ -16,7 +16,7 @@ def test_pairs_follow_the_regions_that_they_are_in(seed, regions, count, merges)
     parent = np.arange(regions)
     for _ in range(3):  # passes
         pairs.score[:] = [known[p] for p in zip(pairs.left.tolist(), pairs.right.tolist())]
-        assert list(pairs.above(0.5, None)) == sorted(
+        assert list(_above(pairs.score, 0.5, None)) == sorted(
             np.flatnonzero(pairs.score >= 0.5), key=lambda k: (-pairs.score[k], k)
         )
         changed = np.zeros(regions, bool)

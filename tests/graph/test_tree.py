@@ -89,6 +89,31 @@ def test_parts_objects_groups_come_from_levels():
     assert sorted(tree.children(node).tolist()) == sorted({int(fine[0]), int(fine[2])})
 
 
+def rimmed(split_views, views=12):
+    """Two ends (0-3, 8-11) of what lies below something (4-7); rims of the others' are in each one's masks.
+
+    The ends have a mask of their own each in every `split_views`-th view, and one together in the others.
+    """
+    shares = {"below": (0.72, 0.1, 0.72), "above": (0.28, 0.9, 0.28)}
+    masks = []
+    for v in range(views):
+        below = shares["below"]
+        apart = v % split_views == 0
+        masks += [(v, (below[0], 0, 0)), (v, (0, 0, below[2]))] if apart else [(v, below)]
+        masks.append((v, shares["above"]))
+    weight = 10 * np.repeat(np.array([m for _, m in masks]).T, 4, axis=0)
+    total = np.full((12, views), 10.0)
+    edges = torch.stack([torch.arange(11), torch.arange(1, 12)])
+    return build_tree(lifted_from(weight, total, total, [v for v, _ in masks]), edges)
+
+
+def test_ends_with_rims_below_something_are_one():
+    labels = rimmed(split_views=3).cut(0.5)
+    assert same(labels, 0, 1, 2, 3, 8, 9, 10, 11) and same(labels, 4, 5, 6, 7) and labels[0] != labels[4]
+    labels = rimmed(split_views=1).cut(0.5)  # no mask holds both
+    assert same(labels, 0, 1, 2, 3) and same(labels, 8, 9, 10, 11) and len(labels.unique()) == 3
+
+
 def test_an_object_in_two_pieces_is_one():
     # Units 0, 1 and 4, 5 lie on both sides of 2, 3 and only touch those.
     labels = chain(None, [[[0, 1, 4, 5], [2, 3]]] * 8).cut(0.5)
