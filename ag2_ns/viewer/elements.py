@@ -8,13 +8,24 @@ from typing import Any
 
 from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
 
+from ag2_ns.viewer.worker import Lane
+
+AGAIN = 0.5
+"""Seconds after which a text is sent once more."""
+
 
 class Note(ViewerElement[str]):
-    """Markdown to read."""
+    """Markdown to read.
+
+    On a busy machine viser's page does not always show the last text it was sent: it parses texts in the background, in
+    no certain order, and drops what comes in one frame with something that it stumbles over. So a text that stays is
+    sent once more, a little different, when nothing else is under way.
+    """
 
     def __init__(self, content: str) -> None:
         super().__init__("note")
         self._content = content
+        self._again = Lane("note", lambda error: None, latest_only=True)  # fails where the viewer has gone
 
     def _create_gui_handle(self, viser_server: Any) -> None:
         self.gui_handle = viser_server.gui.add_markdown(self._content)
@@ -34,6 +45,10 @@ class Note(ViewerElement[str]):
             self._content = content
             if self.gui_handle is not None:
                 self.gui_handle.content = content
+                self._again.submit(self._send_again, AGAIN)
+
+    def _send_again(self) -> None:
+        self.gui_handle.content = self._content + "\n"
 
 
 class Buttons(ViewerElement[str]):

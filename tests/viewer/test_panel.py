@@ -206,6 +206,13 @@ def test_drawing_changes_no_parameter(loaded, tab):
     assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())
 
 
+def test_what_the_note_says_is_sent_again(loaded, tab):
+    """viser's page may miss a text, and would then show an older one for good."""
+    tab.click(CENTRES["red"])
+    tab.until(lambda: "red ball" in tab.note() and tab.note().endswith("\n"))
+    assert loaded.model.AG2._note.content in tab.note()
+
+
 def test_a_lane_slow_to_write_does_not_overwrite_what_another_said_since(loaded, monkeypatch):
     panel, reading, go = loaded.model.AG2, Event(), Event()
 
