@@ -94,13 +94,10 @@ def rimmed(split_views, views=12):
 
     The ends have a mask of their own each in every `split_views`-th view, and one together in the others.
     """
-    shares = {"below": (0.72, 0.1, 0.72), "above": (0.28, 0.9, 0.28)}
     masks = []
     for v in range(views):
-        below = shares["below"]
-        apart = v % split_views == 0
-        masks += [(v, (below[0], 0, 0)), (v, (0, 0, below[2]))] if apart else [(v, below)]
-        masks.append((v, shares["above"]))
+        masks += [(v, (0.72, 0, 0)), (v, (0, 0, 0.72))] if v % split_views == 0 else [(v, (0.72, 0.1, 0.72))]
+        masks.append((v, (0.28, 0.9, 0.28)))
     weight = 10 * np.repeat(np.array([m for _, m in masks]).T, 4, axis=0)
     total = np.full((12, views), 10.0)
     edges = torch.stack([torch.arange(11), torch.arange(1, 12)])
