@@ -19,7 +19,7 @@ from start import scene
 
 from ag2_ns.cli.demo import training_progress
 from ag2_ns.cli.device import choose_device
-from ag2_ns.config import ag2aussian_small
+from ag2_ns.plugin.methods import ag2aussian_small
 
 
 def main(data: Path | None = None, out: Path = Path("outputs/examples"), steps: int | None = None) -> Path:

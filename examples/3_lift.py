@@ -17,8 +17,8 @@ import tyro
 
 from ag2_ns.cli.lift import Lift
 from ag2_ns.cli.prepare import Prepare
-from ag2_ns.data.ply import write_gaussians
-from ag2_ns.run_access import load_run
+from ag2_ns.io.ply import write_gaussians
+from ag2_ns.plugin.run import load_run
 
 
 def main(ply: Path | None = None, data: Path | None = None, out: Path = Path("outputs/examples")) -> Path:

@@ -17,9 +17,9 @@ import tyro
 from PIL import Image
 
 from ag2_ns.cli.pictures import to_uint8
-from ag2_ns.query.picture import SELECTED, overlay, selection_share
-from ag2_ns.rasterizer import render
-from ag2_ns.selecting import select
+from ag2_ns.query.answer import select
+from ag2_ns.rendering import render
+from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
 
 
 def main(

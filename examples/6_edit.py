@@ -20,11 +20,11 @@ from PIL import Image
 from ag2_ns.cli.pictures import to_uint8
 from ag2_ns.edit import steps
 from ag2_ns.edit.apply import apply_edits
-from ag2_ns.edit.around import surroundings
-from ag2_ns.export.boxes import robust_bounds
-from ag2_ns.query.picture import selection_share
-from ag2_ns.rasterizer import render
-from ag2_ns.selecting import select
+from ag2_ns.ops.bounds import robust_bounds
+from ag2_ns.query.answer import select
+from ag2_ns.rendering import render
+from ag2_ns.rendering.overlay import selection_share
+from ag2_ns.session.surroundings import surroundings
 
 
 def main(

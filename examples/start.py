@@ -7,10 +7,10 @@ from pathlib import Path
 
 from nerfstudio.engine.trainer import TrainerConfig
 
-from ag2_ns import compat
-from ag2_ns.data.tabletop import generate
-from ag2_ns.data.view_store import data_folder
-from ag2_ns.run_access import LoadedRun, load_run, read_config
+from ag2_ns.io.view_store import data_folder
+from ag2_ns.plugin import compat
+from ag2_ns.plugin.run import LoadedRun, load_run, read_config
+from ag2_ns.synthetic.tabletop import generate
 
 compat.apply()  # what nerfstudio 1.1.5 needs on today's torch; the ns-* and ag2 commands do this themselves
 

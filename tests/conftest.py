@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+pytest_plugins = ["lifted_fixtures", "tabletop_fixtures", "viewer_fixtures"]
+
 
 def pytest_collection_modifyitems(config, items):
     if torch.cuda.is_available():

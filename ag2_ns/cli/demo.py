@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer, TrainerConfig
@@ -57,7 +57,7 @@ class Demo:
             trainer.shutdown()
 
     def _example(self, device: str) -> Path:
-        from ag2_ns.data.tabletop import generate
+        from ag2_ns.synthetic.tabletop import generate
 
         small = device == "cpu"
         size = (240, 180) if small else (640, 480)
@@ -68,7 +68,7 @@ class Demo:
         return out
 
     def _config(self, method: str, data: Path, device: str) -> TrainerConfig:
-        from ag2_ns.config import ag2aussian, ag2aussian_small
+        from ag2_ns.plugin.methods import ag2aussian, ag2aussian_small
 
         config = deepcopy({"ag2aussian": ag2aussian, "ag2aussian-small": ag2aussian_small}[method].config)
         config.data = data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 
 def choose_device(name: str) -> Literal["cuda", "cpu"]:

@@ -6,12 +6,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from ag2_ns.cli.picking import Picking
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from ag2_ns.edit.history import Step
     from ag2_ns.edit.operations import Quaternion
-    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.plugin.run import LoadedRun
 
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
@@ -61,9 +61,10 @@ class Edit(Picking):
     def main(self) -> None:
         """Edit."""
         from ag2_ns.cli.output import console
-        from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits, save_edits
+        from ag2_ns.core.fingerprint import Fingerprint
+        from ag2_ns.edit.edit_file import edit_path, load_edits, save_edits
         from ag2_ns.edit.history import History
-        from ag2_ns.run_access import load_run
+        from ag2_ns.plugin.run import load_run
 
         self._check()
         if self.load_config.is_dir():
@@ -133,8 +134,8 @@ class Edit(Picking):
 
         from ag2_ns.edit import steps
         from ag2_ns.edit.apply import apply_edits
-        from ag2_ns.edit.around import surroundings
-        from ag2_ns.selecting import clicked_copy
+        from ag2_ns.query.answer import clicked_copy
+        from ag2_ns.session.surroundings import surroundings
 
         index = run.require_index()
         (selection,) = self.picked(run)

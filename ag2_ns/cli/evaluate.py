@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from ag2_ns.eval.run import RunReport
     from ag2_ns.eval.tabletop import GroundTruth
-    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.plugin.run import LoadedRun
 
 PIPED = 160
 """Columns of a table that no terminal shows, unless COLUMNS says otherwise."""
@@ -42,11 +42,11 @@ class Eval:
     def main(self) -> None:
         """Run the evaluation and print the table."""
         from ag2_ns.cli.output import require_writable
-        from ag2_ns.data.atomic import write_atomic
+        from ag2_ns.core.notice import view_progress
         from ag2_ns.eval.run import evaluate_run
         from ag2_ns.eval.tabletop import named_like, read_ground_truth
-        from ag2_ns.indexing import view_progress
-        from ag2_ns.run_access import load_run
+        from ag2_ns.io.atomic import write_atomic
+        from ag2_ns.plugin.run import load_run
 
         for option, value in (("--clicks", self.clicks), ("--sheet-rows", self.sheet_rows)):
             if value < 0:
@@ -71,11 +71,11 @@ class Eval:
         import numpy as np
 
         from ag2_ns.cli.pictures import to_uint8
-        from ag2_ns.cli.sheet import contact_sheet
-        from ag2_ns.data.view_store import view_stem
         from ag2_ns.eval.tabletop import chosen_sets
-        from ag2_ns.query.picture import SELECTED, overlay, selection_share
-        from ag2_ns.rasterizer import render
+        from ag2_ns.io.view_store import view_stem
+        from ag2_ns.rendering import render
+        from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
+        from ag2_ns.rendering.sheet import contact_sheet
 
         rows, names, views = [], [], dict(run.views("train") + run.views("eval"))
         order = sorted(range(len(report.labels)), key=lambda k: report.texts.prompts[k].miou)

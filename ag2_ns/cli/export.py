@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from ag2_ns.cli.picking import SOURCES, Picking
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ag2_ns.core.selection import Selection
     from ag2_ns.edit.apply import EditedScene
     from ag2_ns.edit.operations import Edit
-    from ag2_ns.edit.similarity import Similarity
     from ag2_ns.export.boxes import Box
     from ag2_ns.export.splat import Instance, Labelled
-    from ag2_ns.graph.scene_index import SceneIndex
-    from ag2_ns.query.selection import Selection
-    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.ops.similarity import Similarity
+    from ag2_ns.plugin.run import LoadedRun
+    from ag2_ns.scene.scene_index import SceneIndex
 
 Format = Literal["splat", "anchors", "boxes", "hulls"]
 Written = list[tuple[Path, str]]
@@ -66,11 +66,11 @@ class Export(Picking):
         import torch
 
         from ag2_ns.cli.output import console, require_writable
-        from ag2_ns.edit.similarity import Similarity
-        from ag2_ns.export.earlier import earlier_files
         from ag2_ns.export.frame import run_to_world
+        from ag2_ns.export.previous_files import earlier_files
         from ag2_ns.export.splat import label_edited, label_scene, subset, writable, write_labels
-        from ag2_ns.run_access import load_run
+        from ag2_ns.ops.similarity import Similarity
+        from ag2_ns.plugin.run import load_run
 
         self._check()
         require_writable(self.output_dir)

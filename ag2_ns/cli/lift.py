@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
     from rich.console import Console
 
-    from ag2_ns.gaussians.gaussians import Gaussians
-    from ag2_ns.gaussians.model import AG2Model
+    from ag2_ns.core.gaussians import Gaussians
+    from ag2_ns.plugin.model import AG2Model
 
 FRAME_VIEWS = 4
 """Views that decide which frame a .ply lies in."""
@@ -85,8 +85,8 @@ class Lift:
             UserError: options that contradict each other, no splat to lift, or no masks.
         """
         from ag2_ns.cli.output import require_writable
-        from ag2_ns.data.mask_store import MaskStore
-        from ag2_ns.data.served import served_downscale
+        from ag2_ns.io.mask_store import MaskStore
+        from ag2_ns.plugin.undistorted import served_downscale
 
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
@@ -121,10 +121,10 @@ class Lift:
 
     def _source(self) -> tuple[TrainerConfig, Gaussians | None, dict | None, list[str]]:
         """The new run's configuration, foreign Gaussians or the state of a run of ours, and what is not taken over."""
-        from ag2_ns.config import ag2aussian
+        from ag2_ns.plugin.methods import ag2aussian
 
         if self.ply is not None:
-            from ag2_ns.data.ply import read_gaussians
+            from ag2_ns.io.ply import read_gaussians
 
             if self.data is None:
                 raise UserError(f"{self.ply}: name its prepared scene with --data")
@@ -137,8 +137,8 @@ class Lift:
         return self._from_run()
 
     def _from_run(self) -> tuple[TrainerConfig, Gaussians | None, dict | None, list[str]]:
-        from ag2_ns.config import ag2aussian
-        from ag2_ns.run_access import read_config
+        from ag2_ns.plugin.methods import ag2aussian
+        from ag2_ns.plugin.run import read_config
 
         source = read_config(self.load_config)
         state = read_model_state(source, self.load_config)
@@ -182,7 +182,7 @@ class Lift:
 
     def _adopt(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
         """Give the model voxel anchors with these Gaussians; returns the reach of their graph."""
-        from ag2_ns.gaussians.grouping import GROUP_VOXEL, group_by_voxel
+        from ag2_ns.splat.regroup import GROUP_VOXEL, group_by_voxel
 
         model: Any = pipeline.model
         extent = float(model.extent)
@@ -258,8 +258,8 @@ class Lift:
         """PSNR of a few training views."""
         import torch
 
-        from ag2_ns.gaussians.views import view_of
-        from ag2_ns.rasterizer import render
+        from ag2_ns.plugin.views import view_of
+        from ag2_ns.rendering import render
 
         manager, model = pipeline.datamanager, pipeline.model
         batches = manager.cached_train
@@ -286,7 +286,7 @@ def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]
 
     import torch
 
-    from ag2_ns.gaussians.checkpoint import newest_checkpoint, refuse_truncated
+    from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
 
     folder = config.get_checkpoint_dir()
     if not folder.is_dir():
@@ -324,8 +324,8 @@ def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
     """The Gaussians of a splatfacto checkpoint."""
     import torch
 
-    from ag2_ns.gaussians.gaussians import Gaussians
-    from ag2_ns.rasterizer.sh import rgb_to_sh
+    from ag2_ns.core.gaussians import Gaussians
+    from ag2_ns.ops.sh import rgb_to_sh
 
     get = lambda name: state[f"gauss_params.{name}"].float()  # noqa: E731
     dc, rest = get("features_dc"), get("features_rest")
@@ -351,7 +351,7 @@ def write_run(config: TrainerConfig, pipeline: Pipeline) -> Path:
     """
     import torch
 
-    from ag2_ns.data.atomic import write_atomic
+    from ag2_ns.io.atomic import write_atomic
 
     step = config.pipeline.model.schedule_steps
     pipeline.model.schedule_length.fill_(step)

@@ -9,8 +9,8 @@ from typing import Any
 
 import tyro
 
-from ag2_ns import compat
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.plugin import compat
 
 COMMANDS = {
     "demo": "ag2_ns.cli.demo:Demo",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
-    from ag2_ns.query.selection import Selection
-    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.core.selection import Selection
+    from ag2_ns.plugin.run import LoadedRun
 
 Source = Literal["text", "click", "box", "selection"]
 
@@ -89,8 +89,8 @@ class Picking:
         Raises:
             UserError: something asked for has no answer that makes sense.
         """
-        from ag2_ns.query.selection_file import load_selection
-        from ag2_ns.selecting import refine, select, unknown_words
+        from ag2_ns.io.selection_file import load_selection
+        from ag2_ns.query.answer import refine, select, unknown_words
 
         found = []
         for name, value in sorted(self.sources(), key=lambda source: order.index(source[0])):

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ag2_ns.cli.sheet import contact_sheet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.rendering.sheet import contact_sheet
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
-    from ag2_ns.rasterizer.base import View
+    from ag2_ns.core.view import View
 
 
 def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -80,8 +80,8 @@ def render_video(pipeline: Pipeline, path: Path, frames: int, fps: float = 24.0)
     """
     from rich.progress import track
 
-    from ag2_ns.viewer.flight import capture, flight
-    from ag2_ns.viewer.video import frame_writer
+    from ag2_ns.rendering.flight import capture, flight
+    from ag2_ns.rendering.video import frame_writer
 
     views, _ = flight(capture(pipeline.datamanager, "cpu"), frames)
     with frame_writer(path, fps) as write:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from ag2_ns.perception.encoder import Encoder
@@ -74,9 +74,9 @@ class Prepare:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from ag2_ns.cli.output import console
-        from ag2_ns.data.exchange import aside
-        from ag2_ns.data.prepare import prepare_views
-        from ag2_ns.data.served import served_images
+        from ag2_ns.io.exchange import aside
+        from ag2_ns.perception.prepare import prepare_views
+        from ag2_ns.plugin.undistorted import served_images
 
         shard = parse_shard(self.shard)
         if self.preview_every < 0:
@@ -127,9 +127,9 @@ class Prepare:
             out.print(f"{left}: a renewal that was stopped; give its options and --overwrite to go on, or remove it")
         out.print(f"masks: {summary.masks_folder}")
         if self.export_pair is not None and summary.in_use:
-            from ag2_ns.data.feature_store import FeatureStore
-            from ag2_ns.data.foreign import export_pair
-            from ag2_ns.data.mask_store import MaskStore
+            from ag2_ns.io.feature_store import FeatureStore
+            from ag2_ns.io.mask_store import MaskStore
+            from ag2_ns.io.published_files import export_pair
 
             place = (self.data, views.downscale)
             count = export_pair(
@@ -153,7 +153,7 @@ class Prepare:
 
     def make_segmenter(self) -> Segmenter:
         """The segmenter these options ask for."""
-        from ag2_ns.data.prepare_command import MASKS
+        from ag2_ns.io.prepare_command import MASKS
         from ag2_ns.perception import segmenter as registry
 
         name, folder = self._segmenter_name(), self.masks_dir or self._folder() / MASKS
@@ -168,7 +168,7 @@ class Prepare:
 
     def make_encoder(self) -> Encoder | None:
         """The encoder these options ask for, or None."""
-        from ag2_ns.data.prepare_command import FEATURES, TEXTS, auto_encoder
+        from ag2_ns.io.prepare_command import FEATURES, TEXTS, auto_encoder
         from ag2_ns.perception import encoder as registry
 
         folder, name = self._folder(), self.encoder
@@ -195,14 +195,14 @@ class Prepare:
         return registry.make_encoder(name, **options)
 
     def _segmenter_name(self) -> str:
-        from ag2_ns.data.prepare_command import auto_segmenter
+        from ag2_ns.io.prepare_command import auto_segmenter
 
         if self.segmenter != "auto":
             return self.segmenter
         return auto_segmenter(self._folder(), self.masks_dir, self.sam_checkpoint)
 
     def _folder(self) -> Path:
-        from ag2_ns.data.view_store import data_folder
+        from ag2_ns.io.view_store import data_folder
 
         return data_folder(self.data)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ag2_ns.cli.picking import Picking
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 
 @dataclass
@@ -41,12 +41,12 @@ class Query(Picking):
 
         from ag2_ns.cli.output import require_writable
         from ag2_ns.cli.pictures import to_uint8
-        from ag2_ns.data.atomic import write_png
-        from ag2_ns.indexing import view_progress
-        from ag2_ns.query.picture import SELECTED, overlay, selection_share
-        from ag2_ns.query.selection_file import save_selection
-        from ag2_ns.rasterizer import render
-        from ag2_ns.run_access import load_run
+        from ag2_ns.core.notice import view_progress
+        from ag2_ns.io.atomic import write_png
+        from ag2_ns.io.selection_file import save_selection
+        from ag2_ns.plugin.run import load_run
+        from ag2_ns.rendering import render
+        from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
 
         self.check_picking("select")
         if self.max_views < 0:
@@ -96,6 +96,6 @@ class Query(Picking):
 
     def _picture(self, part: str, name: str) -> Path:
         """Where the mask or the overlay of a view goes."""
-        from ag2_ns.data.view_store import view_stem
+        from ag2_ns.io.view_store import view_stem
 
         return self.output_dir / part / f"{view_stem(name)}.png"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from ag2_ns.cli.picking import Picking
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from nerfstudio.cameras.cameras import Cameras
     from rich.console import Console
 
-    from ag2_ns.rasterizer.base import View
-    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.core.view import View
+    from ag2_ns.plugin.run import LoadedRun
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Render(Picking):
         from rich.progress import track
 
         from ag2_ns.cli.output import console, require_writable
-        from ag2_ns.run_access import load_run
-        from ag2_ns.viewer.video import color_of, draw_legend, frame_writer, picture
+        from ag2_ns.plugin.run import load_run
+        from ag2_ns.rendering.video import color_of, draw_legend, frame_writer, picture
 
         self._check()
         require_writable(self.output_path.parent if self.output_path.suffix else self.output_path)
@@ -115,9 +115,9 @@ class Render(Picking):
 
     def _views(self, run: LoadedRun, chosen, out: Console) -> tuple[list[View], float, list[str | None]]:
         """Cameras, frames per second, and names of the frames where they have any."""
-        from ag2_ns.data.view_store import view_stem
-        from ag2_ns.viewer.flight import capture, flight
-        from ag2_ns.viewer.orbit import orbit
+        from ag2_ns.io.view_store import view_stem
+        from ag2_ns.rendering.flight import capture, flight
+        from ag2_ns.rendering.orbit import orbit
 
         way = self.interpolate or self.dataset is not None or self.camera_path is not None
         if self.dataset is not None:
@@ -154,7 +154,7 @@ def views_of(cameras: Cameras) -> list[View]:
     """
     from nerfstudio.cameras.cameras import CameraType
 
-    from ag2_ns.gaussians.views import view_of
+    from ag2_ns.plugin.views import view_of
 
     if not bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()):
         raise UserError("camera path: only perspective cameras can be rendered; choose them in the viewer's Render tab")
@@ -163,7 +163,7 @@ def views_of(cameras: Cameras) -> list[View]:
 
 def resized(view: View, width: int, height: int) -> View:
     """The same camera with another number of pixels: scaled to the new height, cut or widened to the new width."""
-    from ag2_ns.rasterizer.base import View
+    from ag2_ns.core.view import View
 
     factor = height / view.height
     K = view.K.clone()

@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
 from ag2_ns.edit.operations import Delete, Duplicate, Edit, Isolate, Members, Patch, Recolour, Transform
-from ag2_ns.edit.similarity import Similarity
-from ag2_ns.errors import UserError
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import Rasterizer, View
-from ag2_ns.rasterizer.sh import rgb_to_sh, sh_to_rgb
+from ag2_ns.ops.sh import rgb_to_sh, sh_to_rgb
+from ag2_ns.ops.similarity import Similarity
+from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.scene.scene_index import SceneIndex
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue in luminance (ITU-R BT.709)."""
@@ -248,7 +249,7 @@ def centre_of(gaussians: Gaussians, mask: Bool[Tensor, " N"]) -> tuple[float, fl
     Raises:
         UserError: nothing is chosen.
     """
-    from ag2_ns.export.boxes import robust_bounds
+    from ag2_ns.ops.bounds import robust_bounds
 
     if not bool(mask.any()):
         raise UserError("nothing is selected; make a selection before editing")

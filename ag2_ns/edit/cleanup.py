@@ -18,11 +18,12 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.export.boxes import inliers
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.anchor_graph import AnchorGraph
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.view import View
+from ag2_ns.grouping.anchor_graph import AnchorGraph
+from ag2_ns.ops.bounds import inliers
+from ag2_ns.rendering.base import Rasterizer
 
 MAX_VIEWS = 40
 """Votes are taken in at most this many views, evenly spread."""

@@ -7,44 +7,25 @@ another run are refused.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ag2_ns.data.atomic import write_atomic
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.fingerprint import Fingerprint
 from ag2_ns.edit.history import DEPTH, History
 from ag2_ns.edit.operations import OPERATIONS, Edit, Members
-from ag2_ns.errors import UserError
+from ag2_ns.io.atomic import write_atomic
 
 FILE_NAME = "ag2_edits.npz"
 FORMAT = "ag2 edits"
 VERSION = 1
 _HEADER = "edits.json"
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What tells the Gaussians of one run from those of another."""
-
-    gaussians: int
-    anchors: int
-    digest: str
-    """SHA-256 of the anchor centres."""
-
-    @staticmethod
-    def of(num_gaussians: int, anchor_xyz: Float[Tensor, "A 3"]) -> Fingerprint:
-        """The fingerprint of a run; the same on every device."""
-        xyz = anchor_xyz.detach().cpu().to(torch.float32).contiguous().numpy()
-        return Fingerprint(int(num_gaussians), len(xyz), hashlib.sha256(xyz.astype("<f4").tobytes()).hexdigest())
 
 
 def edit_path(config: Path) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ag2_ns.core.errors import UserError
 from ag2_ns.edit.operations import Edit
-from ag2_ns.errors import UserError
 
 DEPTH = 100
 """Steps that can be undone."""

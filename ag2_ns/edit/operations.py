@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ag2_ns.edit.similarity import Similarity
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.ops.similarity import Similarity
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]

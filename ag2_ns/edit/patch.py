@@ -14,15 +14,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.view import View
 from ag2_ns.edit.cleanup import OBJECT, SEEN, Votes
 from ag2_ns.edit.operations import Patch
-from ag2_ns.edit.similarity import Similarity
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.anchor_graph import AnchorGraph, boundary_anchors
-from ag2_ns.graph.neighbours import nearest
-from ag2_ns.rasterizer import render
-from ag2_ns.rasterizer.base import Rasterizer, View
-from ag2_ns.rasterizer.sh import sh_to_rgb
+from ag2_ns.grouping.anchor_graph import AnchorGraph, boundary_anchors
+from ag2_ns.ops.neighbours import nearest
+from ag2_ns.ops.sh import sh_to_rgb
+from ag2_ns.ops.similarity import Similarity
+from ag2_ns.rendering import render
+from ag2_ns.rendering.base import Rasterizer
 
 TRIALS = 256
 """Planes tried."""

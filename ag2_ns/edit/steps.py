@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
 from ag2_ns.edit.apply import EditedScene, centre_of
 from ag2_ns.edit.cleanup import Cleanup, find_residue, revealed
 from ag2_ns.edit.history import Step
@@ -24,10 +27,8 @@ from ag2_ns.edit.operations import (
     Vector,
 )
 from ag2_ns.edit.patch import find_hole
-from ag2_ns.errors import UserError
-from ag2_ns.graph.anchor_graph import AnchorGraph
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.grouping.anchor_graph import AnchorGraph
+from ag2_ns.rendering.base import Rasterizer
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ag2_ns.data.view_store import view_stem
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
 from ag2_ns.eval.tabletop import GroundTruth, Known, chosen_sets, compared, labelled_views, shown
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.io.view_store import view_stem
+from ag2_ns.rendering.base import Rasterizer
 
 
 @dataclass(frozen=True)

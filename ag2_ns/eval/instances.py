@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.view import View
 from ag2_ns.eval.metrics import summary
 from ag2_ns.eval.tabletop import GroundTruth, Known, ViewScores, compared, labelled_views
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.rendering.base import Rasterizer
 
 
 @dataclass

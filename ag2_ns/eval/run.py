@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.selection import Selection
 from ag2_ns.eval.clicks import ClickReport, evaluate_clicks
 from ag2_ns.eval.instances import InstanceReport, evaluate_instances
 from ag2_ns.eval.tabletop import GroundTruth, Known, Report, evaluate_selections
 from ag2_ns.query.click import select_click
-from ag2_ns.query.selection import Selection
 
 if TYPE_CHECKING:
-    from ag2_ns.rasterizer.base import View
-    from ag2_ns.run_access import LoadedRun
+    from ag2_ns.core.view import View
+    from ag2_ns.plugin.run import LoadedRun
 
 Watch = Callable[[int, str], AbstractContextManager[Callable[[int], None] | None]]
 """Told how many views a part of the work has and what it is; gives the function to call with the number done."""
@@ -53,7 +53,7 @@ def evaluate_run(run: LoadedRun, truth: GroundTruth, *, clicks: int = 5, watch: 
     Raises:
         UserError: the run has no instances, or the ground truth is not of its views.
     """
-    from ag2_ns.selecting import text_selection
+    from ag2_ns.query.answer import text_selection
 
     index, gaussians, backend = run.require_index(), run.gaussians, run.model.backend()
     labels, views = sorted(truth.labels.items()), run.views("train") + run.views("eval")

@@ -14,14 +14,15 @@ from jaxtyping import Bool, Int
 from PIL import Image
 from torch import Tensor
 
-from ag2_ns.data.view_store import view_stem
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
 from ag2_ns.eval.metrics import summary
 from ag2_ns.eval.overlap import boundaries, id_boundaries, ious
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.query.picture import SELECTED, selection_share
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.io.view_store import view_stem
+from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.rendering.overlay import SELECTED, selection_share
 
 MIN_PIXELS = 200
 """A view counts for an object that covers at least this many of 640 x 480 pixels (in proportion for other sizes)."""

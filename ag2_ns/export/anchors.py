@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ag2_ns.data.ply import write_anchors
+from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Edit, Members, Patch
-from ag2_ns.edit.similarity import Similarity
 from ag2_ns.export.splat import writable
-from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.io.ply import write_anchors
+from ag2_ns.ops.similarity import Similarity
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial import ConvexHull, QhullError
-from torch import Tensor
 
-from ag2_ns.data.atomic import write_atomic
-from ag2_ns.edit.similarity import Similarity
-from ag2_ns.errors import UserError
-from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.io.atomic import write_atomic
+from ag2_ns.ops.bounds import inliers
+from ag2_ns.ops.similarity import Similarity
 
 Shape = Literal["box", "upright", "oriented", "hull"]
 """A box along the frame's axes, one turned about the vertical, one turned freely, or a convex hull."""
-
-TAIL = 0.02
-"""Share of the opacity at either end of an axis that may be floaters."""
-
-SLACK = 0.15
-"""What lies beyond the rest by more than this share of its extent is left out."""
 
 
 @dataclass(frozen=True)
@@ -63,49 +57,6 @@ class Hull:
     vertices: Float[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]
     """Triangles, counter-clockwise from outside."""
-
-
-def inliers(
-    points: Float[Tensor, "N 3"], weights: Float[Tensor, " N"], tail: float = TAIL, slack: float = SLACK
-) -> Bool[Tensor, " N"]:
-    """Which points are no floaters: along every axis, at most `slack` beyond the bulk that holds all but the `tail`s.
-
-    Args:
-        points: centres.
-        weights: how much each counts: opacities.
-        tail: share of the weight cut off at each end to find the bulk.
-        slack: how far beyond it a point may lie, in extents of the bulk.
-    """
-    if len(points) == 0:
-        return torch.zeros(0, dtype=torch.bool, device=points.device)
-    low, high = (weighted_quantile(points, weights, q) for q in (tail, 1 - tail))
-    room = slack * (high - low)
-    return ((points >= low - room) & (points <= high + room)).all(1)
-
-
-def weighted_quantile(points: Float[Tensor, "N C"], weights: Float[Tensor, " N"], q: float) -> Float[Tensor, " C"]:
-    """Quantile of each column, where values count by weight; the smallest value with at least `q` of the weight."""
-    value, order = points.detach().sort(0)
-    share = torch.cumsum(weights.detach().double().clamp_min(1e-12)[order], 0)
-    share = share / share[-1:]
-    at = torch.searchsorted(share.T.contiguous(), share.new_full((points.shape[1], 1), q)).clamp_max(len(points) - 1)
-    return value.gather(0, at.T)[0]
-
-
-def robust_bounds(
-    points: Float[Tensor, "N 3"], weights: Float[Tensor, " N"]
-) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Lower and upper corner of the points without floaters.
-
-    Raises:
-        ValueError: no points.
-    """
-    kept = points.detach()[inliers(points, weights)]
-    if len(kept) == 0:
-        if len(points) == 0:
-            raise ValueError("bounds of no points")
-        kept = points.detach()
-    return kept.amin(0), kept.amax(0)
 
 
 def box_of(gaussians: Gaussians, shape: Shape = "box", up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Box:

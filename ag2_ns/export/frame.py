@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.edit.similarity import Similarity
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.ops.similarity import Similarity
 
 FILE_NAME = "dataparser_transforms.json"
 """Written by nerfstudio beside config.yml when training starts."""

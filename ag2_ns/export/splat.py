@@ -17,15 +17,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ag2_ns.data.atomic import write_atomic
-from ag2_ns.data.ply import write_gaussians
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
-from ag2_ns.errors import UserError
 from ag2_ns.export.boxes import Box
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.query.relevancy import trusted_relevancy
-from ag2_ns.query.selection import Selection
+from ag2_ns.io.atomic import write_atomic
+from ag2_ns.io.ply import write_gaussians
+from ag2_ns.language.relevancy import trusted_relevancy
+from ag2_ns.scene.scene_index import SceneIndex
 
 UNSURE = 0.5
 """An instance is named by a text that it answers better than this: better than the canonical negatives."""

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.masks import MaskSet
 
 
 def mask_boxes(masks: MaskSet) -> Int[Tensor, "M 4"]:

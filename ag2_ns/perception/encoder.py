@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import Manifest, data_folder
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.view_store import Manifest, data_folder
 from ag2_ns.perception.segmenter import _registrar, resolve
 
 T = TypeVar("T", bound=type)

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ag2_ns.data.foreign import read_masks_sparse
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import file_hash
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.published_files import read_masks_sparse
+from ag2_ns.io.view_store import file_hash
 from ag2_ns.perception.segmenter import register_segmenter
 
 ASPECT_TOLERANCE = 0.01

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.masks import MaskSet
 
 IOU = 0.8
 """Of two masks that overlap more, the one with the lower score goes."""

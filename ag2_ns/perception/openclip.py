@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import file_hash
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.view_store import file_hash
 from ag2_ns.perception.crops import masked_crops
 from ag2_ns.perception.encoder import register_encoder
 from ag2_ns.perception.prompts import RULES, fill, templates

@@ -29,9 +29,9 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception.encoder import register_encoder
-from ag2_ns.words import DETERMINERS, LINKS, words_of
+from ag2_ns.perception.english import DETERMINERS, LINKS, words_of
 
 BASIC = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 """The eleven basic colour terms of English (Berlin and Kay, 1969)."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
-from ag2_ns.errors import UserError
-from ag2_ns.words import with_article
+from ag2_ns.core.errors import UserError
+from ag2_ns.perception.english import with_article
+
+NEGATIVES = ("object", "things", "stuff", "texture")
+"""Phrases that anything matches a little; a text must do better than each of them (LERF, section 3.4)."""
+
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.ops import nms
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import file_hash
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.view_store import file_hash
 from ag2_ns.perception.mask_nms import CONTAINED, select_masks, suppress_masks
 from ag2_ns.perception.sam_model import load_sam
 from ag2_ns.perception.segmenter import register_segmenter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
 
 T = TypeVar("T", bound=type)
 

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from numpy import ndarray as Array
 from skimage.segmentation import watershed
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception.boundaries import boundary_map, image_channels
 from ag2_ns.perception.regions import (
     MergeWeights,

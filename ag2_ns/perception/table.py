@@ -18,13 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ag2_ns.data.foreign import read_clip_features
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.view_store import file_hash
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.published_files import read_clip_features
+from ag2_ns.io.view_store import file_hash
 from ag2_ns.perception.encoder import register_encoder
-from ag2_ns.query.relevancy import NEGATIVES
-from ag2_ns.words import DETERMINERS, LINKS, forms
+from ag2_ns.perception.english import DETERMINERS, LINKS, forms
+from ag2_ns.perception.prompts import NEGATIVES
 
 
 @register_encoder("table")

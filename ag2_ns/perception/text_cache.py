@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.data.atomic import write_atomic
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.io.atomic import write_atomic
 
 
 def cache_folder() -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from ag2_ns.errors import UserError
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.query.look import anchor_weights
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
+from ag2_ns.query.pixel_weights import anchor_weights
+from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.scene.scene_index import SceneIndex
 
 TIE = 1e-3
 """F1 values as near as that are equal."""

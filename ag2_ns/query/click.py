@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.errors import UserError
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.graph.tree import check_level
-from ag2_ns.query.look import PATCH, anchor_weights, pixel_view, ray_view
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import Rasterizer, View
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
+from ag2_ns.grouping.tree import check_level
+from ag2_ns.query.pixel_weights import PATCH, anchor_weights, pixel_view, ray_view
+from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.scene.scene_index import SceneIndex
 
 SOLID = 0.5
 """Opacity below which a pixel shows the background."""

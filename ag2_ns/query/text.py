@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.errors import UserError
-from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.graph.tree import InstanceTree
-from ag2_ns.query.relevancy import trusted_relevancy
-from ag2_ns.query.selection import Selection
-from ag2_ns.words import asks_for_several
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.selection import Selection
+from ag2_ns.grouping.tree import InstanceTree
+from ag2_ns.language.relevancy import trusted_relevancy
+from ag2_ns.perception.english import asks_for_several
+from ag2_ns.scene.scene_index import SceneIndex
 
 SHARE = 0.5
 """With several instances asked for, those are taken that rise above the typical relevancy by this share of what the

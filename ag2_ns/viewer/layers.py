@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ag2_ns.edit.operations import Quaternion, Vector
-from ag2_ns.graph.scene_index import SceneIndex
+from ag2_ns.scene.scene_index import SceneIndex
 
 SCALE = 10.0
 """nerfstudio draws the scene ten times as large in viser."""

@@ -35,17 +35,17 @@ class Edits:
 
     @torch.no_grad()
     def main(self) -> None:
-        from ag2_ns import compat
         from ag2_ns.cli.pictures import to_uint8
-        from ag2_ns.cli.sheet import contact_sheet
         from ag2_ns.edit import steps
         from ag2_ns.edit.apply import apply_edits
-        from ag2_ns.edit.around import surroundings
         from ag2_ns.edit.operations import axis_angle
-        from ag2_ns.query.picture import SELECTED, overlay, selection_share
-        from ag2_ns.rasterizer import render
-        from ag2_ns.run_access import load_run
-        from ag2_ns.selecting import select
+        from ag2_ns.plugin import compat
+        from ag2_ns.plugin.run import load_run
+        from ag2_ns.query.answer import select
+        from ag2_ns.rendering import render
+        from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
+        from ag2_ns.rendering.sheet import contact_sheet
+        from ag2_ns.session.surroundings import surroundings
 
         compat.apply()
         run = load_run(self.load_config)

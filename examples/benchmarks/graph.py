@@ -19,12 +19,12 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.gaussians.mask_losses import mask_contrastive_loss, prototype_loss
-from ag2_ns.graph.anchor_graph import build_graph, components, grow
-from ag2_ns.graph.neighbours import nearest, radius_edges
-from ag2_ns.graph.propagation import propagation_loss
-from ag2_ns.graph.super_anchors import super_anchors
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.grouping.anchor_graph import build_graph, components, grow
+from ag2_ns.grouping.super_anchors import super_anchors
+from ag2_ns.ops.neighbours import nearest, radius_edges
+from ag2_ns.splat.mask_losses import mask_contrastive_loss, prototype_loss
+from ag2_ns.splat.propagation import propagation_loss
 
 
 def seconds(call: Callable[[], object], device: str, repeats: int) -> float:

@@ -219,7 +219,7 @@ def measure(config: Path, modes: Sequence[str], scenes: Sequence[Path], folder: 
     masks of other scenes (of the same views) lifted onto it by `ag2 lift`.
     """
     from ag2_ns.cli.lift import Lift
-    from ag2_ns.run_access import load_run, read_config
+    from ag2_ns.plugin.run import load_run, read_config
 
     rows, console = [], Console(soft_wrap=True)
     if read_config(config).method_name != "splatfacto":

@@ -14,11 +14,11 @@ import tyro
 from rich.console import Console
 
 from ag2_ns.cli.pictures import to_uint8
-from ag2_ns.cli.sheet import contact_sheet
-from ag2_ns.errors import UserError
-from ag2_ns.rasterizer import render
-from ag2_ns.run_access import load_run
-from ag2_ns.viewer.outputs import hues
+from ag2_ns.core.errors import UserError
+from ag2_ns.plugin.run import load_run
+from ag2_ns.rendering import render
+from ag2_ns.rendering.sheet import contact_sheet
+from ag2_ns.session.outputs import hues
 
 SHADE = 0.45
 """Share of the photograph's brightness that shows through."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception.mask_nms import pairwise_intersections, suppress_masks
 
 

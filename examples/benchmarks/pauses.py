@@ -22,7 +22,7 @@ from nerfstudio.engine.trainer import Trainer
 from rich.console import Console
 from rich.table import Table
 
-from ag2_ns.run_access import read_config
+from ag2_ns.plugin.run import read_config
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ag2_ns.data.feature_store import FeatureStore
-from ag2_ns.data.mask_store import MaskStore
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.served import as_rgb, served_images
-from ag2_ns.data.view_store import Manifest, image_print
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.io.mask_store import MaskStore
+from ag2_ns.io.view_store import Manifest, image_print
 from ag2_ns.perception.encoder import make_encoder
 from ag2_ns.perception.segmenter import make_segmenter
+from ag2_ns.plugin.undistorted import as_rgb, served_images
 
 
 def seconds(work, *arguments, device: str = "cpu", repeat: int = 1):

@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ag2_ns.rasterizer import Rasterizer, View, choose_rasterizer
+from ag2_ns.rendering import Rasterizer, View, choose_rasterizer
 
 
 def make_scene(count: int, width: int, height: int, pixels: float, device: str) -> tuple[list[torch.Tensor], View]:

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
+from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
 from ag2_ns.edit.apply import apply_edits
-from ag2_ns.errors import UserError
-from ag2_ns.rasterizer import render
+from ag2_ns.rendering import render
 
 LEAST = 100
 """Views that show less of an object (pixels) are left out."""
@@ -58,10 +58,10 @@ class Removal:
 
     @torch.no_grad()
     def main(self) -> None:
-        from ag2_ns import compat
-        from ag2_ns.edit.around import surroundings
-        from ag2_ns.run_access import load_run
-        from ag2_ns.selecting import select
+        from ag2_ns.plugin import compat
+        from ag2_ns.plugin.run import load_run
+        from ag2_ns.query.answer import select
+        from ag2_ns.session.surroundings import surroundings
 
         compat.apply()
         run = load_run(self.load_config)

@@ -20,13 +20,13 @@ from rich.table import Table
 from scipy import ndimage
 
 from ag2_ns.cli.pictures import to_uint8
-from ag2_ns.cli.sheet import contact_sheet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 from ag2_ns.eval.metrics import boundary_iou, iou
 from ag2_ns.eval.tabletop import chosen_sets, read_ground_truth
 from ag2_ns.query.click import select_click
-from ag2_ns.query.picture import SELECTED, overlay, selection_share
-from ag2_ns.rasterizer import render
+from ag2_ns.rendering import render
+from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
+from ag2_ns.rendering.sheet import contact_sheet
 
 BAR = 0.85
 """Mean IoU at the best level that clicking should reach."""
@@ -59,8 +59,8 @@ class Statue:
 
     @torch.no_grad()
     def main(self) -> None:
-        from ag2_ns import compat
-        from ag2_ns.run_access import load_run
+        from ag2_ns.plugin import compat
+        from ag2_ns.plugin.run import load_run
 
         compat.apply()
         truth = read_ground_truth(self.ground_truth)

@@ -21,23 +21,23 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.data.tabletop.generate import FOCAL, _points, generate
-from ag2_ns.data.tabletop.layout import lay, orbit
-from ag2_ns.data.tabletop.render import light_up, render
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.view import View
 from ag2_ns.eval.clicks import evaluate_clicks
 from ag2_ns.eval.tabletop import GroundTruth, compared, evaluate_selections, labelled_views, read_ground_truth
-from ag2_ns.gaussians.anchors import voxel_groups
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.lifting import lift_masks
-from ag2_ns.graph.neighbours import radius_edges
-from ag2_ns.graph.refine import refine_anchors
-from ag2_ns.graph.scene_index import SceneIndex, language_of
-from ag2_ns.graph.tree import build_tree
+from ag2_ns.grouping.lifting import lift_masks
+from ag2_ns.grouping.refine import refine_anchors
+from ag2_ns.grouping.tree import build_tree
+from ag2_ns.ops.neighbours import radius_edges
+from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.click import select_click
-from ag2_ns.query.relevancy import NEGATIVES
 from ag2_ns.query.text import select_text
-from ag2_ns.rasterizer.base import View
+from ag2_ns.scene.scene_index import SceneIndex, language_of
+from ag2_ns.splat.anchors import voxel_groups
+from ag2_ns.synthetic.tabletop.generate import FOCAL, _points, generate
+from ag2_ns.synthetic.tabletop.layout import lay, orbit
+from ag2_ns.synthetic.tabletop.render import light_up, render
 
 
 def parse() -> argparse.Namespace:
@@ -151,9 +151,9 @@ def main() -> None:
     options = parse()
     console = Console(width=200)
     if options.device == "cpu":
-        from ag2_ns.rasterizer.cpu import CpuRasterizer as Backend
+        from ag2_ns.rendering.cpu import CpuRasterizer as Backend
     else:
-        from ag2_ns.rasterizer.gsplat import GsplatRasterizer as Backend
+        from ag2_ns.rendering.gsplat import GsplatRasterizer as Backend
     rasterizer = Backend()
     table = Table(title="Text queries without training")
     steps = ("lift", "graph", "tree", "refine", "language", "text", "click")

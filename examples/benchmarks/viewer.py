@@ -18,9 +18,9 @@ from nerfstudio.cameras.cameras import Cameras
 from rich.console import Console
 from rich.table import Table
 
+from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
-from ag2_ns.errors import UserError
-from ag2_ns.run_access import load_run
+from ag2_ns.plugin.run import load_run
 
 
 def timed(job, device: torch.device, repeats: int) -> list[float]:

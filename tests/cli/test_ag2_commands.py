@@ -16,13 +16,13 @@ from PIL import Image
 from plyfile import PlyData
 from tiny_run import HEIGHT, OBJECTS, VIEWS, WIDTH, ag2, nerfstudio_command, read_h264
 
-from ag2_ns.data.feature_store import FeatureStore
-from ag2_ns.data.ply import write_gaussians
-from ag2_ns.data.view_store import Manifest
+from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.io.ply import write_gaussians
+from ag2_ns.io.selection_file import load_selection
+from ag2_ns.io.view_store import Manifest
+from ag2_ns.plugin.run import load_run
 from ag2_ns.query.box import select_box
 from ag2_ns.query.click import select_click
-from ag2_ns.query.selection_file import load_selection
-from ag2_ns.run_access import load_run
 
 
 def answer(capfd) -> dict:
@@ -87,7 +87,7 @@ def test_demo_makes_its_own_scene(tmp_path, monkeypatch):
         asked.update(options, out=out)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ag2_ns.data.tabletop.generate", generate)
+    monkeypatch.setattr("ag2_ns.synthetic.tabletop.generate", generate)
     with pytest.raises(KeyboardInterrupt):
         demo.Demo(output_dir=tmp_path, device="cpu", seed=3).main()
     assert asked["seed"] == 3 and asked["out"].parent == tmp_path and asked["views"] >= 20
@@ -326,7 +326,7 @@ def test_what_a_splatfacto_run_loses_is_said(scene, tmp_path, capfd, trained):
 
 
 def test_a_run_is_lifted_on_its_own_scene_only(run, scene, tmp_path, capfd):
-    from ag2_ns.data.tabletop import generate
+    from ag2_ns.synthetic.tabletop import generate
 
     def lift(data):
         ag2("lift", "--load-config", run.config, "--data", data, "--output-dir", tmp_path / "out", "--device", "cpu")

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from tiny_run import BIN, ag2, nerfstudio_command, run_process, small_config, trainer_of
 
-from ag2_ns import config as configurations
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.plugin import methods as configurations
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_truncated_checkpoint_in_nerfstudio_commands(command, moved, tmp_path):
 
 
 def test_a_run_that_was_moved_opens_with_what_lies_beside_its_config(run, tmp_path):
-    from ag2_ns.run_access import load_run
+    from ag2_ns.plugin.run import load_run
 
     folder = tmp_path / "elsewhere"
     shutil.copytree(run.folder, folder)
@@ -228,7 +228,7 @@ def test_a_run_that_was_moved_opens_with_what_lies_beside_its_config(run, tmp_pa
 
 def test_a_splatfacto_run_without_higher_bands_keeps_its_colours():
     from ag2_ns.cli.lift import splatfacto_gaussians
-    from ag2_ns.rasterizer.sh import sh_colours
+    from ag2_ns.ops.sh import sh_colours
 
     shapes = {"means": (4, 3), "quats": (4, 4), "scales": (4, 3), "opacities": (4, 1), "features_rest": (4, 0, 3)}
     state = {f"gauss_params.{name}": torch.ones(shape) for name, shape in shapes.items()}

@@ -19,8 +19,8 @@ from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from plyfile import PlyData
 from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264, small_config, trainer_of
 
-from ag2_ns.data.ply import read_gaussians
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.io.ply import read_gaussians
 
 HELD_OUT = math.ceil(VIEWS / 8)
 

@@ -2,14 +2,10 @@
 
 import json
 import shlex
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
-
 import blob_run
+import pytest
 from tiny_run import ag2
 
 from ag2_ns.cli.output import command_line
@@ -40,10 +36,10 @@ def test_labels_and_paths_are_printed_as_they_are(config, tmp_path, capsys):
 
 
 def test_a_lift_prints_paths_as_they_are_and_commands_that_run(config, tmp_path, capsys, monkeypatch):
-    from ag2_ns.gaussians.model import AG2Model
+    from ag2_ns.plugin.model import AG2Model
 
     monkeypatch.setattr(AG2Model, "build_instances", lambda *a: None)  # the balls keep theirs
-    monkeypatch.setattr("ag2_ns.data.datamanager.AG2DataManager.view_masks", lambda self: object())
+    monkeypatch.setattr("ag2_ns.plugin.datamanager.AG2DataManager.view_masks", lambda self: object())
     ag2("lift", "--load-config", config, "--output-dir", tmp_path / FOLDER, "--device", "cpu")
     said = dict(
         line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line.split()[0] in ("run", "ask")

@@ -1,25 +1,22 @@
 """Further clicks and boxes, through every command that takes a selection, on balls whose instances are known."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from blob_run import BLUE, BOTTOM, CENTRES, GREEN, HEIGHT, PLATE, RED, TOP, WIDTH, build
 from PIL import Image
 from plyfile import PlyData
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
-
-from blob_run import BLUE, BOTTOM, CENTRES, GREEN, HEIGHT, PLATE, RED, TOP, WIDTH, build
-
 from ag2_ns.cli.main import main
-from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
-from ag2_ns.errors import UserError
-from ag2_ns.query.selection_file import load_selection
-from ag2_ns.run_access import load_run
-from ag2_ns.selecting import refine, select
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.fingerprint import Fingerprint
+from ag2_ns.edit.edit_file import edit_path, load_edits
+from ag2_ns.io.selection_file import load_selection
+from ag2_ns.plugin.run import load_run
+from ag2_ns.query.answer import refine, select
 
 VIEW, OTHER = "view_01.png", "view_04"
 COMMANDS = {

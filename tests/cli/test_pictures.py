@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from ag2_ns import compat
 from ag2_ns.cli.pictures import camera_of
-from ag2_ns.cli.sheet import contact_sheet
-from ag2_ns.data.atomic import write_png
-from ag2_ns.errors import UserError
-from ag2_ns.gaussians.views import view_of
-from ag2_ns.rasterizer.base import View
-from ag2_ns.viewer.orbit import look_at
-from ag2_ns.viewer.video import frame_writer
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.view import View
+from ag2_ns.io.atomic import write_png
+from ag2_ns.plugin import compat
+from ag2_ns.plugin.views import view_of
+from ag2_ns.rendering.orbit import look_at
+from ag2_ns.rendering.sheet import contact_sheet
+from ag2_ns.rendering.video import frame_writer
 
 BLACK = np.zeros((12, 16, 3), np.uint8)
 

@@ -1,20 +1,15 @@
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from blob_run import RING, build, ring_pose
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
-
-from blob_run import RING, build, ring_pose
-
 from ag2_ns.cli.main import main
-from ag2_ns.errors import UserError
-from ag2_ns.viewer.video import COLORS, draw_legend, frame_writer
+from ag2_ns.core.errors import UserError
+from ag2_ns.rendering.video import COLORS, draw_legend, frame_writer
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 
@@ -77,7 +72,7 @@ def test_a_video_is_h264_that_browsers_play(config, tmp_path):
 
 def test_a_flight_follows_the_capture_and_says_how_much_of_it(config, tmp_path, monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("ag2_ns.viewer.video.picture", lambda g, s, view, *a: seen.append(view) or [BLACK, BLACK])
+    monkeypatch.setattr("ag2_ns.rendering.video.picture", lambda g, s, view, *a: seen.append(view) or [BLACK, BLACK])
     render(config, tmp_path / "f", "--frames", 120)
     eyes = torch.stack([-v.viewmat[:3, :3].T @ v.viewmat[:3, 3] for v in seen])
     away = eyes[:, :2].norm(dim=1)

@@ -1,20 +1,15 @@
 """Words that a scene described by colours does not know, on balls."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
-
 from blob_run import fill, run_config, write_scene
 from tiny_run import ag2
 
 from ag2_ns.cli.lift import write_run
-from ag2_ns.data.feature_store import FeatureStore
-from ag2_ns.data.view_store import Manifest
+from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.io.view_store import Manifest
 from ag2_ns.perception.palette import PaletteEncoder
 
 

@@ -5,6 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import LUMINANCE, apply_edits, centre_of, to_trainable
 from ag2_ns.edit.operations import (
     Delete,
@@ -16,10 +19,7 @@ from ag2_ns.edit.operations import (
     Transform,
     axis_angle,
 )
-from ag2_ns.errors import UserError
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.sh import C0
+from ag2_ns.ops.sh import C0
 
 FLAT = {"wxyz": (1.0, 0.0, 0.0, 0.0), "scales": (0.5, 0.5, 0.25), "opacity": 0.75}
 FIELDS = ("means", "quats", "scales", "opacities", "sh")

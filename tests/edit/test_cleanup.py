@@ -5,14 +5,14 @@ import surrogate
 import torch
 from scipy.spatial import Delaunay
 
+from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.cleanup import find_residue, object_votes, revealed, spread_views
 from ag2_ns.edit.operations import Delete, Isolate, Patch, Recolour, Transform
 from ag2_ns.edit.patch import find_hole, support_plane
-from ag2_ns.errors import UserError
-from ag2_ns.rasterizer import render
-from ag2_ns.rasterizer.sh import sh_to_rgb
+from ag2_ns.ops.sh import sh_to_rgb
+from ag2_ns.rendering import render
 
 
 @pytest.fixture(scope="module")

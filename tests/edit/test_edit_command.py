@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ag2_ns import run_access, selecting
 from ag2_ns.cli.edit import Edit
-from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.fingerprint import Fingerprint
+from ag2_ns.core.selection import Selection
+from ag2_ns.edit.edit_file import edit_path, load_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Isolate, Recolour, Transform
-from ag2_ns.errors import UserError
-from ag2_ns.query.selection import Selection
+from ag2_ns.plugin import run as run_access
+from ag2_ns.query import answer as selecting
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits, save_edits
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.fingerprint import Fingerprint
+from ag2_ns.edit.edit_file import edit_path, load_edits, save_edits
 from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Delete, Duplicate, Isolate, Members, Patch, Recolour, Transform, axis_angle
-from ag2_ns.errors import UserError
 
 COUNT = 43
 XYZ = torch.arange(30.0).reshape(10, 3)

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ag2_ns.core.errors import UserError
 from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Delete, Members, Transform
-from ag2_ns.errors import UserError
 
 M = Members.of(torch.tensor([True, False, True]))
 

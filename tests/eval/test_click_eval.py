@@ -6,10 +6,10 @@ import torch
 from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
+from ag2_ns.core.selection import Selection
 from ag2_ns.eval.clicks import evaluate_clicks
 from ag2_ns.eval.tabletop import read_ground_truth
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.rendering.cpu import CpuRasterizer
 
 LABELS = [(1, "left"), (2, "right"), (7, "hidden")]
 

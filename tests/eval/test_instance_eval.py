@@ -6,10 +6,10 @@ import torch
 from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
+from ag2_ns.core.view import View
 from ag2_ns.eval.instances import evaluate_instances
 from ag2_ns.eval.tabletop import read_ground_truth
-from ag2_ns.rasterizer.base import View
-from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.rendering.cpu import CpuRasterizer
 
 LEFT, RIGHT, HIDDEN = 1, 2, 7
 NOTHING = 10

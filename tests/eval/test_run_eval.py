@@ -6,11 +6,11 @@ import pytest
 from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.selection import Selection
 from ag2_ns.eval.run import evaluate_run
 from ag2_ns.eval.tabletop import GroundTruth
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.rendering.cpu import CpuRasterizer
 
 
 def test_a_run_without_instances_is_refused():
@@ -34,7 +34,7 @@ def test_progress_is_told_part_by_part(monkeypatch, tmp_path):
     def unknown(*_, **__):
         raise UserError("does not know the words")
 
-    monkeypatch.setattr("ag2_ns.selecting.text_selection", unknown)
+    monkeypatch.setattr("ag2_ns.query.answer.text_selection", unknown)
     run = SimpleNamespace(
         require_index=lambda: None,
         gaussians=wall(),
@@ -68,7 +68,7 @@ def test_texts_clicks_and_instances_share_what_they_draw(monkeypatch, tmp_path):
             return super().rasterize(means, quats, scales, opacities, values, view, **options)
 
     backend = Counting()
-    monkeypatch.setattr("ag2_ns.selecting.text_selection", lambda index, texts, text, **_: half(text == "right"))
+    monkeypatch.setattr("ag2_ns.query.answer.text_selection", lambda index, texts, text, **_: half(text == "right"))
     monkeypatch.setattr("ag2_ns.eval.run.select_click", lambda *place: half(place[-2] >= WIDTH // 2))
     run = SimpleNamespace(
         require_index=lambda: SimpleNamespace(gaussian_node=lambda level: node),

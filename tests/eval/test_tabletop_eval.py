@@ -6,13 +6,13 @@ import torch
 from flat_scene import HEIGHT, WIDTH, view, wall
 from PIL import Image
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
 from ag2_ns.eval import tabletop
 from ag2_ns.eval.metrics import boundary_iou, iou
 from ag2_ns.eval.tabletop import MIN_PIXELS, compared, evaluate_selections, labelled_views, read_ground_truth
-from ag2_ns.query.selection import Selection
-from ag2_ns.rasterizer.base import View
-from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.rendering.cpu import CpuRasterizer
 
 LEFT, RIGHT, SPECK, UNSEEN = 1, 2, 3, 9
 

@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Where the examples work; their table is there already, smaller than they would make it."""
-    from ag2_ns.data.tabletop import generate
+    from ag2_ns.synthetic.tabletop import generate
 
     out = tmp_path_factory.mktemp("examples")
     generate(out / "table", seed=2, objects=3, views=12, width=96, height=72, noise=0.0, progress=False)
@@ -90,7 +90,7 @@ def test_the_newest_run_of_the_scene_is_taken(tmp_path, monkeypatch):
 
     import yaml
 
-    from ag2_ns.config import ag2aussian_small
+    from ag2_ns.plugin.methods import ag2aussian_small
 
     monkeypatch.syspath_prepend(EXAMPLES)
     import start

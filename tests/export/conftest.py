@@ -3,10 +3,10 @@ from dataclasses import fields
 import pytest
 import torch
 
-from ag2_ns.gaussians.gaussians import Gaussians
-from ag2_ns.graph.language import NodeLanguage
-from ag2_ns.graph.scene_index import SceneIndex
-from ag2_ns.graph.tree import InstanceTree
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.grouping.tree import InstanceTree
+from ag2_ns.language.node_language import NodeLanguage
+from ag2_ns.scene.scene_index import SceneIndex
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from plyfile import PlyData
 
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Isolate, Members, Patch, Transform, axis_angle
-from ag2_ns.edit.similarity import Similarity
 from ag2_ns.export.anchors import AnchorCloud, anchor_instances, edited_anchors, instance_colours, write_anchor_cloud
+from ag2_ns.ops.similarity import Similarity
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ag2_ns.edit.similarity import Similarity
-from ag2_ns.errors import UserError
-from ag2_ns.export.boxes import Box, box_of, hull_of, robust_bounds, weighted_quantile, write_glb
-from ag2_ns.gaussians.gaussians import Gaussians
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.export.boxes import Box, box_of, hull_of, write_glb
+from ag2_ns.ops.bounds import robust_bounds, weighted_quantile
+from ag2_ns.ops.similarity import Similarity
 
 trimesh = pytest.importorskip("trimesh")
 

@@ -10,15 +10,17 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from ag2_ns import run_access, selecting
 from ag2_ns.cli.export import Export
-from ag2_ns.data.ply import read_gaussians
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.fingerprint import Fingerprint
 from ag2_ns.edit.apply import apply_edits
-from ag2_ns.edit.edit_file import Fingerprint, edit_path, load_edits, save_edits
+from ag2_ns.edit.edit_file import edit_path, load_edits, save_edits
 from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Delete, Duplicate, Members
-from ag2_ns.errors import UserError
 from ag2_ns.export.frame import FILE_NAME, run_to_world
+from ag2_ns.io.ply import read_gaussians
+from ag2_ns.plugin import run as run_access
+from ag2_ns.query import answer as selecting
 
 
 class Run:
@@ -100,7 +102,7 @@ def test_pieces_and_the_rest(config, tmp_path, gaussians, capsys):
 
 
 def test_the_graph_as_other_programs_read_it(config, tmp_path, index):
-    from ag2_ns import run_access
+    from ag2_ns.plugin import run as run_access
 
     Export(config, tmp_path, all=True, format=("anchors",)).main()
     ply = PlyData.read(str(tmp_path / "anchors.ply"))

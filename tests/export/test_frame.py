@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 from ag2_ns.export.frame import FILE_NAME, run_to_world, world_frame
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from ag2_ns.data.ply import read_gaussians
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Members
-from ag2_ns.errors import UserError
 from ag2_ns.export.boxes import box_of
 from ag2_ns.export.splat import Instance, label_edited, label_scene, subset, write_labels, write_splat
-from ag2_ns.query.selection import Selection
+from ag2_ns.io.ply import read_gaussians
 
 
 def test_every_gaussian_gets_its_instance(index):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ag2_ns.data.foreign import write_clip_features, write_masks_sparse
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.io.published_files import write_clip_features, write_masks_sparse
 from ag2_ns.perception.encoder import ENCODERS, encoder_of, make_encoder, register_encoder
 from ag2_ns.perception.files import resize_nearest
 from ag2_ns.perception.segmenter import SEGMENTERS, make_segmenter, register_segmenter

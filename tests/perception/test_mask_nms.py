@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception import mask_nms
 from ag2_ns.perception.mask_nms import pairwise_intersections, select_masks, suppress_masks
 

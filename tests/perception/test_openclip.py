@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception import openclip, text_cache
 from ag2_ns.perception.crops import mask_boxes, masked_crops
 from ag2_ns.perception.encoder import Encoder, make_encoder

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.data.masks import MaskSet
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception.encoder import Encoder, make_encoder
 from ag2_ns.perception.palette import BASIC, PaletteEncoder
 

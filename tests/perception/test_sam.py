@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ag2_ns.data.masks import MaskSet
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception import sam
 from ag2_ns.perception.sam import SamPreset, SamSegmenter, clean_masks
 from ag2_ns.perception.sam_model import load_sam

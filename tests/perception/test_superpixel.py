@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 from ag2_ns.perception.boundaries import boundary_map, image_channels
 from ag2_ns.perception.regions import MergeWeights, measure_regions, merge_regions, node_members, roots
 from ag2_ns.perception.segmenter import Segmenter, make_segmenter

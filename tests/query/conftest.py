@@ -1,18 +1,14 @@
 """One small scene with an index, for all queries."""
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
-
-from ag2_ns.graph.neighbours import radius_edges
-from ag2_ns.graph.scene_index import SceneIndex, build_index
-from ag2_ns.rasterizer.cpu import CpuRasterizer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "graph"))
 import toy_scene
+
+from ag2_ns.ops.neighbours import radius_edges
+from ag2_ns.rendering.cpu import CpuRasterizer
+from ag2_ns.scene.scene_index import SceneIndex, build_index
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 from ag2_ns.query.box import select_box
-from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.rendering.cpu import CpuRasterizer
 
 RASTERIZER = CpuRasterizer()
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from toy_scene import rays
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 from ag2_ns.query.click import select_click, select_ray
-from ag2_ns.query.look import PATCH, pixel_view, ray_view
-from ag2_ns.rasterizer.cpu import CpuRasterizer
+from ag2_ns.query.pixel_weights import PATCH, pixel_view, ray_view
+from ag2_ns.rendering.cpu import CpuRasterizer
 
 RASTERIZER = CpuRasterizer()
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from ag2_ns.errors import UserError
-from ag2_ns.graph.language import NodeLanguage
-from ag2_ns.graph.tree import InstanceTree
-from ag2_ns.query.relevancy import relevancy, trusted_relevancy
+from ag2_ns.core.errors import UserError
+from ag2_ns.grouping.tree import InstanceTree
+from ag2_ns.language.node_language import NodeLanguage
+from ag2_ns.language.relevancy import relevancy, trusted_relevancy
 from ag2_ns.query.text import _most_about, asks_for_several, select_text
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import yaml
 
-from ag2_ns.run_access import load_run
-from ag2_ns.selecting import select
+from ag2_ns.plugin.run import load_run
+from ag2_ns.query.answer import select
 
 pytestmark = pytest.mark.gpu
 

@@ -9,7 +9,7 @@ from blob_run import CENTRES, ring_pose
 from tab import Tab
 
 from ag2_ns.edit.edit_file import FILE_NAME
-from ag2_ns.viewer.beside import SELECTION_FILE
+from ag2_ns.session.run_files import SELECTION_FILE
 
 
 def orange(picture):
@@ -222,7 +222,7 @@ def test_a_lane_slow_to_write_does_not_overwrite_what_another_said_since(loaded,
             go.wait(10)
         return message
 
-    monkeypatch.setattr("ag2_ns.viewer.interaction.describe", describe)
+    monkeypatch.setattr("ag2_ns.viewer.panel.describe", describe)
     old, new = (Thread(target=panel.say, args=(text,)) for text in ("old", "new"))
     old.start()
     assert reading.wait(10)

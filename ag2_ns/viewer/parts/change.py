@@ -9,12 +9,12 @@ import torch
 from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement, ViewerRGB
 
 from ag2_ns.edit import steps
-from ag2_ns.edit.around import surroundings
+from ag2_ns.session.surroundings import surroundings
 from ag2_ns.viewer.elements import Buttons
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
-    from ag2_ns.viewer.interaction import Panel
+    from ag2_ns.viewer.panel import Panel
 
 
 class Change(Part):

@@ -13,7 +13,7 @@ from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
     from ag2_ns.edit.operations import Vector
-    from ag2_ns.viewer.interaction import Panel
+    from ag2_ns.viewer.panel import Panel
 
 TYPING = 0.7
 """Seconds without a keystroke after which a text is looked for."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nerfstudio.viewer.viewer_elements import ViewerElement
 
 if TYPE_CHECKING:
-    from ag2_ns.viewer.interaction import Panel
+    from ag2_ns.viewer.panel import Panel
 
 
 class Part:

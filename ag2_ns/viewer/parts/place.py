@@ -10,18 +10,18 @@ import torch
 from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement, ViewerNumber, ViewerVec3
 from scipy.spatial.transform import Rotation
 
+from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
 from ag2_ns.edit.apply import centre_of
 from ag2_ns.edit.operations import Transform
-from ag2_ns.errors import UserError
-from ag2_ns.export.boxes import robust_bounds
+from ag2_ns.ops.bounds import robust_bounds
 from ag2_ns.viewer.elements import Buttons
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
     from ag2_ns.edit.apply import EditedScene
     from ag2_ns.edit.operations import Quaternion, Vector
-    from ag2_ns.viewer.interaction import Panel
+    from ag2_ns.viewer.panel import Panel
 
 ZERO = (0.0, 0.0, 0.0)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from nerfstudio.viewer.viewer_elements import ViewerElement, ViewerText
 
-from ag2_ns.errors import UserError
+from ag2_ns.core.errors import UserError
 from ag2_ns.viewer.elements import Buttons
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
-    from ag2_ns.viewer.interaction import Panel
+    from ag2_ns.viewer.panel import Panel
 
 
 class Save(Part):

@@ -10,7 +10,7 @@ from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
-    from ag2_ns.viewer.interaction import Panel
+    from ag2_ns.viewer.panel import Panel
 
 
 class Show(Part):

@@ -1,0 +1,1 @@
+"""Values that every room speaks of: Gaussians, views, masks, selections, errors."""

@@ -1,0 +1,25 @@
+"""A pinhole camera: what every renderer, query and exporter looks through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """A pinhole camera in OpenCV convention (x right, y down, z forward); pixel centres at +0.5."""
+
+    viewmat: Float[Tensor, "4 4"]
+    """World to camera, scene units."""
+    K: Float[Tensor, "3 3"]
+    """Intrinsics in pixels."""
+    width: int
+    height: int
+
+    def to(self, device: torch.device | str) -> View:
+        """The same view with its matrices on `device`."""
+        return View(self.viewmat.to(device), self.K.to(device), self.width, self.height)

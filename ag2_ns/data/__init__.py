@@ -1,1 +1,0 @@
-"""Scenes, masks, features and what feeds them to training."""

@@ -1,1 +1,0 @@
-"""Anchors and children, growth and pruning, losses and the nerfstudio model."""

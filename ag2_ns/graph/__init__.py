@@ -1,1 +1,0 @@
-"""The anchor graph, lifting weights, the instance tree and language."""

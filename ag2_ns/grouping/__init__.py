@@ -1,0 +1,1 @@
+"""From masks and Gaussians to a tree of instances."""

@@ -1,0 +1,154 @@
+"""From a dendrogram of thousands of merges to the regions that may be parts, objects or groups.
+
+Most merges only grow one region. Regions that stand apart at the object affinity become nodes of the tree in any case
+(the condensed tree of HDBSCAN, Campello et al. 2013, at one density); others that resemble masks at some point of their
+growth are candidates, which `votes.py` elects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ag2_ns.grouping.merge import OBJECT, Merges
+from ag2_ns.ops.jit import jit
+
+PART_FILL, OBJECT_FILL = 0.5, 0.25
+"""How much of some mask a part, and an object, has to fill in the views that show it, on average. (An object stayed
+apart from its neighbours for better reasons already.)"""
+
+FIT = 0.3
+"""Mean IoU with its best masks below which a region is no candidate."""
+
+GROWTH = 0.05
+"""A region is a candidate where it was about to grow by at least this share of its visible area."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """R regions in preorder: those inside region n are n + 1 to last[n]."""
+
+    anchor_node: np.ndarray
+    """[A] the smallest region that holds each anchor, -1 for none."""
+    parent: np.ndarray
+    """[R] the smallest region that holds each region, -1 for none."""
+    last: np.ndarray
+    """[R]"""
+    affinity: np.ndarray
+    """[R] what holds each together."""
+    sure: np.ndarray
+    """[R] whether it is a node of the tree in any case."""
+
+
+def candidates(merges: Merges) -> Candidates:
+    """The regions of a dendrogram that may be nodes of the instance tree."""
+    num = merges.num_anchors
+    kept, sure, held = _choose(
+        merges.one, merges.other, merges.affinity, merges.fill, merges.fit, merges.peak,
+        PART_FILL, OBJECT_FILL, OBJECT, FIT, GROWTH,
+    )  # fmt: skip
+    above = _above(merges.one, merges.other, kept, num)
+    nodes = np.flatnonzero(kept)
+    order, last = _preorder(nodes, above[nodes])
+    number = np.full(len(kept) + 1, -1)
+    number[order] = np.arange(len(order))
+    leaf = np.where(kept[:num], np.arange(num), above[:num])
+    return Candidates(number[leaf], number[above[order]], last, held[order], sure[order])
+
+
+@jit
+def _choose(one, other, affinity, fill, fit, peak, part_fill, object_fill, object_affinity, fits, growth):
+    """Which regions may be nodes, which are for sure, and the affinity that holds each region together."""
+    total, num = fill.shape[0], fill.shape[0] - one.shape[0]
+    kept = np.zeros(total, np.bool_)
+    sure = np.zeros(total, np.bool_)
+    root = np.ones(total, np.bool_)
+    height = np.ones(total)
+    for k in range(one.shape[0]):
+        a, b, x = one[k], other[k], num + k
+        root[a] = root[b] = False
+        filled = part_fill if affinity[k] >= object_affinity else object_fill
+        full_a, full_b = fill[a] >= filled, fill[b] >= filled
+        h = min(affinity[k], height[a], height[b])
+        if full_a and full_b:
+            sure[a] = height[a] >= object_affinity > h
+            sure[b] = height[b] >= object_affinity > h
+        elif full_a:  # what takes in scraps is no less certain for it
+            h = height[a]
+        elif full_b:
+            h = height[b]
+        height[x] = h
+        kept[a] = sure[a] or (fit[a] >= fits and peak[b] >= growth * peak[a])
+        kept[b] = sure[b] or (fit[b] >= fits and peak[a] >= growth * peak[b])
+    for x in range(total):
+        if root[x] and fill[x] >= object_fill:
+            kept[x] = sure[x] = True
+    return kept, sure, height
+
+
+@jit
+def _above(one, other, kept, num):
+    """The smallest kept region that holds each region, itself excluded; -1 for none."""
+    above = np.full(kept.shape[0], -1)
+    for k in range(one.shape[0] - 1, -1, -1):
+        x = num + k
+        holder = x if kept[x] else above[x]
+        above[one[k]] = holder
+        above[other[k]] = holder
+    return above
+
+
+def levels(parent: np.ndarray, is_object: np.ndarray) -> np.ndarray:
+    """The level of each node, in equal steps: 0 the finest part of an object, 0.5 the object, less than 1 a group.
+
+    Args:
+        parent: [R] the node above each, -1 for none; parents come before their children.
+        is_object: [R] whether each node holds together like an object; the highest one on a path is the object.
+    """
+    num = len(parent)
+    within = np.zeros(num, bool)  # an object, or part of one
+    for n in range(num):
+        within[n] = is_object[n] or (parent[n] >= 0 and within[parent[n]])
+    inside = np.zeros(num)  # steps down to the finest part, for objects and parts
+    above = np.zeros(num)  # steps down to the highest object, for groups
+    for n in range(num - 1, -1, -1):
+        up = parent[n]
+        if up >= 0 and within[up]:
+            inside[up] = max(inside[up], inside[n] + 1)
+        elif up >= 0:
+            above[up] = max(above[up], above[n] + 1)
+    out = np.empty(num)
+    top = np.arange(num)  # the object, or the whole group, that a node is in
+    for n in range(num):
+        up = parent[n]
+        if up >= 0 and within[up] == within[n]:
+            top[n] = top[up]
+        if within[n]:
+            most = inside[top[n]]
+            out[n] = 0.5 * inside[n] / most if most else 0.5
+        else:
+            out[n] = 0.5 + 0.5 * above[n] / (above[top[n]] + 1)
+    return out
+
+
+def _preorder(nodes: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order nodes so that each is followed by all nodes below it: (nodes in the new order, place of the last below)."""
+    below: dict[int, list[int]] = {}
+    for node, up in zip(nodes.tolist(), above.tolist()):
+        below.setdefault(up, []).append(node)
+    order: list[int] = []
+    last: list[int] = []
+    stack = below.get(-1, [])[::-1]
+    open_nodes: list[int] = []
+    while stack:
+        node = stack.pop()
+        if node < 0:
+            last[open_nodes.pop()] = len(order) - 1
+            continue
+        open_nodes.append(len(order))
+        order.append(node)
+        last.append(0)
+        stack.append(-1)
+        stack.extend(below.get(node, [])[::-1])
+    return np.array(order, np.int64), np.array(last, np.int64)

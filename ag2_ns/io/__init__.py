@@ -1,0 +1,1 @@
+"""Files: splats, masks, features, selections, scenes."""

@@ -1,0 +1,59 @@
+"""Files that are either whole or absent, whatever interrupts the writer."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ag2_ns.core.errors import UserError
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` through a temporary file in the same folder and one rename.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written (a file is in its way, for instance); nothing is
+            left behind and an older file at `path` stays as it was.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full; free some space and run the same command again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(f"{path}: cannot be written; make its folder writable or name another one") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); name another folder") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
+    """Write a picture; raises as `write_atomic` does."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    write_atomic(path, content.getvalue())
+
+
+def _umask() -> int:
+    """The process's file creation mask."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Language of instances, text encoders and relevancy."""

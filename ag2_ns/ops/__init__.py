@@ -1,0 +1,1 @@
+"""Numerics on plain tensors and arrays."""

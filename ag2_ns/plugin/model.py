@@ -1,0 +1,326 @@
+"""The nerfstudio model: what a training step does, and what a camera sees."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from torch import Tensor
+
+from ag2_ns.core.errors import UserError, first_line
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.notice import notice
+from ag2_ns.grouping.anchor_graph import MAX_NEIGHBOURS, build_graph
+from ag2_ns.plugin.structure import AnchorModel
+from ag2_ns.plugin.views import view_of
+from ag2_ns.rendering import render
+from ag2_ns.scene.build import LIFTING_NEIGHBOURS, index_scene, merging_graph
+from ag2_ns.splat.anchors import voxel_size
+from ag2_ns.splat.density import ScreenStatistics, drop_children, refine, visibility
+from ag2_ns.splat.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
+from ag2_ns.splat.mask_losses import mask_loss
+from ag2_ns.splat.optim import rebind, zero_moments
+from ag2_ns.splat.propagation import anchor_visibility, propagation_loss
+
+if TYPE_CHECKING:
+    from ag2_ns.plugin.datamanager import AG2DataManager
+
+DISTORTION_NEAR = 0.04
+"""Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
+whose extents are about 5)."""
+
+
+class AG2Model(AnchorModel):
+    """Anchor-structured Gaussians that every nerfstudio command can train, render, evaluate and export."""
+
+    # Training.
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Take over the optimizers and hook density control into every step.
+
+        Raises:
+            UserError: instances are to come from features that nothing trains.
+        """
+        if self.config.instances in ("features", "both") and self.config.mask_loss == "none":
+            raise UserError(
+                f"instances={self.config.instances}: mask_loss=none leaves the features untrained; set "
+                "--pipeline.model.instances lifting or --pipeline.model.mask-loss contrastive"
+            )
+        optimizers = training_callback_attributes.optimizers
+        assert optimizers is not None
+        self.optimizers = optimizers.optimizers
+        groups = self.get_param_groups()
+        rebind(self.optimizers, groups)
+        optimizers.parameters.update({k: v for k, v in groups.items() if k in optimizers.parameters})
+        trainer = training_callback_attributes.trainer
+        if trainer is not None:
+            self._last_step = trainer._start_step + trainer.config.max_num_iterations - 1
+        if int(self.schedule_length) == 0:
+            length = trainer.config.max_num_iterations if trainer is not None else self.config.schedule_steps
+            self.schedule_length.fill_(length)
+        self._datamanager = training_callback_attributes.pipeline.datamanager
+        masks = getattr(self._datamanager, "view_masks", None)
+        self._train_features = masks is not None and masks() is not None
+        self._datamanager.wants_masks = self._needs_feature
+        before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
+        return [TrainingCallback([before], self.before_step), TrainingCallback([after], self.after_step)]
+
+    def update_to_step(self, step: int) -> None:
+        """Remember the step that a loaded checkpoint was written at."""
+        self.step = step
+
+    def at(self, step: int) -> int:
+        """A step of the configured schedule, stretched to the length of this run."""
+        length = self.on_host("schedule_length") or self.config.schedule_steps
+        return round(step * length / self.config.schedule_steps)
+
+    def _generator_of(self, step: int) -> torch.Generator:
+        """Randomness that depends on the step alone: a resumed run draws what the first would have drawn."""
+        if self._generator is None:
+            self._generator = torch.Generator(self.device)
+        return self._generator.manual_seed(step)
+
+    def before_step(self, step: int) -> None:
+        """Set the step and the learning rate of the offsets."""
+        self.step = step
+        c = self.config
+        t = min(1.0, step / max(1, self.at(c.schedule_steps)))
+        lr = float(c.offset_lr * (c.offset_lr_final / c.offset_lr) ** t)
+        for group in self.optimizers["offset"].param_groups if "offset" in self.optimizers else ():
+            group["lr"] = lr
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Record screen-space gradients; refine, reset opacity and drop invisible children when they are due."""
+        c, out = self.config, self._raster
+        self._raster = None
+        growing = step <= self.at(c.grow_until)
+        if out is not None and growing and out.means2d.grad is not None:
+            if self._statistics is None:
+                self._statistics = ScreenStatistics.zeros(self.num_points, self.device)
+            height, width = out.rgb.shape[:2]
+            self._statistics.add(out.means2d.grad, out.radii, width, height)
+        was_reset, since_reset = bool(self.on_host("opacity_was_reset")), step % c.opacity_reset_every
+        paused = was_reset and since_reset < c.pause_after_reset
+        due = step >= self.at(c.grow_from) and step % c.grow_every == 0 and not paused
+        if growing and due and self._statistics is not None:
+            self._statistics = refine(
+                self,
+                self._statistics,
+                self.optimizers,
+                extent=float(self.extent),
+                voxel=voxel_size(float(self.extent)),
+                growth=c.growth,
+                prune=c.prune,
+                use_screen_size=was_reset,
+                after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
+                max_gaussians=c.max_gaussians,
+                generator=self._generator_of(step),
+            )
+        if growing and step > 0 and step % c.opacity_reset_every == 0 and step < self.at(c.grow_until):
+            self.reset_opacity()
+        if step > 0 and any(step == self.at(s) for s in c.remove_invisible_at):
+            self.remove_invisible()
+        if step == self._last_step:
+            self._end_training()
+
+    def _end_training(self) -> None:
+        """Make the instances; what goes wrong with them must not cost the splat, which is saved after this."""
+        try:
+            self.build_instances(self._datamanager)
+        except (UserError, MemoryError, torch.cuda.OutOfMemoryError) as error:
+            folder = self.AG2.session.run_folder
+            config = "CONFIG" if folder is None else folder / "config.yml"
+            notice(
+                f"no instances were made: {first_line(error)}\nThe splat is kept; mend that, then run:\n"
+                f"{shlex.join(('ag2', 'lift', '--load-config', str(config)))}",
+                style="red",
+            )
+
+    def reset_opacity(self) -> None:
+        """Lower every opacity to at most `opacity_reset_to`."""
+        logit = self.child_params["opacity_logit"]
+        logit.data.clamp_(max=torch.tensor(self.config.opacity_reset_to).logit().item())
+        zero_moments(self.optimizers.get("opacity_logit"), logit)
+        self.opacity_was_reset.fill_(True)
+
+    def remove_invisible(self) -> None:
+        """Drop children that no training view shows, and the anchors this leaves empty."""
+        cameras = self._datamanager.train_dataset.cameras
+        views = [view_of(cameras[i : i + 1].to(self.device)) for i in range(len(cameras))]
+        seen = visibility(self.gaussians().detach(), views, self.backend())
+        drop_children(self, seen >= self.config.invisible_below, self.optimizers)
+
+    def build_instances(self, datamanager: AG2DataManager, reach: float | None = None) -> None:
+        """Lift the scene's masks onto the anchors and keep the resulting tree and language with the checkpoint.
+
+        Args:
+            datamanager: serves views and their masks.
+            reach: longest edge of the graph, see `indexing.merging_graph`.
+        """
+        if self.config.instances == "none" or not hasattr(datamanager, "view_masks"):
+            return
+        # Mean-shift looks at the published number of neighbours.
+        neighbours = MAX_NEIGHBOURS if self.config.instances == "features" else LIFTING_NEIGHBOURS
+        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent), reach, neighbours)
+        index = index_scene(
+            self.gaussians(),
+            self.child_anchor,
+            self.anchor_xyz,
+            graph,
+            datamanager,
+            self.backend(),
+            self.config.instances,
+            self.anchor_features().detach(),
+        )
+        self.set_scene_index(index)
+
+    # Rendering.
+
+    def _sh_degree(self) -> int:
+        if not self.training:
+            return self.config.sh_degree if self.on_host("schedule_length") == 0 else self._sh_degree_at(self.step)
+        return self._sh_degree_at(self.step)
+
+    def _sh_degree_at(self, step: int) -> int:
+        return min(step // max(1, self.at(self.config.sh_degree_interval)), self.config.sh_degree)
+
+    def _get_downscale_factor(self) -> int:
+        if not self.training:
+            return 1
+        doublings = self.step // max(1, self.at(self.config.resolution_schedule))
+        return 2 ** max(self.config.num_downscales - doublings, 0)
+
+    def _needs_feature(self, step: int) -> bool:
+        """Whether a step renders features and trains them on the masks of its view."""
+        c = self.config
+        due = step >= self.at(c.mask_loss_from) and step % c.mask_loss_every == 0
+        return self._train_features and c.mask_loss != "none" and due
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+        """Render one camera.
+
+        Returns:
+            In training rgb, accumulation and background, and what the losses of the step need; in evaluation what
+            `ag2_ns.session.outputs.scene_outputs` lists, of the scene as edited.
+        """
+        if not isinstance(camera, Cameras):
+            return {}
+        background = self._get_background_color()
+        if not self.training:
+            return self.AG2.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
+        feature = None
+        if self._needs_feature(self.step):
+            feature = self.anchor_features().index_select(0, self.child_anchor)  # indexing would sort in its backward
+        c = self.config
+        pose = None if c.camera_optimizer.mode == "off" else self.camera_optimizer.apply_to_camera(camera)
+        view = view_of(camera, pose, 1 / self._get_downscale_factor())
+        distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
+        out = render(
+            self.gaussians(),
+            view,
+            self.backend(),
+            sh_degree=self._sh_degree(),
+            feature=feature,
+            depth=False,
+            distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
+        )
+        if out.means2d.requires_grad:
+            out.means2d.retain_grad()
+            self._raster = out
+        rgb = (out.rgb + (1 - out.alpha) * background).clamp(0, 1)
+        outputs = {"rgb": rgb, "accumulation": out.alpha, "background": background}
+        extra = {"feature": out.feature, "distortion": out.distortion}
+        return outputs | {name: value for name, value in extra.items() if value is not None}
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict | None = None
+    ) -> dict[str, Tensor]:
+        """The losses of `losses.py`, weighted; see the configuration for when each starts."""
+        c, step = self.config, self.step
+        has_alpha = batch["image"].shape[-1] == 4
+        target, prediction = self._target(outputs, batch), outputs["rgb"]
+        if "mask" in batch:
+            mask = self._downscale_if_required(batch["mask"]).to(self.device)
+            target, prediction = target * mask, prediction * mask
+        losses = {"main_loss": photometric_loss(prediction, target, c.ssim_lambda)}
+        if not self.training:
+            return losses
+        if self._raster is not None and c.near_anchor_weight > 0:
+            child, radius = self.child_params, self.anchor_radius[self.child_anchor]
+            losses["near_anchor"] = c.near_anchor_weight * near_anchor_loss(
+                child["offset"], child["log_scale"].exp(), radius, self._raster.radii > 0
+            )
+        if step >= self.at(c.opacity_cover_from) and not has_alpha and "mask" not in batch:
+            losses["opacity_cover"] = c.opacity_cover_weight * opacity_cover_loss(outputs["accumulation"])
+        if "distortion" in outputs:
+            losses["distortion"] = c.distortion_weight * outputs["distortion"].mean()
+        if "masks" in batch and outputs.get("feature") is not None:
+            losses.update(self._feature_losses(outputs["feature"], batch["masks"]))
+        self.camera_optimizer.get_loss_dict(losses)
+        return losses
+
+    def _target(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Tensor:
+        """What a picture should show, kept for the next time: nerfstudio asks for metrics, then for losses."""
+        image, background, factor = batch["image"], outputs["background"], self._get_downscale_factor()
+        last = self._last_target
+        if last is None or last[0] is not image or last[1] is not background or last[2] != factor:
+            target = self.composite_with_background(self.get_gt_img(image), background)
+            last = self._last_target = image, background, factor, target
+        return last[3]
+
+    def _feature_losses(self, feature: Tensor, masks: MaskSet) -> dict[str, Tensor]:
+        """The losses that train instance features, once they have started."""
+        c, losses = self.config, {}
+        if c.mask_loss != "none" and self.step >= self.at(c.mask_loss_from) and self._get_downscale_factor() == 1:
+            loss = mask_loss(
+                c.mask_loss,
+                feature,
+                masks,
+                smooth_weight=c.smooth_weight,
+                contrast_weight=c.contrast_weight,
+                generator=self._generator_of(self.step) if c.mask_loss == "prototype" else None,
+            )
+            losses["mask"] = c.mask_loss_weight * loss.total
+        if c.propagation_weight > 0 and self.step >= self.at(c.propagation_from):
+            if self._graph is None:
+                self._graph = build_graph(
+                    self.anchor_xyz, self.anchor_radius.squeeze(-1), voxel_size(float(self.extent))
+                )
+            visible = anchor_visibility(self._raster.radii > 0, self.child_anchor, self.anchor_xyz.shape[0])
+            smooth = propagation_loss(self.anchor_params["feature"], self._graph, c.propagation_tau, visible)
+            losses["propagation"] = c.propagation_weight * smooth
+        return losses
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
+        """PSNR of the training view, and how many anchors and Gaussians there are."""
+        metrics: dict[str, Any] = {
+            "psnr": self.metrics.psnr(outputs["rgb"].detach(), self._target(outputs, batch)),
+            "gaussian_count": self.num_points,
+            "anchor_count": self.anchor_xyz.shape[0],
+        }
+        self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR and SSIM (and LPIPS where its weights are on disk), and ground truth beside prediction."""
+        target, prediction = self._target(outputs, batch), outputs["rgb"]
+        return self.metrics(prediction, target), {"img": torch.cat((target, prediction), dim=1)}
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Render one camera without gradients, inside `obb_box` if given."""
+        self.set_crop(obb_box)
+        return self.get_outputs(camera.to(self.device))
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Colour with the accumulated opacity as alpha, H x W x 4."""
+        return torch.cat((outputs[output_name], outputs["accumulation"]), dim=-1)

@@ -1,0 +1,177 @@
+"""The CUDA backend: gsplat's kernels (1.4 and 1.5), any number of channels over one projection and one tile sort."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.view import View
+from ag2_ns.rendering.base import BLUR, NEAR_PLANE, Raster
+
+TILE = 16
+CHUNK = 32
+"""Most channels per pass: gsplat's kernels keep them in registers, and slow down steeply beyond."""
+
+
+class _Sorted(NamedTuple):
+    """Projected Gaussians of one view and their tile lists, in gsplat's layout for one packed camera."""
+
+    means2d: Float[Tensor, "N 2"]
+    conics: Float[Tensor, "N 3"]
+    radii: Int[Tensor, " N"]
+    tile_offsets: Int[Tensor, "1 TY TX"]
+    members: Int[Tensor, " E"]
+
+
+class GsplatRasterizer:
+    """Compositing by gsplat's CUDA kernels, float32.
+
+    gsplat is imported on construction; its first import on a machine may compile for some minutes.
+
+    Raises:
+        UserError: on construction, if there is no CUDA device or gsplat's compiled part cannot be loaded.
+    """
+
+    name = "gsplat"
+
+    def __init__(self) -> None:
+        if not torch.cuda.is_available():
+            raise UserError("The rasteriser 'gsplat' needs a CUDA device, but PyTorch finds none: choose 'cpu'.")
+        remedy = "install the CUDA toolkit (nvcc) that fits PyTorch, or a prebuilt gsplat wheel, or choose 'cpu'"
+        try:
+            from gsplat.cuda import _wrapper
+            from gsplat.cuda._backend import _C
+        except Exception as error:  # whatever a failing build or a foreign library raises
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"gsplat's CUDA extension does not load ({reason[0]}): {remedy}.") from error
+        if _C is None:
+            raise UserError(f"gsplat has no compiled CUDA extension: {remedy}.")
+        self._ops = _wrapper
+
+    def rasterize(
+        self,
+        means: Float[Tensor, "N 3"],
+        quats: Float[Tensor, "N 4"],
+        scales: Float[Tensor, "N 3"],
+        opacities: Float[Tensor, " N"],
+        values: Float[Tensor, "N C"],
+        view: View,
+        *,
+        absgrad: bool = False,
+    ) -> Raster:
+        """Composite `values` in chunks of 32 channels; see `Rasterizer.rasterize`.
+
+        With more than 32 channels `absgrad` is that of the first 32. Rows of `means2d` with radius 0 are arbitrary.
+
+        Raises:
+            UserError: for tensors that are not on a CUDA device.
+        """
+        _require_cuda(means)
+        if len(means) == 0:
+            return _empty(means, quats, scales, opacities, values, view)
+        prepared = self._sort(means, quats, scales, view)
+        outs = []
+        alpha = None
+        for chunk in values.split(CHUNK, dim=-1):
+            out, chunk_alpha = self._composite(prepared, opacities, chunk, view, absgrad=absgrad and alpha is None)
+            outs.append(out)
+            alpha = chunk_alpha if alpha is None else alpha
+        out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=-1)
+        return Raster(out, alpha, prepared.means2d, prepared.radii)
+
+    def lift(
+        self,
+        means: Float[Tensor, "N 3"],
+        quats: Float[Tensor, "N 4"],
+        scales: Float[Tensor, "N 3"],
+        opacities: Float[Tensor, " N"],
+        maps: Float[Tensor, "H W C"],
+        view: View,
+    ) -> Float[Tensor, "N C"]:
+        """Rendering weight of every Gaussian summed over `maps`; see `Rasterizer.lift`.
+
+        Compositing is linear in the values, so its gradient with respect to them, with `maps` as incoming gradient,
+        is the sum wanted, whatever the values are.
+        """
+        _require_cuda(means)
+        if len(means) == 0:
+            return means.new_zeros(0, maps.shape[-1])
+        with torch.no_grad():
+            prepared = self._sort(means, quats, scales, view)
+        weights = []
+        for chunk in maps.to(means.dtype).split(CHUNK, dim=-1):
+            with torch.enable_grad():
+                values = means.new_zeros(len(means), chunk.shape[-1]).requires_grad_()
+                out, _ = self._composite(prepared, opacities.detach(), values, view, absgrad=False)
+            weights.append(torch.autograd.grad(out, values, chunk)[0])
+        return weights[0] if len(weights) == 1 else torch.cat(weights, dim=-1)
+
+    def sh_colours(
+        self, sh: Float[Tensor, "N K 3"], directions: Float[Tensor, "N 3"], degree: int | None = None
+    ) -> Float[Tensor, "N 3"]:
+        """`ag2_ns.ops.sh.sh_colours` in one kernel."""
+        stored = math.isqrt(sh.shape[1]) - 1
+        degree = stored if degree is None else min(degree, stored)
+        return (self._ops.spherical_harmonics(degree, directions, sh) + 0.5).clamp(min=0)
+
+    def _sort(self, means: Tensor, quats: Tensor, scales: Tensor, view: View) -> _Sorted:
+        tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
+        radii, means2d, depths, conics, _ = self._ops.fully_fused_projection(
+            means,
+            None,
+            quats,
+            scales,
+            view.viewmat[None].to(means.dtype),
+            view.K[None].to(means.dtype),
+            view.width,
+            view.height,
+            eps2d=BLUR,
+            near_plane=NEAR_PLANE,
+        )  # radii: 1 x N until gsplat 1.4, 1 x N x 2 (width and height) since 1.5
+        _, tile_keys, members = self._ops.isect_tiles(means2d, radii, depths, TILE, tiles_x, tiles_y)
+        tile_offsets = self._ops.isect_offset_encode(tile_keys, 1, tiles_x, tiles_y).reshape(1, tiles_y, tiles_x)
+        radii = radii[0] if radii.dim() == 2 else radii[0].amax(dim=-1)
+        return _Sorted(means2d[0], conics[0], radii, tile_offsets, members)
+
+    def _composite(
+        self, prepared: _Sorted, opacities: Tensor, values: Tensor, view: View, *, absgrad: bool
+    ) -> tuple[Float[Tensor, "H W C"], Float[Tensor, "H W 1"]]:
+        """One pass. The packed layout takes `means2d` as N x 2, so that its gradients land on that very tensor."""
+        out, alpha = self._ops.rasterize_to_pixels(
+            prepared.means2d,
+            prepared.conics,
+            values,
+            opacities,
+            view.width,
+            view.height,
+            TILE,
+            prepared.tile_offsets,
+            prepared.members,
+            packed=True,
+            absgrad=absgrad,
+        )
+        return out[0], alpha[0]
+
+
+def _empty(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, values: Tensor, view: View) -> Raster:
+    """A raster of no Gaussians that still belongs to the autograd graph."""
+    nothing = means.sum() + quats.sum() + scales.sum() + opacities.sum() + values.sum()
+    shape = (view.height, view.width)
+    return Raster(
+        means.new_zeros(*shape, values.shape[-1]) + nothing,
+        means.new_zeros(*shape, 1) + nothing,
+        means[:, :2] * 1.0,
+        torch.zeros(0, dtype=torch.int32, device=means.device),
+    )
+
+
+def _require_cuda(means: Tensor) -> None:
+    if means.device.type != "cuda":
+        raise UserError(
+            f"The rasteriser 'gsplat' was given tensors on {means.device}: use 'cpu' there, or move to cuda."
+        )

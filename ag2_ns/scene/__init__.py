@@ -1,0 +1,1 @@
+"""One opened scene and what is known of it."""

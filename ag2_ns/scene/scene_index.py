@@ -1,0 +1,237 @@
+"""Everything that queries need, as plain tensors: anchors, graph, instance tree and language of one scene."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.selection import Selection
+from ag2_ns.core.view import View
+from ag2_ns.grouping.anchor_graph import AnchorGraph
+from ag2_ns.grouping.feature_tree import feature_tree
+from ag2_ns.grouping.lifting import LiftedMasks, lift_masks
+from ag2_ns.grouping.refine import refine_anchors
+from ag2_ns.grouping.tree import InstanceTree, build_tree, warm_up
+from ag2_ns.language.node_language import NodeLanguage, node_language
+from ag2_ns.ops.memory import free_memory
+from ag2_ns.ops.threads import in_background
+from ag2_ns.rendering.base import Rasterizer
+
+GAUSSIAN_ENTRIES = 1.5e8
+"""Most (Gaussian, view) pairs for which weights are kept by Gaussian; beyond that, anchors are not refined."""
+
+PAIR_BYTES = 150
+"""What each of them takes at the peak, where three masks or so overlap."""
+
+
+@dataclass(frozen=True)
+class SceneIndex:
+    """Anchors, graph, tree and language; the queries of `ag2_ns.query` are functions of it."""
+
+    gaussian_anchor: Int[Tensor, " N"]
+    """The anchor of each Gaussian. May differ from the model's child map where a Gaussian fits a neighbour better."""
+    anchor_xyz: Float[Tensor, "A 3"]
+    edges: Int[Tensor, "2 E"]
+    tree: InstanceTree
+    language: NodeLanguage
+    encoder: UInt8[Tensor, " L"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
+    """What the language is by, see `Manifest.to_bytes`; empty where it is not known."""
+
+    @property
+    def num_anchors(self) -> int:
+        """A."""
+        return self.anchor_xyz.shape[0]
+
+    @property
+    def num_gaussians(self) -> int:
+        """N."""
+        return self.gaussian_anchor.shape[0]
+
+    @property
+    def has_language(self) -> bool:
+        """Whether any node carries an image-text feature."""
+        return self.language.feature.numel() > 0 and bool((self.language.feature != 0).any())
+
+    def to(self, device: torch.device | str) -> SceneIndex:
+        """The same on `device`."""
+        return SceneIndex(
+            self.gaussian_anchor.to(device),
+            self.anchor_xyz.to(device),
+            self.edges.to(device),
+            self.tree.to(device),
+            self.language.to(device),
+            self.encoder,
+        )
+
+    def gaussian_node(self, level: float = 0.5) -> Int[Tensor, " N"]:
+        """The instance of each Gaussian at a level, -1 for none."""
+        return self.tree.cut(level)[self.gaussian_anchor]
+
+    def selection(
+        self,
+        nodes: Sequence[int],
+        label: str,
+        score: float,
+        level: float | None = None,
+        anchor_score: Float[Tensor, " A"] | None = None,
+    ) -> Selection:
+        """The union of some nodes as a selection; `anchor_score` defaults to `score` inside and 0 outside."""
+        inside: Bool[Tensor, " A"] = torch.zeros(self.num_anchors, dtype=torch.bool, device=self.anchor_xyz.device)
+        for node in nodes:
+            inside |= self.tree.anchors_of(node)
+        if anchor_score is None:
+            anchor_score = inside * float(score)
+        return Selection(
+            anchor_score, inside, inside[self.gaussian_anchor], label, float(score), tuple(int(n) for n in nodes), level
+        )
+
+    def nothing(self, label: str, reason: str) -> Selection:
+        """The empty selection, with the reason."""
+        return Selection.nothing(self.num_anchors, self.num_gaussians, label, self.anchor_xyz.device, reason)
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Flat names to contiguous tensors: for checkpoint buffers and safetensors."""
+        out = {name: getattr(self, name) for name in ("gaussian_anchor", "anchor_xyz", "edges")}
+        for part in ("tree", "language"):
+            value = getattr(self, part)
+            out |= {f"{part}.{f.name}": getattr(value, f.name) for f in fields(value)}
+        if len(self.encoder):
+            out["encoder"] = self.encoder
+        return {name: tensor.contiguous() for name, tensor in out.items()}
+
+    @staticmethod
+    def from_dict(tensors: Mapping[str, Tensor]) -> SceneIndex:
+        """The inverse of `to_dict`; other names in the mapping are ignored.
+
+        Raises:
+            UserError: a tensor is missing.
+        """
+        try:
+            tree = InstanceTree(**{f.name: tensors[f"tree.{f.name}"] for f in fields(InstanceTree)})
+            language = NodeLanguage(**{f.name: tensors[f"language.{f.name}"] for f in fields(NodeLanguage)})
+            parts = [tensors[name] for name in ("gaussian_anchor", "anchor_xyz", "edges")]
+        except KeyError as missing:
+            raise UserError(f"the scene index lacks {missing}; make it again with `ag2 lift`") from None
+        known = {"encoder": tensors["encoder"]} if "encoder" in tensors else {}
+        return SceneIndex(*parts, tree, language, **known)
+
+
+def build_index(
+    rasterizer: Rasterizer,
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    edges: Int[Tensor, "2 E"],
+    views: Sequence[View],
+    masks: Iterable[MaskSet],
+    features: Sequence[Float[Tensor, "M D"] | None] | None = None,
+    *,
+    anchor_feature: Float[Tensor, "A F"] | None = None,
+    tau: float = 0.1,
+    refine: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> SceneIndex:
+    """Lift masks, merge anchors, attach language: a queryable scene from any splat.
+
+    Args:
+        rasterizer: the backend that rendered or would render the Gaussians.
+        gaussians: N Gaussians on the device where the work is done.
+        gaussian_anchor: the anchor of each Gaussian.
+        anchor_xyz: the anchors' centres.
+        edges: the anchor graph.
+        views: the views that have masks.
+        masks: the masks of each view, asked for once.
+        features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
+            and boxes only.
+        anchor_feature: instance features of a trained run, as further evidence for merging.
+        tau: their bandwidth.
+        refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
+        progress: called with the number of views lifted.
+    """
+    num_anchors = len(anchor_xyz)
+    refine = refine and fits_by_gaussian(len(gaussians), len(views), gaussians.device)
+    unit = None if refine else gaussian_anchor
+    with in_background(partial(warm_up, gaussians.device)):
+        lifted = lift_masks(rasterizer, gaussians, views, masks, unit=unit, num_units=num_anchors, progress=progress)
+    if refine:
+        by_gaussian, lifted = lifted, lifted.group(gaussian_anchor, num_anchors)
+        tree = build_tree(lifted, edges, anchor_feature, tau)
+        gaussian_anchor = refine_anchors(
+            by_gaussian, gaussians.means, gaussian_anchor, anchor_xyz, edges, tree.cut(0.5)
+        )
+        lifted = by_gaussian.group(gaussian_anchor, num_anchors)
+    tree = build_tree(lifted, edges, anchor_feature, tau)
+    return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
+
+
+def fits_by_gaussian(num_gaussians: int, num_views: int, device: torch.device) -> bool:
+    """Whether weights can be kept by Gaussian; warns where only memory is lacking, as it makes the instances worse."""
+    pairs = num_gaussians * num_views
+    if pairs > GAUSSIAN_ENTRIES:
+        return False
+    needed, free = pairs * PAIR_BYTES, free_memory(device)
+    if needed > free:
+        warnings.warn(
+            f"anchors are not refined, which needs {needed / 2**30:.1f} GB of memory ({device}) where "
+            f"{free / 2**30:.1f} are free; borders of instances will be coarser",
+            stacklevel=2,
+        )
+    return needed <= free
+
+
+def build_feature_index(
+    rasterizer: Rasterizer,
+    gaussians: Gaussians,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    anchor_feature: Float[Tensor, "A F"],
+    graph: AnchorGraph,
+    views: Sequence[View],
+    masks: Iterable[MaskSet],
+    features: Sequence[Float[Tensor, "M D"] | None] | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> SceneIndex:
+    """The paper's way: instances from trained features alone (see `feature_tree`), language from lifted masks.
+
+    Args:
+        rasterizer: the backend that rendered or would render the Gaussians.
+        gaussians: N Gaussians on the device where the work is done.
+        gaussian_anchor: the anchor of each Gaussian.
+        anchor_xyz: the anchors' centres.
+        anchor_feature: their trained instance features.
+        graph: the merging graph.
+        views: the views that have masks.
+        masks: the masks of each view, asked for once.
+        features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
+            and boxes only.
+        progress: called with the number of views lifted.
+    """
+    lifted = lift_masks(
+        rasterizer, gaussians, views, masks, unit=gaussian_anchor, num_units=len(anchor_xyz), progress=progress
+    )
+    tree = feature_tree(lifted, anchor_feature, anchor_xyz, graph)
+    return SceneIndex(gaussian_anchor, anchor_xyz, graph.edges, tree, language_of(tree, lifted, features))
+
+
+def language_of(
+    tree: InstanceTree, lifted: LiftedMasks, features: Sequence[Float[Tensor, "M D"] | None] | None
+) -> NodeLanguage:
+    """`node_language` from the features of each view; featureless (D = 0) when there are none."""
+    if features is None or any(f is None for f in features):
+        features = [torch.zeros(lifted.num_masks, 0)]
+    parts = [f.to(lifted.row.device, torch.float32) for f in features]
+    if len({p.shape[1] for p in parts if len(p)}) > 1:
+        raise UserError("the views' features differ in width; run `ag2 prepare --overwrite` with one encoder")
+    width = max((p.shape[1] for p in parts), default=0)
+    parts = [p if len(p) else p.new_zeros(0, width) for p in parts]
+    return node_language(tree, lifted, torch.cat(parts))

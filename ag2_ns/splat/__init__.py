@@ -1,0 +1,1 @@
+"""Anchors and their children: growth, losses, optimisers, checkpoints."""

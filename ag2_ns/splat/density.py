@@ -1,0 +1,142 @@
+"""When anchors are added and dropped during training: the stateful half of `growth`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.view import View
+from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.splat.anchors import Anchors, Children
+from ag2_ns.splat.growth import GrowthRule, PruneRule, grow, growth_signal, prunable_anchors
+
+
+class AnchorOwner(Protocol):
+    """The part of the model that density control reads and rewrites."""
+
+    def anchor_state(self) -> Anchors: ...  # noqa: D102
+    def child_state(self) -> Children: ...  # noqa: D102
+    def gaussians(self) -> Gaussians: ...  # noqa: D102
+
+    def restructure(
+        self,
+        keep_anchor: Bool[Tensor, " A"],
+        keep_child: Bool[Tensor, " N"],
+        new_anchors: Anchors | None,
+        new_children: Children | None,
+        optimizers: dict[str, Optimizer],
+    ) -> None:
+        """Drop and append anchors and children, moving optimizer state along."""
+        ...
+
+
+@dataclass
+class ScreenStatistics:
+    """What training views reported about every child since the last refinement."""
+
+    gradient: Float[Tensor, " N"]
+    seen: Int[Tensor, " N"]
+    radius: Float[Tensor, " N"]
+
+    @staticmethod
+    def zeros(count: int, device: torch.device) -> ScreenStatistics:
+        """No reports yet for `count` children."""
+        return ScreenStatistics(
+            torch.zeros(count, device=device),
+            torch.zeros(count, dtype=torch.long, device=device),
+            torch.zeros(count, device=device),
+        )
+
+    def add(self, gradient: Float[Tensor, "N 2"], radii: Int[Tensor, " N"], width: int, height: int) -> None:
+        """Record one view.
+
+        Args:
+            gradient: of the loss with respect to the 2D centres, per pixel.
+            radii: screen radius, pixels; 0 where not drawn.
+            width: of the view, pixels.
+            height: of the view, pixels.
+        """
+        visible = radii > 0
+        norm = torch.hypot(gradient[:, 0] * (width / 2), gradient[:, 1] * (height / 2))
+        self.gradient += torch.where(visible, norm, torch.zeros_like(norm))
+        self.seen += visible
+        self.radius = torch.maximum(self.radius, radii.to(self.radius))
+
+
+def refine(
+    owner: AnchorOwner,
+    statistics: ScreenStatistics,
+    optimizers: dict[str, Optimizer],
+    *,
+    extent: float,
+    voxel: float,
+    growth: GrowthRule,
+    prune: PruneRule,
+    use_screen_size: bool,
+    after_reset: bool,
+    max_gaussians: int,
+    generator: torch.Generator | None = None,
+) -> ScreenStatistics:
+    """One growth and pruning step; returns fresh statistics for the new children.
+
+    Args:
+        owner: the model.
+        statistics: reports since the last step.
+        optimizers: by parameter group name.
+        extent: scene extent.
+        voxel: finest growth cell, scene units.
+        growth: constants of growth.
+        prune: constants of pruning.
+        use_screen_size: whether children may be too large on screen.
+        after_reset: whether opacities have just had time to recover from a reset.
+        max_gaussians: growth stops at this many children.
+        generator: source of randomness on the model's device.
+    """
+    gaussians, anchors, children = owner.gaussians().detach(), owner.anchor_state(), owner.child_state()
+    radius = anchors.radius[children.anchor]
+    signal = growth_signal(
+        statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
+    )
+    drop = prunable_anchors(
+        gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
+    )
+    least = prune.min_recovered_opacity if after_reset else prune.min_child_opacity
+    keep = ~drop[children.anchor] & (gaussians.opacities >= least)
+    if not keep.any():
+        # Dropping everything would end the run; a faded scene recovers within a few steps.
+        keep = torch.ones_like(keep)
+    budget = max(0, (max_gaussians - int(keep.sum())) // growth.children)
+    new_anchors, new_children = grow(gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator)
+    filled = torch.bincount(children.anchor[keep], minlength=len(anchors)) > 0
+    owner.restructure(filled, keep, new_anchors, new_children, optimizers)
+    return ScreenStatistics.zeros(len(owner.child_state()), gaussians.device)
+
+
+def drop_children(owner: AnchorOwner, keep: Bool[Tensor, " N"], optimizers: dict[str, Optimizer]) -> None:
+    """Drop children and the anchors that this leaves empty."""
+    if not keep.any():
+        return
+    children = owner.child_state()
+    filled = torch.bincount(children.anchor[keep], minlength=len(owner.anchor_state())) > 0
+    owner.restructure(filled, keep, None, None, optimizers)
+
+
+def visibility(gaussians: Gaussians, views: list[View], rasterizer: Rasterizer) -> Float[Tensor, " N"]:
+    """Sum over views and pixels of each Gaussian's rendering weight, in pixels.
+
+    The published implementation accumulates |d sum(alpha) / d opacity|, which vanishes for a Gaussian in front of
+    another opaque one although it is what the camera sees; the rendering weight T * alpha has no such blind spot.
+    """
+    total = torch.zeros(len(gaussians), device=gaussians.device)
+    for view in views:
+        ones = torch.ones(view.height, view.width, 1, device=gaussians.device)
+        total += rasterizer.lift(
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, ones, view
+        ).squeeze(-1)
+    return total

@@ -1,0 +1,1 @@
+"""Generators of example scenes with exact ground truth."""

@@ -1,0 +1,180 @@
+"""The panel in nerfstudio's viewer: click, ask, edit, keep.
+
+Clicks and callbacks come in the viewer's threads and must not hold them up, so each only hands a job to a lane and
+returns. Jobs change the session, then the panel says what came of it and asks for a new picture.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ag2_ns.core.errors import UserError
+from ag2_ns.session.session import Session
+from ag2_ns.viewer.elements import Control, Note
+from ag2_ns.viewer.layers import Layers
+from ag2_ns.viewer.messages import describe
+from ag2_ns.viewer.parts.change import Change
+from ag2_ns.viewer.parts.find import Find
+from ag2_ns.viewer.parts.place import Place
+from ag2_ns.viewer.parts.save import Save
+from ag2_ns.viewer.parts.show import Show
+from ag2_ns.viewer.worker import Lane
+
+if TYPE_CHECKING:
+    from ag2_ns.plugin.model import AG2Model
+    from ag2_ns.scene.scene_index import SceneIndex
+
+TITLE = "AG2aussian"
+"""Of the panel."""
+
+
+class Panel(nn.Module):
+    """Everything in the viewer that belongs to one model. Holds no parameters.
+
+    A module only so that the viewer finds its `control`, through which the panel then installs itself.
+    """
+
+    def __init__(self, model: AG2Model) -> None:
+        super().__init__()
+        self.session = Session(model)
+        self.layers = Layers()
+        self.control = Control(self._connected)
+        self._message = ""
+        self._said_of: SceneIndex | None = None
+        self._describing = Lock()
+        self._busy: dict[str, str] = {}
+        self.lanes = {
+            "act": Lane("act", self._failed),
+            "text": Lane("text", self._failed, latest_only=True),
+            "slide": Lane("slide", self._failed, latest_only=True),
+            "place": Lane("place", self._failed, latest_only=True),
+            "clean": Lane("clean", self._failed),
+            "keep": Lane("keep", self._failed),
+        }
+        self._note = Note("")
+        self.find = Find(self)
+        self.edit = Change(self)
+        self.move = Place(self)
+        self.show = Show(self)
+        self.save = Save(self)
+
+    def _connected(self) -> None:
+        """There is a viewer: join it."""
+        self.layers.server = self.control.viser_server
+        self.session.hold = self.control.lock
+        with self.control.folder(TITLE, on_top=True):
+            self._note.install(self.control.viser_server)
+            for part in (self.find, self.edit, self.move, self.show, self.save):
+                part.install()
+        self.layers.listen(self.find.clicked)
+        self.session.index_changed = self._instances_changed
+        self.refresh()
+
+    def _instances_changed(self) -> None:
+        """Instances came or went, as a picture found: what was said of those before holds no longer."""
+
+        def job() -> None:
+            if self._said_of is not self.session.model.scene_index():
+                self._set_message("")
+            self._refresh()
+
+        self.lanes["act"].submit(job)
+
+    # Jobs.
+
+    def act(self, change: Callable[[], object]) -> None:
+        """Change the session in the background, while nothing is trained or drawn; then show it."""
+
+        def held() -> None:
+            with self.control.lock():
+                change()
+
+        self.ask(held)
+
+    def ask(self, question: Callable[[], object]) -> None:
+        """Ask the session something in the background, while training goes on; then show the answer."""
+
+        def job() -> None:
+            question()
+            self._set_message("")
+            self._refresh()
+
+        self.lanes["act"].submit(job)
+
+    def keep(self, write: Callable[[], str]) -> None:
+        """Write something in the background, then say what."""
+
+        def job() -> None:
+            with self.busy("keep", "writing …"):
+                self._set_message(write())
+            self.refresh()
+
+        self.lanes["keep"].submit(job)
+
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until all jobs are done; whether that came about in time."""
+        return all(lane.wait(seconds) for lane in self.lanes.values())
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, UserError):
+            self.say(str(error))
+        else:
+            traceback.print_exception(error)
+            self.say(f"this did not work ({type(error).__name__}: {error}); the terminal says more")
+
+    # Showing.
+
+    def busy(self, key: str, text: str) -> Busy:
+        """Shows a text in the panel while something slow is done."""
+        return Busy(self, key, text)
+
+    def say(self, text: str) -> None:
+        """Show a line in the panel, or none."""
+        self._set_message(text)
+        self._describe()
+
+    def _set_message(self, text: str) -> None:
+        self._message, self._said_of = text, self.session.model.scene_index()
+
+    def refresh(self) -> None:
+        """Bring panel, 3D layer and picture up to date. Called without the training lock, from any thread."""
+        self.lanes["act"].submit(self._refresh)
+
+    def _refresh(self) -> None:
+        for part in (self.find, self.show, self.move):
+            part.follow()
+        self._describe()
+        self.draw()
+
+    def draw(self) -> None:
+        """Ask for a new picture in every tab."""
+        self.control.redraw()
+
+    def _describe(self) -> None:
+        with self._describing:  # else a lane that is slow to write would overwrite what another said since
+            self._note.content = describe(self.session, self._message, tuple(self._busy.values()))
+
+
+class Busy:
+    """A text in the panel for as long as something is done."""
+
+    def __init__(self, panel: Panel, key: str, text: str) -> None:
+        self._panel, self._key, self._text = panel, key, text
+
+    def say(self, text: str) -> None:
+        """Show another text."""
+        self._panel._busy[self._key] = text
+        self._panel._describe()
+
+    def __enter__(self) -> Busy:
+        self.say(self._text)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._panel._busy.pop(self._key, None)
+        self._panel._describe()

@@ -1,0 +1,94 @@
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ag2_ns.core.errors import UserError
+from ag2_ns.plugin import compat
+
+
+def test_old_checkpoints_with_numpy_scalars_load_without_pickle(tmp_path):
+    """nerfstudio's schedulers put numpy numbers into checkpoints, which torch >= 2.6 refuses unless told otherwise."""
+    compat.allow_numpy_scalars()
+    content = {"lr": np.float64(1e-3), "small": np.float32(0.5), "step": np.int64(7), "weights": torch.ones(2)}
+    torch.save(content, tmp_path / "step-000000001.ckpt")
+    loaded = torch.load(tmp_path / "step-000000001.ckpt", weights_only=True)
+    assert loaded["lr"] == 1e-3 and loaded["small"] == 0.5 and loaded["step"] == 7
+    assert torch.equal(loaded["weights"], torch.ones(2))
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def test_other_pickles_stay_refused(tmp_path):
+    compat.allow_numpy_scalars()
+    torch.save({"x": Harmful()}, tmp_path / "bad.ckpt")
+    with pytest.raises(Exception, match=r"(?i)weights_only|unsupported"):
+        torch.load(tmp_path / "bad.ckpt", weights_only=True)
+
+
+def test_ffmpeg_comes_from_the_wheel_where_the_system_has_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert shutil.which("ffmpeg") is None
+    compat.provide_ffmpeg()
+    found = shutil.which("ffmpeg")
+    assert found is not None and found.startswith(str(tmp_path / "cache"))
+    assert subprocess.run([found, "-version"], capture_output=True, text=True).stdout.startswith("ffmpeg version")
+    before = os.environ["PATH"]
+    compat.provide_ffmpeg()
+    assert os.environ["PATH"] == before, "found the second time"
+
+
+def test_a_system_ffmpeg_is_preferred(tmp_path, monkeypatch):
+    own = tmp_path / "ffmpeg"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    compat.provide_ffmpeg()
+    assert shutil.which("ffmpeg") == str(own) and os.environ["PATH"] == str(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    compat.provide_ffmpeg()
+    assert shutil.which("ffmpeg") is None
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    """Our hook on top of one that records."""
+    passed = []
+    monkeypatch.setattr(sys, "excepthook", lambda *args: passed.append(args))
+    compat.show_user_errors_in_one_line()
+    return sys.excepthook, passed
+
+
+def test_user_errors_are_one_line_and_others_pass_on(hook, capsys):
+    shown, passed = hook
+    error = UserError("a.ply: broken; export it again")
+    shown(UserError, error, None)
+    assert capsys.readouterr().err == "error: a.ply: broken; export it again\n" and not passed
+    shown(ValueError, ValueError("x"), None)
+    assert [kind for kind, *_ in passed] == [ValueError]
+
+
+def test_the_hook_is_put_up_once(hook):
+    shown, _ = hook
+    compat.show_user_errors_in_one_line()
+    assert sys.excepthook is shown
+
+
+def test_a_process_ends_with_status_one_and_one_line():
+    code = "from ag2_ns.core.errors import UserError; from ag2_ns.plugin import compat;"
+    code += "compat.show_user_errors_in_one_line();"
+    done = subprocess.run([sys.executable, "-c", code + "raise UserError('x: y')"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: x: y\n")

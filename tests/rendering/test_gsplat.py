@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+
+from ag2_ns.core.errors import UserError
+from ag2_ns.core.view import View
+from ag2_ns.rendering import render
+from ag2_ns.rendering.cpu import CpuRasterizer
+from ag2_ns.rendering.gsplat import GsplatRasterizer
+
+gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
+
+
+def relative(a, b):
+    return ((a.cpu().double() - b.cpu().double()).norm() / b.double().norm().clamp(min=1e-12)).item()
+
+
+def on_cuda(scene):
+    return [t.detach().cuda().requires_grad_() for t in scene.tensors], scene.view.to("cuda")
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return GsplatRasterizer()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_cuda_construction_says_so():
+    with pytest.raises(UserError, match="needs a CUDA device"):
+        GsplatRasterizer()
+
+
+def test_a_missing_extension_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pytest.importorskip("gsplat")
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", types.SimpleNamespace(_C=None))
+    with pytest.raises(UserError, match="no compiled CUDA extension: install") as error:
+        GsplatRasterizer()
+    assert "\n" not in str(error.value)
+
+
+def test_a_failing_build_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pytest.importorskip("gsplat")
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)  # importing it raises ImportError
+    with pytest.raises(UserError, match="does not load"):
+        GsplatRasterizer()
+
+
+class GsplatOnCpu:
+    """gsplat's operators by name, on the CPU, in the signatures of one version, for a scene that fits into one tile."""
+
+    def __init__(self, two_radii: bool):
+        self.two_radii = two_radii
+        self.calls = []
+
+    def fully_fused_projection(
+        self, means, covars, quats, scales, viewmats, Ks, width, height, eps2d=0.3, near_plane=0.01
+    ):
+        from ag2_ns.rendering.projection import project
+
+        self.calls.append("project")
+        p = project(means, quats, scales, View(viewmats[0], Ks[0], width, height), near=near_plane, blur=eps2d)
+        radii = torch.stack((p.radii, (p.radii - 1).clamp(min=0)), -1) if self.two_radii else p.radii
+        return radii[None], p.means2d[None], p.depths[None], p.conics[None], None
+
+    def isect_tiles(self, means2d, radii, depths, tile_size, tiles_x, tiles_y):
+        assert radii.shape == (depths.shape + (2,) if self.two_radii else depths.shape)
+        self.calls.append("sort")
+        radii = radii[0, :, 0] if self.two_radii else radii[0]
+        order = torch.argsort(depths[0])
+        return None, torch.zeros(0), order[radii[order] > 0].int()
+
+    def isect_offset_encode(self, keys, cameras, tiles_x, tiles_y):
+        return torch.zeros(cameras, tiles_y, tiles_x, dtype=torch.int32)
+
+    def rasterize_to_pixels(
+        self, means2d, conics, colors, opacities, width, height, tile_size, offsets, members, packed, absgrad
+    ):
+        assert packed and means2d.dim() == 2 and colors.shape[-1] <= 32
+        self.calls.append(("composite", colors.shape[-1], absgrad))
+        ys, xs = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        light, out = torch.ones(height, width, dtype=colors.dtype), 0.0
+        for g in members.tolist():
+            dx, dy = means2d[g, 0] - xs.to(colors.dtype), means2d[g, 1] - ys.to(colors.dtype)
+            sigma = 0.5 * (conics[g, 0] * dx**2 + conics[g, 2] * dy**2) + conics[g, 1] * dx * dy
+            alpha = (opacities[g] * torch.exp(-sigma)).clamp(max=0.999)
+            alpha = torch.where(alpha >= 1 / 255, alpha, 0.0)
+            out = out + (alpha * light)[..., None] * colors[g]
+            light = light * (1 - alpha)
+        return out[None], 1 - light[None, ..., None]
+
+
+@pytest.mark.parametrize("two_radii", [False, True])
+def test_wiring_with_both_radius_layouts(scene_factory, monkeypatch, two_radii):
+    """Channels are chunked over one projection and one sort, and means2d collects the gradient of all chunks."""
+    monkeypatch.setattr("ag2_ns.rendering.gsplat._require_cuda", lambda means: None)
+    ops = GsplatOnCpu(two_radii)
+    backend = object.__new__(GsplatRasterizer)
+    backend._ops = ops
+    scene = scene_factory(count=12, channels=40, width=15, height=13, pixels=1.0, opacity=-1.0)
+    ours, reference = scene.leaves(), scene.leaves()
+    raster, expected = (
+        backend.rasterize(*ours, scene.view, absgrad=True),
+        CpuRasterizer().rasterize(*reference, scene.view),
+    )
+    assert ops.calls == ["project", "sort", ("composite", 32, True), ("composite", 8, False)]
+    torch.testing.assert_close(raster.values, expected.values)
+    torch.testing.assert_close(raster.alpha, expected.alpha)
+    assert torch.equal(raster.radii, expected.radii)
+    raster.means2d.retain_grad()
+    expected.means2d.retain_grad()
+    (raster.values**2).sum().backward()
+    (expected.values**2).sum().backward()
+    torch.testing.assert_close(raster.means2d.grad, expected.means2d.grad)
+    for a, b in zip(ours, reference):
+        torch.testing.assert_close(a.grad, b.grad)
+    maps = torch.randn(13, 15, 40, dtype=torch.float64)
+    lifted = backend.lift(*scene.tensors[:4], maps, scene.view)
+    torch.testing.assert_close(lifted, CpuRasterizer().lift(*scene.tensors[:4], maps, scene.view))
+    assert not lifted.requires_grad
+
+
+class TestOnCuda:
+    pytestmark = gpu
+
+    @pytest.mark.parametrize("channels", [1, 3, 6, 12, 18, 32, 40])
+    def test_values_and_gradients_equal_the_cpu_backend(self, backend, scene_factory, channels):
+        scene = scene_factory(count=800, channels=channels, width=150, height=120, dtype=torch.float32)
+        theirs, view = on_cuda(scene)
+        ours = scene.leaves()
+        one, two = backend.rasterize(*theirs, view), CpuRasterizer().rasterize(*ours, scene.view)
+        assert (one.radii.cpu() > 0).sum() == pytest.approx((two.radii > 0).sum().item(), abs=8)
+        assert relative(one.values, two.values) < 1e-3 and relative(one.alpha, two.alpha) < 1e-3
+        weight = torch.randn(two.values.shape, generator=torch.Generator().manual_seed(0))
+        one.means2d.retain_grad(), two.means2d.retain_grad()
+        ((one.values * weight.cuda()).sum() + one.alpha.sum()).backward()
+        ((two.values * weight).sum() + two.alpha.sum()).backward()
+        for a, b in zip(theirs, ours):
+            assert relative(a.grad, b.grad) < 1e-3
+        assert relative(one.means2d.grad, two.means2d.grad) < 1e-3
+
+    def test_absgrad(self, backend, scene_factory):
+        scene = scene_factory(count=500, channels=6, width=150, height=120, dtype=torch.float32)
+        theirs, view = on_cuda(scene)
+        ours = scene.leaves()
+        one, two = (
+            backend.rasterize(*theirs, view, absgrad=True),
+            CpuRasterizer().rasterize(*ours, scene.view, absgrad=True),
+        )
+        one.values.sum().backward()
+        two.values.sum().backward()
+        assert relative(one.means2d.absgrad, two.means2d.absgrad) < 1e-3
+
+    @pytest.mark.parametrize("channels", [1, 18, 70])
+    def test_lift_equals_the_cpu_backend(self, backend, scene_factory, channels):
+        scene = scene_factory(count=800, width=150, height=120, dtype=torch.float32)
+        maps = torch.rand(120, 150, channels, generator=torch.Generator().manual_seed(0)) > 0.5
+        theirs, view = on_cuda(scene)
+        lifted = backend.lift(*theirs[:4], maps.cuda(), view)
+        assert not lifted.requires_grad
+        assert relative(lifted, CpuRasterizer().lift(*scene.tensors[:4], maps, scene.view)) < 1e-3
+
+    def test_render_equals_the_cpu_backend(self, backend, scene_factory):
+        from ag2_ns.core.gaussians import Gaussians
+
+        scene = scene_factory(count=800, width=150, height=120, dtype=torch.float32, opacity=2.0)
+        gaussians = Gaussians(*scene.tensors[:4], torch.randn(800, 16, 3))
+        feature = torch.randn(800, 3)
+        two = render(gaussians, scene.view, CpuRasterizer(), feature=feature, distortion_near=0.2)
+        one = render(gaussians.to("cuda"), scene.view.to("cuda"), backend, feature=feature.cuda(), distortion_near=0.2)
+        for name in ("rgb", "feature", "depth", "alpha", "distortion"):
+            assert relative(getattr(one, name), getattr(two, name)) < 1e-3, name
+
+    @pytest.mark.parametrize("count", [0, 3])
+    def test_nothing_to_draw(self, backend, scene_factory, count):
+        scene = scene_factory(count=count, dtype=torch.float32)
+        leaves, view = on_cuda(scene)
+        viewmat = view.viewmat.clone()
+        viewmat[2] *= -1
+        viewmat[2, 3] -= 100
+        away = View(viewmat, view.K, view.width, view.height)
+        raster = backend.rasterize(*leaves, away)
+        assert raster.values.abs().max() == 0 and raster.alpha.abs().max() == 0
+        (raster.values.sum() + raster.alpha.sum()).backward()
+        assert all((leaf.grad == 0).all() for leaf in leaves)
+        maps = torch.ones(view.height, view.width, 2, device="cuda")
+        assert backend.lift(*leaves[:4], maps, away).shape == (count, 2)
+
+    def test_cpu_tensors_are_refused(self, backend, scene_factory):
+        scene = scene_factory(count=2, dtype=torch.float32)
+        with pytest.raises(UserError, match="move to cuda"):
+            backend.rasterize(*scene.tensors, scene.view)

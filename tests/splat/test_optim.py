@@ -1,0 +1,106 @@
+import copy
+
+import pytest
+import torch
+from torch.nn import Parameter
+
+from ag2_ns.splat.optim import LeanAdam, rebind, replace_parameter, zero_moments
+
+
+def trained(values):
+    parameter = Parameter(torch.tensor(values))
+    optimizer = torch.optim.Adam([parameter], lr=0.1)
+    parameter.grad = torch.arange(1.0, len(values) + 1)
+    optimizer.step()
+    return parameter, optimizer
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "maximize": True}, {"amsgrad": True}, {"fused": False}])
+def test_lean_adam_is_adam(options):
+    options = {"lr": 0.1, "eps": 1e-15, "fused": True} | options
+    start = torch.randn(50, 3)
+    pairs = [(p, kind([p], **options)) for kind in (torch.optim.Adam, LeanAdam) for p in [Parameter(start.clone())]]
+    for step in range(6):
+        gradient = torch.randn(50, 3) if step != 3 else None
+        for parameter, optimizer in pairs:
+            optimizer.zero_grad()
+            assert parameter.grad is None
+            parameter.grad = gradient
+            optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+            optimizer.step()
+    (one, theirs), (other, ours) = pairs
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert ours.state[other]["step"] == theirs.state[one]["step"] == 5
+    again = LeanAdam([Parameter(other.detach().clone())], **options)
+    again.load_state_dict(theirs.state_dict())  # checkpoints of before
+    for parameter, optimizer in ((other, ours), (again.param_groups[0]["params"][0], again)):
+        parameter.grad = torch.ones(50, 3)
+        optimizer.step()
+    torch.testing.assert_close(other, again.param_groups[0]["params"][0], rtol=0, atol=0)
+
+
+def test_lean_adam_with_a_closure_and_scaled_gradients():
+    parameter = Parameter(torch.ones(3))
+    optimizer = LeanAdam([parameter], lr=0.1, fused=True)
+
+    def loss():
+        optimizer.zero_grad()
+        value = parameter.square().sum()
+        value.backward()
+        return value
+
+    assert float(optimizer.step(loss)) == 3 and float(optimizer.step(loss)) < 3
+    before = parameter.detach().clone()
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0), torch.tensor(1.0)  # as GradScaler leaves them
+    optimizer.step()
+    assert torch.equal(before, parameter.detach()), "a step with infinite gradients is not taken"
+    del optimizer.grad_scale  # as it is after unscale_
+    optimizer.step()
+    assert torch.equal(before, parameter.detach())
+
+
+def test_lean_adam_steps_every_group_once():
+    (a, b), other = ([Parameter(torch.ones(2)) for _ in range(2)] for _ in range(2))
+    ours = LeanAdam([{"params": [p]} for p in (a, b)], lr=0.1, fused=True)
+    theirs = torch.optim.Adam([{"params": [p]} for p in other], lr=0.1, fused=True)
+    for step in range(3):
+        for pair, optimizer in (((a, b), ours), (other, theirs)):
+            pair[0].grad, pair[1].grad = torch.ones(2), torch.ones(2) if step == 2 else None
+            optimizer.step()
+    assert torch.equal(a, other[0]) and torch.equal(b, other[1])
+
+
+def test_moments_follow_kept_rows_and_new_rows_start_at_zero():
+    old, optimizer = trained([1.0, 2.0, 3.0])
+    moments = optimizer.state[old]["exp_avg"].clone()
+    keep = torch.tensor([2, 0])
+    new = Parameter(torch.cat((old.detach()[keep], torch.tensor([9.0, 9.0]))))
+    replace_parameter(optimizer, old, new, keep)
+    assert optimizer.param_groups[0]["params"][0] is new and old not in optimizer.state
+    assert torch.equal(optimizer.state[new]["exp_avg"], torch.cat((moments[keep], torch.zeros(2))))
+    before = new.detach().clone()
+    new.grad = torch.ones(4)
+    optimizer.step()
+    assert (new.detach() != before).all()
+
+
+def test_rebind_makes_a_resumed_optimizer_move_the_loaded_parameter():
+    old, optimizer = trained([1.0, 2.0])
+    saved = copy.deepcopy(optimizer.state_dict())
+    fresh = Parameter(torch.zeros(2))
+    resumed = torch.optim.Adam([fresh], lr=0.1)
+    loaded = Parameter(old.detach().clone())  # what nerfstudio's load puts in place of `fresh`
+    resumed.load_state_dict(saved)
+    rebind({"a": resumed}, {"a": [loaded]})
+    assert torch.equal(resumed.state[loaded]["exp_avg"], optimizer.state[old]["exp_avg"])
+    for p, o in ((old, optimizer), (loaded, resumed)):
+        p.grad = torch.tensor([0.5, -0.5])
+        o.step()
+    assert torch.equal(loaded, old)
+
+
+def test_zero_moments():
+    parameter, optimizer = trained([1.0, 2.0])
+    zero_moments(optimizer, parameter)
+    assert optimizer.state[parameter]["exp_avg"].abs().sum() == 0
+    zero_moments(None, parameter)
