@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from PIL import Image
 from ag2_ns.core.errors import UserError
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` through a temporary file in the same folder and one rename.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary file in the same folder to write to, which takes the place of `path` in one rename.
 
     Raises:
         UserError: the disk is full or the folder cannot be written (a file is in its way, for instance); nothing is
@@ -26,10 +29,10 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
         temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
@@ -43,6 +46,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` through a temporary file; raises as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
