@@ -25,9 +25,9 @@ class TextEncoder:
         data: the scene.
         downscale: of its images.
         device: where the encoder works.
-        made_by: gives what the language is by (`Manifest.to_bytes`), as the scene remembers it, or None: the capture may
-            have been prepared with another encoder since. (Tables of texts are told apart by name and width only: texts
-            may be added.)
+        made_by: gives what the language is by (`Manifest.to_bytes`), as the scene remembers it, or None: the capture
+            may have been prepared with another encoder since. (Tables of texts are told apart by name and width only:
+            texts may be added.)
     """
 
     def __init__(

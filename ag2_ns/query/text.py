@@ -163,6 +163,8 @@ class Text(Query):
             raise UserError("the text is empty; say what to look for, for example 'red mug'")
         if scene.texts is None:
             raise MissingLanguage("text: the scene does not say what capture it was made from, so no encoder is known")
+        if not index.has_language:
+            raise MissingLanguage("this scene has no language: run `ag2 prepare` with an encoder, then `ag2 lift`")
         embedding, negatives = scene.texts.embed(text), scene.texts.negatives()
         if not bool((embedding != 0).any()):
             raise UnknownWords(text, hint=getattr(scene.texts.encoder(), "knows", ""))

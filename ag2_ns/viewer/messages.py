@@ -24,7 +24,7 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
     state = session.state
     found = state.selection
     lines = []
-    if session.model.scene_index() is None:
+    if session.scene().index is None:
         if not message:  # which says so itself, or why nothing happened
             lines.append(NO_INSTANCES)
     elif found is None:
