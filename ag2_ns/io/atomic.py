@@ -66,3 +66,13 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def writable(path: str | Path) -> Iterator[None]:
+    """Turns the operating system's refusal to write a file into a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({why}); choose another folder") from error

@@ -19,7 +19,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
 from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer
-from ag2_ns.session.outputs import overlay
+from ag2_ns.rendering.overlay import overlay
 
 COLORS = (
     (1.00, 0.50, 0.05),

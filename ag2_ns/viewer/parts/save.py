@@ -39,7 +39,8 @@ class Save(Part):
         return f"saved {self.panel.session.save_selection()}; ns-render and ns-viewer start with it"
 
     def _export(self) -> str:
-        from ag2_ns.export.splat import label_edited, label_scene, subset, write_splat
+        from ag2_ns.export.labels import label_edited, label_scene, subset
+        from ag2_ns.export.splats import write_splat
 
         session = self.panel.session
         name = self.file.value.strip()
