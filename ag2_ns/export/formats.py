@@ -1,4 +1,4 @@
-"""The forms a scene can be exported in. A new form is one file with a function `write(job) -> Written`, and one line here.
+"""The forms a scene can be exported in. A new one is a file with a function `write(job) -> Written`, and a line here.
 
 All forms of one export share a folder, the instances' numbers and labels.json.
 """

@@ -76,3 +76,14 @@ def writable(path: str | Path) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         raise UserError(f"{path}: cannot be written ({why}); choose another folder") from error
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder in which nothing can be written, before the work that is to be written there is done.
+
+    Raises:
+        UserError: it lies in a file, or in a folder that is not ours to write in.
+    """
+    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
+    if there is None or not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{folder}: cannot be written; name another folder")

@@ -24,9 +24,6 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.notice import notice
 from ag2_ns.plugin import compat
-from ag2_ns.plugin.model import AG2Model
-from ag2_ns.scene.build import index_scene
-from ag2_ns.scene.scene_file import FILE_NAME, save_scene
 
 
 @dataclass
@@ -46,13 +43,14 @@ class AG2Pipeline(VanillaPipeline):
     def __init__(self, config: AG2PipelineConfig, *args: Any, **kwargs: Any) -> None:
         compat.apply()
         super().__init__(config, *args, **kwargs)
-        self.session = None
-        if not isinstance(self.model, AG2Model):
-            return
         from ag2_ns.plugin.live import LiveScene
+        from ag2_ns.plugin.model import AG2Model
         from ag2_ns.plugin.panel import PanelModule
         from ag2_ns.session.session import Session
 
+        self.session: Session | None = None
+        if not isinstance(self.model, AG2Model):
+            return
         self.live = LiveScene(self.model, self.datamanager, Path(config.run_folder) if config.run_folder else None)
         self.session = self.model.shown = Session(self.live)
         self.AG2 = PanelModule(self.session)  # the viewer finds it among the pipeline's attributes
@@ -78,6 +76,8 @@ class AG2Pipeline(VanillaPipeline):
         Raises:
             UserError: masks or features are damaged or of another image.
         """
+        from ag2_ns.scene.build import index_scene
+
         model, manager = self.model, self.datamanager
         masks = manager.view_masks() if hasattr(manager, "view_masks") else None
         if model.config.instances == "none" or masks is None:
@@ -118,6 +118,8 @@ class AG2Pipeline(VanillaPipeline):
         Raises:
             UserError: the disk is full or the folder cannot be written.
         """
+        from ag2_ns.scene.scene_file import FILE_NAME, save_scene
+
         path = folder / FILE_NAME
         save_scene(path, self.live.finished(method, steps, seconds))
         return path

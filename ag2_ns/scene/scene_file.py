@@ -23,6 +23,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.atomic import replacing
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.ops.device import choose_device
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
 from ag2_ns.scene.scene_index import SceneIndex
@@ -74,7 +75,7 @@ def open_scene(path: Path, device: torch.device | str | None = None) -> Scene:
 
     file = scene_path(path)
     _require(file, Path(path))
-    target = choose_device(device)
+    target = torch.device(choose_device("auto" if device is None else str(device)))
     with _one_line(file, SafetensorError), safe_open(file, "pt", device=str(target)) as content:
         header = json.loads((content.metadata() or {})["scene"])
         if header["schema"] > SCHEMA:
@@ -82,19 +83,6 @@ def open_scene(path: Path, device: torch.device | str | None = None) -> Scene:
                 f"{file}: written by a newer ag2-ns (schema {header['schema']}, this one reads {SCHEMA}); update ag2-ns"
             )
         return _scene({name: content.get_tensor(name) for name in content.keys()}, header, file, target)  # noqa: SIM118
-
-
-def choose_device(device: torch.device | str | None = None) -> torch.device:
-    """The device asked for, or else CUDA where torch sees it and the CPU elsewhere.
-
-    Raises:
-        UserError: CUDA is asked for and torch sees none.
-    """
-    if device is None or str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device}: torch sees no CUDA device; leave it out or take cpu")
-    return torch.device(device)
 
 
 def _require(file: Path, asked: Path) -> None:
