@@ -26,6 +26,7 @@ def scene(data: Path | None, out: Path) -> Path:
 
 def opened(load_config: Path | None, data: Path | None, out: Path) -> OpenScene:
     """The run given, or else the newest of the capture below `out`, or else one that is trained now (`2_train.py`)."""
+    out.mkdir(parents=True, exist_ok=True)
     if load_config is None:
         wanted = data_folder(out / "table" if data is None else data).resolve()
         newest_last = sorted(out.glob("runs/*/*/*/config.yml"), key=lambda p: p.stat().st_mtime)
