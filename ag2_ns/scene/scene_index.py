@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import torch
@@ -19,18 +19,18 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.grouping.feature_tree import feature_tree
 from ag2_ns.grouping.lifting import LiftedMasks, lift_masks
-from ag2_ns.grouping.refine import refine_anchors
+from ag2_ns.grouping.refine import contested_anchors, refine_anchors
 from ag2_ns.grouping.tree import InstanceTree, build_tree, warm_up
 from ag2_ns.language.node_language import NodeLanguage, node_language
 from ag2_ns.ops.memory import free_memory
 from ag2_ns.ops.threads import in_background
 from ag2_ns.rendering.base import Rasterizer
 
-GAUSSIAN_ENTRIES = 1.5e8
-"""Most (Gaussian, view) pairs for which weights are kept by Gaussian; beyond that, anchors are not refined."""
-
 PAIR_BYTES = 150
-"""What each of them takes at the peak, where three masks or so overlap."""
+"""What the weights of a (Gaussian, view) pair take at the peak, where three masks or so overlap."""
+
+MOST_MEMORY = 0.5
+"""Share of the free memory that weights by Gaussian may take; beyond that only those at borders are kept."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,12 @@ class SceneIndex:
             anchor_score, inside, inside[self.gaussian_anchor], label, float(score), tuple(int(n) for n in nodes), level
         )
 
+    def without(self, found: Selection, other: Selection) -> Selection:
+        """What `found` selects and `other` does not, with those nodes of it that are still whole."""
+        left = found.without(other)
+        whole = [n for n in found.nodes if bool(left.anchor_mask[self.tree.anchors_of(n)].all())]
+        return replace(left, nodes=tuple(whole))
+
     def nothing(self, label: str, reason: str) -> Selection:
         """The empty selection, with the reason."""
         return Selection.nothing(self.num_anchors, self.num_gaussians, label, self.anchor_xyz.device, reason)
@@ -149,7 +155,7 @@ def build_index(
         anchor_xyz: the anchors' centres.
         edges: the anchor graph.
         views: the views that have masks.
-        masks: the masks of each view, asked for once.
+        masks: the masks of each view; iterated once, or twice where there are too many Gaussians for all their weights.
         features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
             and boxes only.
         anchor_feature: instance features of a trained run, as further evidence for merging.
@@ -157,35 +163,54 @@ def build_index(
         refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
         progress: called with the number of views lifted.
     """
-    num_anchors = len(anchor_xyz)
-    refine = refine and fits_by_gaussian(len(gaussians), len(views), gaussians.device)
-    unit = None if refine else gaussian_anchor
+    num_anchors, count = len(anchor_xyz), len(gaussians)
+    lift = partial(lift_masks, rasterizer, gaussians, views, progress=progress)
+    alone = refine and fits(count * len(views), gaussians.device)
     with in_background(partial(warm_up, gaussians.device)):
-        lifted = lift_masks(rasterizer, gaussians, views, masks, unit=unit, num_units=num_anchors, progress=progress)
+        first = lift(masks, unit=None if alone else gaussian_anchor, num_units=None if alone else num_anchors)
+    lifted = first.group(gaussian_anchor, num_anchors) if alone else first
+    tree = build_tree(lifted, edges, anchor_feature, tau)
     if refine:
-        by_gaussian, lifted = lifted, lifted.group(gaussian_anchor, num_anchors)
-        tree = build_tree(lifted, edges, anchor_feature, tau)
-        gaussian_anchor = refine_anchors(
-            by_gaussian, gaussians.means, gaussian_anchor, anchor_xyz, edges, tree.cut(0.5)
+        label = tree.cut(0.5)
+        unit, of_unit, means, by_unit = (
+            torch.arange(count, device=gaussians.device),
+            gaussian_anchor,
+            gaussians.means,
+            first,
         )
-        lifted = by_gaussian.group(gaussian_anchor, num_anchors)
+        if not alone:  # Gaussians of anchors that border on another region, and the other anchors as they are
+            border = contested_anchors(edges, label)[gaussian_anchor]
+            unit, of_unit = _units(gaussian_anchor, border, num_anchors)
+            means = anchor_xyz.new_zeros(len(of_unit), 3).index_copy_(0, unit[border], gaussians.means[border])
+            enough = fits(int(border.sum()) * len(views), gaussians.device)
+            by_unit = lift(masks, unit=unit, num_units=len(of_unit)) if enough else None
+            if not enough:
+                warnings.warn(
+                    f"anchors are not refined: {int(border.sum()):,} Gaussians at borders in {len(views)} views need more "
+                    f"memory than {gaussians.device} has free; borders of instances will be coarser",
+                    stacklevel=2,
+                )
+        if by_unit is not None:
+            of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label)
+            gaussian_anchor = of_unit[unit]
+            lifted = by_unit.group(of_unit, num_anchors)
     tree = build_tree(lifted, edges, anchor_feature, tau)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 
 
-def fits_by_gaussian(num_gaussians: int, num_views: int, device: torch.device) -> bool:
-    """Whether weights can be kept by Gaussian; warns where only memory is lacking, as it makes the instances worse."""
-    pairs = num_gaussians * num_views
-    if pairs > GAUSSIAN_ENTRIES:
-        return False
-    needed, free = pairs * PAIR_BYTES, free_memory(device)
-    if needed > free:
-        warnings.warn(
-            f"anchors are not refined, which needs {needed / 2**30:.1f} GB of memory ({device}) where "
-            f"{free / 2**30:.1f} are free; borders of instances will be coarser",
-            stacklevel=2,
-        )
-    return needed <= free
+def _units(
+    gaussian_anchor: Int[Tensor, " N"], alone: Bool[Tensor, " N"], num_anchors: int
+) -> tuple[Int[Tensor, " N"], Int[Tensor, " U"]]:
+    """Chosen Gaussians as units of their own behind those of the anchors: the unit of each, and the anchor of each unit."""
+    number = torch.cumsum(alone, 0) - 1 + num_anchors
+    unit = torch.where(alone, number, gaussian_anchor)
+    own = torch.arange(num_anchors, device=unit.device)
+    return unit, torch.cat([own, gaussian_anchor[alone]])
+
+
+def fits(pairs: int, device: torch.device) -> bool:
+    """Whether the weights of so many (Gaussian, view) pairs can be kept."""
+    return pairs * PAIR_BYTES <= MOST_MEMORY * free_memory(device)
 
 
 def build_feature_index(
