@@ -169,43 +169,53 @@ def build_index(
     with in_background(partial(warm_up, gaussians.device)):
         first = lift(masks, unit=None if alone else gaussian_anchor, num_units=None if alone else num_anchors)
     lifted = first.group(gaussian_anchor, num_anchors) if alone else first
-    tree = build_tree(lifted, edges, anchor_feature, tau)
     if refine:
-        label = tree.cut(0.5)
-        unit, of_unit, means, by_unit = (
-            torch.arange(count, device=gaussians.device),
-            gaussian_anchor,
-            gaussians.means,
-            first,
-        )
-        if not alone:  # Gaussians of anchors that border on another region, and the other anchors as they are
-            border = contested_anchors(edges, label)[gaussian_anchor]
-            unit, of_unit = _units(gaussian_anchor, border, num_anchors)
-            means = anchor_xyz.new_zeros(len(of_unit), 3).index_copy_(0, unit[border], gaussians.means[border])
-            enough = fits(int(border.sum()) * len(views), gaussians.device)
-            by_unit = lift(masks, unit=unit, num_units=len(of_unit)) if enough else None
-            if not enough:
-                warnings.warn(
-                    f"anchors are not refined: {int(border.sum()):,} Gaussians at borders in {len(views)} views need more "
-                    f"memory than {gaussians.device} has free; borders of instances will be coarser",
-                    stacklevel=2,
-                )
-        if by_unit is not None:
-            of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label)
-            gaussian_anchor = of_unit[unit]
-            lifted = by_unit.group(of_unit, num_anchors)
+        label = build_tree(lifted, edges, anchor_feature, tau).cut(0.5)
+        if alone:
+            gaussian_anchor = refine_anchors(first, gaussians.means, gaussian_anchor, anchor_xyz, edges, label)
+            lifted = first.group(gaussian_anchor, num_anchors)
+        else:
+            gaussian_anchor, lifted = _refined_at_borders(
+                lift, masks, gaussians, len(views), gaussian_anchor, anchor_xyz, edges, label, lifted
+            )
     tree = build_tree(lifted, edges, anchor_feature, tau)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 
 
-def _units(
-    gaussian_anchor: Int[Tensor, " N"], alone: Bool[Tensor, " N"], num_anchors: int
-) -> tuple[Int[Tensor, " N"], Int[Tensor, " U"]]:
-    """Chosen Gaussians as units of their own behind those of the anchors: the unit of each, and the anchor of each unit."""
-    number = torch.cumsum(alone, 0) - 1 + num_anchors
-    unit = torch.where(alone, number, gaussian_anchor)
-    own = torch.arange(num_anchors, device=unit.device)
-    return unit, torch.cat([own, gaussian_anchor[alone]])
+def _refined_at_borders(
+    lift: Callable[..., LiftedMasks],
+    masks: Iterable[MaskSet],
+    gaussians: Gaussians,
+    num_views: int,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    edges: Int[Tensor, "2 E"],
+    label: Int[Tensor, " A"],
+    lifted: LiftedMasks,
+) -> tuple[Int[Tensor, " N"], LiftedMasks]:
+    """`refine_anchors` where the weights of all Gaussians are too many: only those at borders get weights of their own.
+
+    No other Gaussian could move, and sums of weights are exact, so the result is the same.
+
+    Returns:
+        (anchor of each Gaussian, masks lifted onto the anchors).
+    """
+    border, count = contested_anchors(edges, label)[gaussian_anchor], len(anchor_xyz)
+    at_border = int(border.sum())
+    if not fits(at_border * num_views, gaussians.device):
+        warnings.warn(
+            f"anchors are not refined: {at_border:,} Gaussians at borders in {num_views} views need more memory than "
+            f"{gaussians.device} has free; borders of instances will be coarser",
+            stacklevel=3,
+        )
+        return gaussian_anchor, lifted
+    # Units: all anchors, and behind them the Gaussians at borders.
+    unit = torch.where(border, torch.cumsum(border, 0) - 1 + count, gaussian_anchor)
+    of_unit = torch.cat([torch.arange(count, device=unit.device), gaussian_anchor[border]])
+    means = torch.cat([anchor_xyz, gaussians.means[border]])
+    by_unit = lift(masks, unit=unit, num_units=len(of_unit))
+    of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label)
+    return of_unit[unit], by_unit.group(of_unit, count)
 
 
 def fits(pairs: int, device: torch.device) -> bool:
