@@ -37,6 +37,9 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
         which = "" if state.copy in (None, 0) else f", copy {state.copy}"
         count, score = int(found.gaussian_mask.sum()), f"score {found.score:.2f}"
         lines.append(f"**{plain(found.label)}**{which} ({score}): {count:,} Gaussian{'' if count == 1 else 's'}")
+        second = None if state.answer is None or len(state.questions) > 1 else state.answer.runner_up
+        if second is not None:
+            lines.append(f"next: {plain(second.label)} ({second.score:.2f})")
     if len(state.history):
         lines.append(plain(edits(state.history)))
     lines += [f"*{plain(text)}*" for text in busy]
