@@ -33,21 +33,27 @@ _SPLAT += ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
 _COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 
 
-def read_points(path: str | Path) -> tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]]:
+def read_points(
+    path: str | Path, dtype: type = np.float32
+) -> tuple[Float[np.ndarray, "N 3"], UInt8[np.ndarray, "N 3"]]:
     """Points and colours of a PLY point cloud, mesh or splat.
 
     Colours may be integers (8 or 16 bits) or floats in 0..1; a splat gives its constant colour, a file without colours
     grey. Points that are not finite are dropped, with a note in the log.
 
+    Args:
+        path: the file.
+        dtype: of the positions; coordinates of surveys need np.float64.
+
     Returns:
-        float32 positions in the file's frame and uint8 RGB, at least one point.
+        Positions in the file's frame and uint8 RGB, at least one point.
 
     Raises:
         UserError: no such file, not a PLY, cut short, or without points.
     """
     vertex = _read_vertices(Path(path))
     _require(vertex, ("x", "y", "z"), Path(path), "a point cloud")
-    xyz = _columns(vertex, ("x", "y", "z"))
+    xyz = _columns(vertex, ("x", "y", "z"), dtype)
     keep = _finite(xyz, Path(path))
     return np.ascontiguousarray(xyz[keep]), np.ascontiguousarray(_colours(vertex)[keep])
 
@@ -182,8 +188,8 @@ def _require(vertex: np.ndarray, names: tuple[str, ...], path: Path, kind: str) 
         raise UserError(f"{path}: not {kind}, {', '.join(lists)} are lists; give a file with one value per point")
 
 
-def _columns(vertex: np.ndarray, names: tuple[str, ...]) -> Float[np.ndarray, "N C"]:
-    out = np.empty((len(vertex), len(names)), np.float32)
+def _columns(vertex: np.ndarray, names: tuple[str, ...], dtype: type = np.float32) -> Float[np.ndarray, "N C"]:
+    out = np.empty((len(vertex), len(names)), dtype)
     with np.errstate(over="ignore"):
         for k, name in enumerate(names):
             out[:, k] = vertex[name]
