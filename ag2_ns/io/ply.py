@@ -128,6 +128,19 @@ def write_gaussians(
     _write(Path(path), [_element("vertex", columns, count)])
 
 
+def write_points(path: str | Path, xyz: Float[np.ndarray, "N 3"], rgb: UInt8[np.ndarray, "N 3"]) -> None:
+    """Write a point cloud, atomically.
+
+    Args:
+        path: the file; its folder is made when missing.
+        xyz: positions; float64 is written as double.
+        rgb: colours.
+    """
+    columns = {name: xyz[:, k] for k, name in enumerate("xyz")}
+    columns |= {name: rgb[:, k] for k, name in enumerate(("red", "green", "blue"))}
+    _write(Path(path), [_element("vertex", columns, len(xyz))])
+
+
 def write_anchors(
     path: str | Path,
     xyz: Float[Tensor, "A 3"],

@@ -24,7 +24,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 COEFFICIENTS = {
     "pinhole": (),
@@ -50,7 +50,7 @@ GRID = 33
 """Points along each side of an undistorted picture at which its lens is checked."""
 
 MARGIN = 0.02
-"""How far beyond the picture, as a share of its size, an undistorted one may look: OpenCV's rectangle is approximate."""
+"""How far beyond the picture, as a share of its size, an undistorted one may look: OpenCV only estimates it."""
 
 
 SLACK = 0.5
@@ -212,13 +212,18 @@ class Undistortion:
         """
         if self.route == "none":
             return image
+        source = self.nearest()
+        out = image.reshape(-1, *image.shape[2:])[source.clip(0)]
+        out[source < 0] = 0
+        return out
+
+    def nearest(self) -> Int[np.ndarray, "H W"]:
+        """For each undistorted pixel the nearest one of the distorted picture, counted row by row; -1 for none."""
         x, y = maps(self)
-        height, width = image.shape[:2]
+        width, height = self.distorted.width, self.distorted.height
         column, row = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        out = image[row.clip(0, height - 1), column.clip(0, width - 1)]
-        out[~inside] = 0
-        return out
+        return np.where(inside, row * width + column, -1)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """An undistorted mask (bool, H x W): true where any of the pixels that it lies between is."""
@@ -358,7 +363,7 @@ def _frame(lens: Lens, camera: Pinhole) -> Pinhole:
 
 @lru_cache(maxsize=4)
 def maps(found: Undistortion) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
-    """Column and row (float32, from the centre of the first pixel) of each undistorted pixel in the distorted picture."""
+    """Where in the distorted picture each undistorted pixel lies: column and row, float32, 0 at the first's centre."""
     c, d, lens = found.camera, found.distorted, found.lens
     if found.route == "none":
         x, y = np.meshgrid(np.arange(c.width, dtype=np.float32), np.arange(c.height, dtype=np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from ag2_ns.io.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.io.view_store import view_key
 from ag2_ns.plugin.dataparser import MASKS, AG2DataParserConfig
 from ag2_ns.plugin.images import ImageDataset, picture_size, read_mask, wrong_size
-from ag2_ns.plugin.undistorted import served_downscale, undistortions
+from ag2_ns.plugin.undistorted import ServedImages, served_downscale, served_images, undistortions
 from ag2_ns.plugin.views import PINHOLE, VIEWMAT, pinholes, viewmat_of
 
 
@@ -96,16 +96,36 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
             from ag2_ns.plugin.prepare import Prepare
 
             factor = int(downscale) if downscale > 1 else None
-            Prepare(data, downscale_factor=factor).main()
+            Prepare(data, downscale_factor=factor).prepare(self.served())
             found = ViewMasks.open(data, downscale, self.device, budget)
         if found is None:
             others = " or ".join(f"{d:g}" for d in MaskStore.downscales(data))
             choose = f" for these images (there are some for ag2-data --downscale-factor {others})" if others else ""
+            command = (
+                f"run {FeatureStore.command_for(data, downscale)} first, or " if self._prepare_sees_these() else ""
+            )
             notice(
-                f"{data} has no masks{choose}: training colours only. For instances to click and name, run "
-                f"{FeatureStore.command_for(data, downscale)} first, or add --pipeline.datamanager.prepare True"
+                f"{data} has no masks{choose}: training colours only. For instances to click and name, {command}add "
+                "--pipeline.datamanager.prepare True"
             )
         return found
+
+    def served(self) -> ServedImages:
+        """All pictures of the scene as its dataparser gives them; nothing is read."""
+        parser = deepcopy(self.config.dataparser)
+        if isinstance(parser, AG2DataParserConfig):
+            parser.load_points = False
+        return served_images(Path(self.config.data), parser)
+
+    def _prepare_sees_these(self) -> bool:
+        """Whether `ag2 prepare` on this folder, which knows no other dataparser, works on the same pictures."""
+        factor = served_downscale(self.train_dataset.image_filenames)
+        ours = {Path(f).resolve() for d in (self.train_dataset, self.eval_dataset) for f in d.image_filenames}
+        try:
+            views = served_images(Path(self.config.data), downscale_factor=int(factor) if factor > 1 else None)
+        except UserError:
+            return False
+        return ours <= {view.file.resolve() for view in views}
 
     def view_name(self, split: Literal["train", "eval"], index: int) -> str:
         """The name under which a view's masks are stored."""

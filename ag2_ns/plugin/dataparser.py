@@ -20,7 +20,7 @@ from ag2_ns.plugin.colmap import FOLDERS, chosen_model, read_colmap
 from ag2_ns.plugin.missing_pictures import over_present, present_files
 from ag2_ns.plugin.placing import from_world, place
 from ag2_ns.plugin.sizes import check_factor, largest_factor_on_disk, pictures, rounding, smaller
-from ag2_ns.plugin.transforms import SPLIT_FILES, SPLITS, read_transforms
+from ag2_ns.plugin.transforms import SPLIT_FILES, read_transforms
 
 LENSES = "lenses"
 """Under this name the metadata of outputs holds the lens of each picture (`ag2_ns.ops.lens.Lens`)."""
@@ -93,6 +93,17 @@ def scene_layout(data: Path, colmap_path: Path | None = None) -> tuple[Literal["
     )
 
 
+def read_capture(data: Path, colmap_path: Path | None = None) -> tuple[str, Path, Capture]:
+    """Which kind of scene `data` is, its folder, and the capture in it.
+
+    Raises:
+        UserError: see `scene_layout`, `read_transforms` and `read_colmap`.
+    """
+    kind, where = scene_layout(data, colmap_path)
+    folder = data.parent if data.is_file() else data
+    return kind, folder, read_transforms(where) if kind == "transforms" else read_colmap(folder, where)
+
+
 class AG2DataParser(DataParser):
     """Reads a capture, checks it, and says it in nerfstudio's terms."""
 
@@ -116,18 +127,15 @@ class AG2DataParser(DataParser):
         c = self.config
         if c.downscale_factor is not None and c.downscale_factor < 1:
             raise UserError(f"--downscale-factor {c.downscale_factor}: give a whole number from 1")
-        kind, where = scene_layout(c.data, c.colmap_path)
-        folder = c.data.parent if c.data.is_file() else c.data
+        kind, folder, capture = read_capture(c.data, c.colmap_path)
         check_there = self._images_needed
         if kind == "colmap":
             example = next(pictures(folder / "images"), None)
             if example is None and check_there:
                 raise UserError(f"{folder / 'images'}: no images there; a COLMAP scene needs its pictures in images/")
             check_there = example is not None and check_there
-            capture = read_colmap(folder, where)
             factor = 1 if example is None else self._factor(folder, example)
         else:
-            capture = read_transforms(where)
             factor = self._factor_of_transforms(folder, capture)
         files = [smaller(frame.file, folder, factor) for frame in capture.frames]
         check_cameras(capture)

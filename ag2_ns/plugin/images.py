@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -231,7 +231,7 @@ def _turned(image: Image.Image, scale: float, expected: tuple[int, int] | None) 
     return ImageOps.exif_transpose(image)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _say_turned(folder: Path) -> None:
     notice(f"{folder}: pictures lie on their side; they are turned as their EXIF data say, as their cameras are")
 

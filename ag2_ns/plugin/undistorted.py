@@ -160,13 +160,16 @@ def served_downscale(image_filenames: Sequence[Path]) -> float:
     return 1.0
 
 
-def served_images(data: Path, dataparser: Any = None, downscale_factor: int | None = None) -> ServedImages:
+def served_images(
+    data: Path, dataparser: Any = None, downscale_factor: int | None = None, colmap_path: Path | None = None
+) -> ServedImages:
     """List the images that training on `data` will serve, train split first, without reading them.
 
     Args:
         data: the scene's folder (or its transforms.json).
         dataparser: a nerfstudio dataparser configuration to use instead of this package's own.
         downscale_factor: as the dataparsers take it; None chooses as they do.
+        colmap_path: the COLMAP model of several; None takes the one with most views.
 
     Raises:
         UserError: the scene cannot be read, or two images would share a name.
@@ -177,7 +180,11 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
     data = Path(data)
     if dataparser is None:
         dataparser = AG2DataParserConfig(
-            data=data, downscale_factor=downscale_factor, load_points=False, undoes_lenses=True
+            data=data,
+            downscale_factor=downscale_factor,
+            load_points=False,
+            colmap_path=colmap_path,
+            undoes_lenses=True,
         )
     parser = dataparser.setup()
     views: dict[Path, ServedView] = {}

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from ag2_ns.cli.prepare import Prepare, parse_shard
 from PIL import Image
 from stand_ins import Halves, Means
 
@@ -25,6 +24,7 @@ from ag2_ns.perception.files import FilesSegmenter
 from ag2_ns.perception.prepare import ImageView, as_rgb, prepare_views, select_shard
 from ag2_ns.perception.preview import paint_masks, sheet
 from ag2_ns.perception.table import TableEncoder
+from ag2_ns.plugin.prepare import Prepare, parse_shard
 from ag2_ns.plugin.undistorted import served_images
 
 
@@ -323,7 +323,7 @@ def test_bad_scenes(scene, tmp_path):
     with pytest.raises(UserError, match=r"f1\.png: the image has 10x10 pixels, its camera 64x48"):
         Prepare(scene).main()
     (scene / "images" / "f1.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"f1\.png: cannot be read as an image"):
+    with pytest.raises(UserError, match=r"f1\.png: not a readable image"):
         Prepare(scene).main()
     with pytest.raises(UserError, match="no segmenter called 'sam3'"):
         Prepare(scene, segmenter="sam3").main()

@@ -7,10 +7,10 @@ from bad_scenes import HEIGHT, VIEWS, WIDTH, colmap_scene, edit_transforms, tran
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
-from ag2_ns.cli.prepare import Prepare
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin.datamanager import AG2DataManagerConfig, check_scene
 from ag2_ns.plugin.dataparser import AG2DataParserConfig
+from ag2_ns.plugin.prepare import Prepare
 from ag2_ns.plugin.views import PINHOLE, pinholes, view_of
 
 LENS = {"k1": 0.15, "k2": 0.02, "p1": 0.002, "p2": -0.001}
