@@ -56,7 +56,7 @@ def save_edits(path: Path, history: History, fingerprint: Fingerprint, base: tup
     base = history.base if base is None else base
     with locked(path):
         others = load_edits(path, fingerprint) if base is not None and path.exists() else None
-        if others is not None and others.done != base and history.done[: len(others.done)] != others.done:
+        if others is not None and others.done != base and not _continues(history, others, base):
             both = replace(history, base=base).onto(others)
             if both is None:
                 raise UserError(
@@ -68,6 +68,11 @@ def save_edits(path: Path, history: History, fingerprint: Fingerprint, base: tup
             history = both
         write_atomic(path, _packed(history, fingerprint))
     return replace(history, base=history.done)
+
+
+def _continues(history: History, others: History, base: tuple[Step, ...]) -> bool:
+    """Whether a history holds all that was added to the file: this program has written that itself."""
+    return len(others.done) >= len(base) and history.done[: len(others.done)] == others.done
 
 
 def _packed(history: History, fingerprint: Fingerprint) -> bytes:

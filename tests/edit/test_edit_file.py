@@ -199,7 +199,7 @@ def test_what_cannot_be_joined_is_refused(tmp_path, history):
     mine, theirs = load_edits(path, FP), load_edits(path, FP)
     save_edits(path, theirs.undo(), FP)
     before = path.read_bytes()
-    with pytest.raises(UserError, match="another program has changed these edits.*ag2 edit --list"):
+    with pytest.raises(UserError, match=r"another program has changed these edits.*ag2 edit --list"):
         save_edits(path, mine.push(Delete(members(9))), FP)
     assert path.read_bytes() == before
     save_edits(path, history, FP)
