@@ -197,7 +197,10 @@ def _checked_size(path: Path, gaussians: Gaussians) -> Gaussians:
 
 
 def write_gaussians(
-    path: str | Path, gaussians: Gaussians, extra: dict[str, np.ndarray | Tensor] | None = None
+    path: str | Path,
+    gaussians: Gaussians,
+    extra: dict[str, np.ndarray | Tensor] | None = None,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write a 3D Gaussian Splatting file, binary little endian, atomically.
 
@@ -206,6 +209,7 @@ def write_gaussians(
         gaussians: activated Gaussians of any device.
         extra: further scalar properties by name, one value per Gaussian: an instance id, a score. Booleans become
             uchar, integers int, floats float.
+        offset: added to the positions, which are then of type double.
 
     Raises:
         ValueError: an extra property of the wrong length, shape, name or range.
@@ -225,6 +229,7 @@ def write_gaussians(
         (("rot_0", "rot_1", "rot_2", "rot_3"), g.quats),
     ]
     columns = {name: _float(block[:, k]) for names, block in blocks for k, name in enumerate(names)}
+    columns |= _far(g.means, offset)
     for name, values in (extra or {}).items():
         if name in columns or not name.isidentifier():
             raise ValueError(f"{name!r} cannot name an extra property")
@@ -254,6 +259,7 @@ def write_anchors(
     *,
     rgb: UInt8[Tensor, "A 3"] | None = None,
     edges: Int[Tensor, "2 E"] | None = None,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write anchors as a point cloud with radius, feature_0 .. feature_{F-1} and label, atomically.
 
@@ -265,9 +271,10 @@ def write_anchors(
         label: super-anchor of every anchor, -1 for none.
         rgb: a colour per anchor, for viewers.
         edges: the anchor graph, written as PLY edges (vertex1, vertex2).
+        offset: added to the positions, which are then of type double.
     """
     count = len(xyz)
-    columns = {name: _float(xyz[:, k]) for k, name in enumerate("xyz")}
+    columns = {name: _float(xyz[:, k]) for k, name in enumerate("xyz")} | _far(xyz, offset)
     if rgb is not None:
         channels = rgb.detach().cpu().numpy().astype("u1")
         columns |= {name: channels[:, k] for k, name in enumerate(("red", "green", "blue"))}
@@ -347,6 +354,13 @@ def _unit_colours(vertex: np.ndarray, names: tuple[str, ...]) -> Float[np.ndarra
     kind = vertex.dtype[names[0]]
     colour = _columns(vertex, names)
     return colour if kind.kind == "f" else colour / (65535 if kind.itemsize == 2 else 255)
+
+
+def _far(xyz: Float[Tensor, "N 3"], offset: tuple[float, float, float]) -> dict[str, np.ndarray]:
+    """Positions with an offset, in double precision; nothing without one."""
+    if not any(offset):
+        return {}
+    return {name: xyz[:, k].detach().cpu().double().numpy() + offset[k] for k, name in enumerate("xyz")}
 
 
 def _float(values: Tensor) -> np.ndarray:
