@@ -22,8 +22,9 @@ from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.io.view_store import view_key
+from ag2_ns.plugin.bad_pictures import wrong_size
 from ag2_ns.plugin.dataparser import MASKS, AG2DataParserConfig
-from ag2_ns.plugin.images import ImageDataset, picture_size, read_mask, wrong_size
+from ag2_ns.plugin.images import ImageDataset, picture_size, read_mask
 from ag2_ns.plugin.undistorted import ServedImages, served_downscale, served_images, undistortions
 from ag2_ns.plugin.views import PINHOLE, VIEWMAT, pinholes, viewmat_of
 
@@ -77,6 +78,14 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
             raise first_bad_image(dataset._dataparser_outputs) or UserError(
                 f"{self.config.data}: images cannot be loaded ({first_line(error)})"
             ) from error
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "train_pixel_sampler":  # ns-export pointcloud and poisson ask for it
+            raise UserError(
+                "ns-export pointcloud and poisson cast rays, and a splat has none; use `ns-export gaussian-splat`, or "
+                "`ag2 export --all --format anchors` for a point cloud"
+            )
+        return super().__getattr__(name)
 
     # Masks.
 
