@@ -129,12 +129,18 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
     def _prepare_sees_these(self) -> bool:
         """Whether `ag2 prepare` on this folder, which knows no other dataparser, works on the same pictures."""
         factor = served_downscale(self.train_dataset.image_filenames)
-        ours = {Path(f).resolve() for d in (self.train_dataset, self.eval_dataset) for f in d.image_filenames}
+        ours = {
+            Path(file).resolve(): dataset.undistortions[row]
+            for dataset in (self.train_dataset, self.eval_dataset)
+            for row, file in enumerate(dataset.image_filenames)
+        }
+        if self.train_dataparser_outputs.alpha_color is not None:  # transparency is filled, and with that other pixels
+            return False
         try:
             views = served_images(Path(self.config.data), downscale_factor=int(factor) if factor > 1 else None)
         except UserError:
             return False
-        return ours <= {view.file.resolve() for view in views}
+        return ours.items() <= {view.file.resolve(): view.undistortion for view in views}.items()
 
     def view_name(self, split: Literal["train", "eval"], index: int) -> str:
         """The name under which a view's masks are stored."""
