@@ -36,7 +36,7 @@ def scene():
 
 
 def pipeline(scene, monkeypatch, offset=None):
-    gaussians, views, pictures, backend = scene
+    _gaussians, views, pictures, backend = scene
     offset = torch.zeros(3, dtype=torch.double) if offset is None else offset
     matrix = lambda s: torch.cat([s.rotation, s.translation[:, None] / s.scale], 1)  # noqa: E731
     far = Similarity(torch.eye(3, dtype=torch.double), 1.0, -offset)
@@ -81,7 +81,7 @@ def test_the_frame_is_found(frame, scene, tmp_path, monkeypatch):
 
 
 def test_a_splat_of_a_survey_keeps_its_precision(scene, tmp_path, monkeypatch):
-    whole, to_run = pipeline(scene, monkeypatch, FAR)
+    whole, _to_run = pipeline(scene, monkeypatch, FAR)
     near = TURN.inverse().gaussians(scene[0])
     write_gaussians(tmp_path / "a.ply", near, offset=tuple(FAR.tolist()))
     found = in_run_frame(tmp_path / "a.ply", tmp_path, "auto", whole, lambda line: None)
