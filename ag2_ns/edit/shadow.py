@@ -18,8 +18,8 @@ from ag2_ns.ops.neighbours import nearest
 from ag2_ns.ops.sh import sh_to_rgb
 
 REACH = 0.6
-"""How far a contact shadow reaches from the footprint, in sizes of the object; the ring beyond, twice as wide, is what it
-is compared with."""
+"""How far a contact shadow reaches from the footprint, in sizes of the object; the ring beyond it, twice as wide,
+is what it is compared with."""
 
 NEAR = 0.15
 """Where a shadow is darkest, in sizes of the footprint."""
@@ -78,6 +78,8 @@ def contact_shadow(
     touching, ending = (grey[(away[inner] >= a) & (away[inner] < b)] for a, b in ((0.0, NEAR), (REACH - NEAR, REACH)))
     if len(touching) < 8 or len(ending) < 8 or float(ending.median() - touching.median()) < LEAST:
         return None
+    if float(uneven[away[inner] < NEAR].float().mean()) > 0.5:
+        return None  # it stands on something of another colour
     fade = ((REACH - away[inner]) / NEAR).clamp(0, 1)
     gain = 1 + fade * ((1 / grey.clamp_min(1 / MOST)) - 1)
     gain = torch.where((grey < 1 - LEAST) & ~uneven, gain, 1.0)
