@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,8 @@ from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.choose import RasterizerName, choose_rasterizer
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.anchors import Anchors
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,19 @@ class Scene:
     def folder(self) -> Path | None:
         """Where its file lies: edits and selections are kept beside it."""
         return None if self.path is None else self.path.parent
+
+    def config(self, kind: type[Config]) -> Config:
+        """The thresholds of one kind (`QueryConfig`, `EditConfig`, …): the scene's own, or else the defaults."""
+        own = self.settings.get(kind.section, {})
+        return kind(**{f.name: own[f.name] for f in fields(kind) if f.name in own})
+
+    def configured(self, *configs: Any) -> Scene:
+        """The scene with what differs from the defaults in these configurations put in place."""
+        settings = dict(self.settings)
+        for config in configs:
+            changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+            settings[config.section] = dict(settings.get(config.section, {})) | changed
+        return replace(self, settings={name: own for name, own in settings.items() if own})
 
     def require_index(self) -> SceneIndex:
         """The instances.
