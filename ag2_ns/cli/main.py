@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "ag2_ns.plugin.main_job:Demo",
     "example": "ag2_ns.cli.example:Example",
     "prepare": "ag2_ns.plugin.prepare:Prepare",
+    "undistort": "ag2_ns.cli.undistort:Undistort",
     "lift": "ag2_ns.cli.lift:Lift",
     "query": "ag2_ns.cli.query:Query",
     "edit": "ag2_ns.cli.edit:Edit",

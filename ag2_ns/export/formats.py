@@ -78,6 +78,8 @@ class ExportJob:
     """Of all instances, in the frame of the files."""
     frame: Similarity
     """From the run's frame to that of the files."""
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """To add to positions in the frame of the files, in double precision: the world of a survey lies far away."""
     options: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -117,6 +119,7 @@ def export_scene(
         if found.empty:
             raise UserError(f"{found.label}: nothing found ({found.reason}); try other words or a click")
     frame = world_of(scene) if options.world else Similarity.identity()
+    offset = scene.frame.offset if options.world and scene.frame is not None else (0.0, 0.0, 0.0)
     names = _names(scene, options) if options.vocabulary else {}
     trained = label_scene(index, selections, options.level, names)
     labelled = label_edited(trained, edited)
@@ -131,7 +134,7 @@ def export_scene(
     for name in dict.fromkeys(formats):
         job = ExportJob(
             name, folder, scene, edited, edits, selections, trained, labelled, pieces, frozenset(shown), boxes, frame,
-            options,
+            offset, options,
         )  # fmt: skip
         written += importlib.import_module(FORMATS[name]).write(job)
     files = [path.name for path, _ in written]
@@ -139,7 +142,9 @@ def export_scene(
     for old in gone:
         with writable(old):
             old.unlink(missing_ok=True)
-    write_labels(labels, labelled, edited.anchor, boxes, frame="world" if options.world else "run", files=files)
+    write_labels(
+        labels, labelled, edited.anchor, boxes, frame="world" if options.world else "run", files=files, offset=offset
+    )
     written.append((labels, f"{counted(len(boxes), 'instance')}, {counted(len(labelled.labels), 'label')}"))
     return written + [(old, "removed, of an earlier export") for old in gone]
 

@@ -12,7 +12,6 @@ from bad_scenes import transforms_scene
 from PIL import Image
 
 from ag2_ns.cli.main import COMMANDS, _job, main
-from ag2_ns.cli.prepare import Prepare
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.io.feature_store import FeatureStore
@@ -20,6 +19,7 @@ from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_store import Manifest
 from ag2_ns.perception.files import FilesSegmenter
 from ag2_ns.perception.table import TableEncoder
+from ag2_ns.plugin.prepare import Prepare
 
 
 def store(data, masks=("superpixel", {}), features=("palette", {}), downscale=1):
