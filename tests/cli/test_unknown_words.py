@@ -7,10 +7,10 @@ import pytest
 from blob_run import fill, run_config, write_scene
 from tiny_run import ag2
 
-from ag2_ns.plugin.lifting import write_run
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.view_store import Manifest
 from ag2_ns.perception.palette import PaletteEncoder
+from ag2_ns.plugin.lifting import write_run
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import toy_scene
 from torch.nn.functional import normalize
 
 from ag2_ns.grouping.anchor_graph import build_graph
-from ag2_ns.grouping.feature_tree import LEAST, _nested, feature_tree
+from ag2_ns.grouping.feature_tree import LEAST, feature_tree, nested_tree
 from ag2_ns.query.click import select_click
 from ag2_ns.query.text import select_text
 from ag2_ns.rendering.cpu import CpuRasterizer
@@ -111,7 +111,7 @@ def test_nesting_by_hand():
     part = torch.tensor([0] * 8 + [1] * 12 + [2] * 10 + [1] * 20 + [3] * 3)
     seen = torch.ones(55, dtype=torch.bool)
     seen[[4, 54]] = False
-    tree = _nested(label, part, seen)
+    tree = nested_tree(label, part, seen)
     # The first object: parts of 12 and 10; its piece of 8 stays with it. The second has one part, the third is small.
     assert tree.parent.tolist() == [-1, 0, 0, -1] and tree.last.tolist() == [2, 1, 2, 3]
     expected = [0] * 8 + [1] * 12 + [2] * 10 + [3] * 20 + [-1] * 3
@@ -122,7 +122,7 @@ def test_nesting_by_hand():
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_nothing_seen(count):
-    tree = _nested(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(count).bool())
+    tree = nested_tree(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(count).bool())
     assert tree.num_nodes == 0 and tree.anchor_node.tolist() == [-1] * count
 
 

@@ -4,7 +4,7 @@ import toy_scene
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.grouping.tree import build_tree
-from ag2_ns.language.node_language import _median, match_masks, node_language
+from ag2_ns.language.node_language import group_median, match_masks, node_language
 from ag2_ns.ops.memory import free_memory
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.scene.scene_index import SceneIndex, build_index, language_of
@@ -89,7 +89,7 @@ def test_wrong_number_of_features(noisy, tree):
 
 def test_median():
     value, group = torch.tensor([3.0, 1, 2, 9, 7]), torch.tensor([0, 0, 0, 2, 2])
-    assert _median(value, group, 4).tolist() == [2, 0, 7, 0]
+    assert group_median(value, group, 4).tolist() == [2, 0, 7, 0]
 
 
 def test_index_travels_as_tensors(noisy):

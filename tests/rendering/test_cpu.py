@@ -220,7 +220,7 @@ def test_kernels_compile_without_any_cache_directory(monkeypatch):
         return lambda function: ("compiled", function)
 
     monkeypatch.setattr(cpu_kernels, "njit", njit_without_locator)
-    assert cpu_kernels._jit()(len) == ("compiled", len)
+    assert cpu_kernels.compiled()(len) == ("compiled", len)
 
 
 def test_tensors_elsewhere_are_refused(scene_factory):
