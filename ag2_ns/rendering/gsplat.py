@@ -177,6 +177,7 @@ def _empty(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, valu
 
 
 def require_cuda(means: Tensor) -> None:
+    """Raises `UserError` for tensors that are not on a CUDA device."""
     if means.device.type != "cuda":
         raise UserError(
             f"The rasteriser 'gsplat' was given tensors on {means.device}: use 'cpu' there, or move to cuda."

@@ -167,6 +167,7 @@ def plan_of(masks: MaskSet, dtype: torch.dtype) -> _Plan:
 
 
 def slots_of(mask: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+    """Where a GPU sums each pair: the pairs of a mask are spread over `SLOTS` sums, so that few threads collide."""
     return torch.arange(len(mask), device=mask.device).remainder_(SLOTS).add_(mask, alpha=SLOTS).int()
 
 

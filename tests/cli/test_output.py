@@ -36,9 +36,9 @@ def test_labels_and_paths_are_printed_as_they_are(config, tmp_path, capsys):
 
 
 def test_a_lift_prints_paths_as_they_are_and_commands_that_run(config, tmp_path, capsys, monkeypatch):
-    from ag2_ns.plugin.model import AG2Model
+    from ag2_ns.plugin.pipeline import AG2Pipeline
 
-    monkeypatch.setattr(AG2Model, "build_instances", lambda *a: None)  # the balls keep theirs
+    monkeypatch.setattr(AG2Pipeline, "build_instances", lambda *a: None)  # the balls keep theirs
     monkeypatch.setattr("ag2_ns.plugin.datamanager.AG2DataManager.view_masks", lambda self: object())
     ag2("lift", "--load-config", config, "--output-dir", tmp_path / FOLDER, "--device", "cpu")
     said = dict(

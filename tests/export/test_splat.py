@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ag2_ns.export.splat import Instance, label_edited, label_scene, subset, write_labels, write_splat
 from plyfile import PlyData
 
 from ag2_ns.core.errors import UserError
@@ -12,6 +11,8 @@ from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Members
 from ag2_ns.export.boxes import box_of
+from ag2_ns.export.labels import Instance, label_edited, label_scene, subset, write_labels
+from ag2_ns.export.splats import write_splat
 from ag2_ns.io.ply import read_gaussians
 
 

@@ -5,7 +5,7 @@ from torch.nn.functional import normalize
 
 from ag2_ns.grouping.anchor_graph import build_graph
 from ag2_ns.grouping.feature_tree import LEAST, feature_tree, nested_tree
-from ag2_ns.query.click import select_click
+from ag2_ns.query.click import answer_click
 from ag2_ns.query.text import select_text
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.scene.scene_index import SceneIndex, build_feature_index
@@ -140,7 +140,8 @@ def test_queries_answer_on_features_alone(clean, graph):
         truth = toy.owner == k
         assert (chosen & truth).sum() > 0.85 * (chosen | truth).sum(), k
     ys, xs = (toy.ids[0] == 2).nonzero()
-    clicked = select_click(index, toy.gaussians, CpuRasterizer(), toy.views[0], float(xs.mean()), float(ys.mean()))
+    place = float(xs.mean()), float(ys.mean())
+    clicked = answer_click(index, toy.gaussians, CpuRasterizer(), toy.views[0], *place).selection
     assert (toy.owner[clicked.gaussian_mask] == 2).float().mean() > 0.9
 
 

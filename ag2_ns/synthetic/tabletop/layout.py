@@ -196,6 +196,7 @@ def _spread(radii: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, fl
 
 
 def table_body(half: float, floor: float) -> Body:
+    """The square table, half as wide as `half` says twice, its top at 0 and its legs down to `floor` (metres)."""
     wood = Material((0.40, 0.24, 0.11), (0.22, 0.12, 0.05), WOOD, 4.0, 0.25, 0.12)
     leg = Material((0.30, 0.17, 0.08), (0.16, 0.09, 0.04), WOOD, 6.0, 0.25, 0.1)
     body = Body().box((0, 0, -_THICK / 2), (half, half, _THICK / 2), wood)
