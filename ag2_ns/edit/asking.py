@@ -66,7 +66,7 @@ def refine(
     for query in add:
         found = found.union(_something(scene, edited, query, level, "to add"))
     for query in remove:
-        found = found.without(_something(scene, edited, query, level, "to remove"))
+        found = scene.require_index().without(found, _something(scene, edited, query, level, "to remove"))
     return found
 
 

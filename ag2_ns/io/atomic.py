@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -62,10 +62,14 @@ def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
 
 
 def _umask() -> int:
-    """The process's file creation mask."""
-    mask = os.umask(0)
+    """The process's file creation mask, which can only be read by setting it: for all threads."""
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+UMASK = _umask()
+"""Read once, when this module is loaded."""
 
 
 @contextmanager

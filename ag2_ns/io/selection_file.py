@@ -60,6 +60,8 @@ def load_selection(path: Path, fingerprint: Fingerprint, device: torch.device | 
             meta = json.loads(file["meta"].tobytes())
             anchors, gaussians, score = file["anchor_mask"], file["gaussian_mask"], file["anchor_score"]
             version = meta["format"]
+            made_in = (meta["anchors"], meta["gaussians"], meta["digest"])
+            described = (meta["label"], meta["score"], tuple(meta["nodes"]), meta["level"])
     except FileNotFoundError:
         raise MissingFile(f"{path}: no such file; make a selection with `ag2 query`") from None
     except OSError as error:
@@ -71,12 +73,12 @@ def load_selection(path: Path, fingerprint: Fingerprint, device: torch.device | 
             f"{path}: written by another version (format {version}, this one reads {SELECTION_FORMAT}); make it again "
             "with `ag2 query`"
         )
-    if (meta["anchors"], meta["gaussians"]) != (fingerprint.anchors, fingerprint.gaussians):
+    if made_in[:2] != (fingerprint.anchors, fingerprint.gaussians):
         raise UserError(
-            f"{path}: selects among {meta['gaussians']} Gaussians, this scene has {fingerprint.gaussians}; "
+            f"{path}: selects among {made_in[1]} Gaussians, this scene has {fingerprint.gaussians}; "
             "make it again in this scene with `ag2 query`"
         )
-    if meta["digest"] != fingerprint.digest:
+    if made_in[2] != fingerprint.digest:
         raise UserError(
             f"{path}: selects in another scene, of as many Gaussians; make it again in this scene with `ag2 query`"
         )
@@ -86,10 +88,7 @@ def load_selection(path: Path, fingerprint: Fingerprint, device: torch.device | 
 
     return Selection(
         torch.from_numpy(score.astype(np.float32)).to(device),
-        unpack(anchors, meta["anchors"]),
-        unpack(gaussians, meta["gaussians"]),
-        meta["label"],
-        meta["score"],
-        tuple(meta["nodes"]),
-        meta["level"],
+        unpack(anchors, made_in[0]),
+        unpack(gaussians, made_in[1]),
+        *described,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
@@ -132,7 +130,7 @@ ag2aussian = MethodSpecification(
 ag2aussian_small = MethodSpecification(
     config=replace(
         _trainer("ag2aussian-small", 1500, _small, **FAST_RATES),
-        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
+        cpu_without_cuda=True,
     ),
     description="AG2aussian with budgets for a laptop CPU.",
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+import tyro
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
@@ -27,11 +30,15 @@ class AG2Trainer(Trainer):
         super()._after_train()
 
 
+LOCAL = "127.0.0.1"
+"""Only programs of this machine reach it."""
+
+
 @dataclass
 class AG2ViewerConfig(ViewerConfig):
     """nerfstudio's viewer, reachable from this machine only unless another address is asked for."""
 
-    websocket_host: str = "127.0.0.1"
+    websocket_host: str = LOCAL
     """Address that the viewer listens on; 0.0.0.0 lets every machine of the network in."""
 
 
@@ -40,6 +47,14 @@ class AG2TrainerConfig(TrainerConfig):
     """A run that tells its pipeline where it lies, and looks at what it is given before it writes anything."""
 
     _target: type = field(default_factory=lambda: AG2Trainer)
+    cpu_without_cuda: tyro.conf.Suppress[bool] = False
+    """Train on the CPU where torch sees no CUDA device."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # ns-viewer puts a viewer configuration of its own in place of ours, whose default lets the whole network in.
+        if name == "viewer" and value.websocket_host == "0.0.0.0" and not any("websocket-host" in a for a in sys.argv):
+            value.websocket_host = LOCAL
+        super().__setattr__(name, value)
 
     def get_base_dir(self) -> Path:
         """The folder of the run: where it was found (`found_in`), or else where it was trained."""
@@ -70,6 +85,9 @@ class AG2TrainerConfig(TrainerConfig):
         """
         compat.apply()
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
+            if self.cpu_without_cuda:
+                self.machine.device_type = "cpu"
+                return self.check()
             raise UserError(
                 "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
                 "or train ag2aussian-small, which is made for CPUs"

@@ -86,24 +86,27 @@ def index_scene(
     # Mean-shift looks at the published number of neighbours.
     neighbours = MAX_NEIGHBOURS if instances == "features" else LIFTING_NEIGHBOURS
     graph = merging_graph(anchors.xyz, anchors.radius, scene.extent, reach, neighbours)
-    features: list[Tensor | None] = []
+    features: list[Tensor | None] = [None] * len(views)
 
-    def masks() -> Iterator[MaskSet]:
-        for i in range(len(views)):
-            found = prepared(i)
-            features.append(found.features)
-            yield found.masks
+    class Masks:
+        """Read anew each time: those of all views may be larger than the device."""
+
+        def __iter__(self) -> Iterator[MaskSet]:
+            for i in range(len(views)):
+                found = prepared(i)
+                features[i] = found.features
+                yield found.masks
 
     feature = anchors.feature.detach()
     with view_progress(len(views), "lifting masks") as progress:
         if instances == "features":
             index = build_feature_index(
-                rasterizer, splat, scene.gaussian_anchor, anchors.xyz, feature, graph, views, masks(), features,
+                rasterizer, splat, scene.gaussian_anchor, anchors.xyz, feature, graph, views, Masks(), features,
                 progress=progress,
             )  # fmt: skip
         else:
             index = build_index(
-                rasterizer, splat, scene.gaussian_anchor, anchors.xyz, graph.edges, views, masks(), features,
+                rasterizer, splat, scene.gaussian_anchor, anchors.xyz, graph.edges, views, Masks(), features,
                 anchor_feature=feature if instances == "both" else None, progress=progress,
             )  # fmt: skip
     return index if encoder is None else replace(index, encoder=encoder)

@@ -245,7 +245,7 @@ class Session:
             new = old.union(selection)
         elif question.mode == "remove":
             empty = scene.nothing(selection.label, "nothing was selected that could be taken away")
-            new = empty if old is None else old.without(selection)
+            new = empty if old is None else scene.require_index().without(old, selection)
         else:
             new = selection
         if old is not None and copy != state.copy and not old.empty:

@@ -145,3 +145,33 @@ class Buttons:
         if caption:
             self._handle.value = ""
             self.actions[caption]()
+
+
+class Suggestions:
+    """Buttons that come and go, each with a text to take.
+
+    Args:
+        take: called with the text of the button that is pressed.
+    """
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._server: Any = None
+        self._folder: Any = None
+        self._buttons: list[Any] = []
+
+    def install(self, server: Any, folder: Any) -> None:
+        """Show them in a folder of the page from now on."""
+        self._server, self._folder = server, folder
+
+    def show(self, texts: Sequence[str] = ()) -> None:
+        """Offer these texts in place of those before."""
+        while self._buttons:
+            self._buttons.pop().remove()
+        if self._server is None:
+            return
+        with self._folder:
+            for text in texts:
+                button = self._server.gui.add_button(f"Take “{text}”")
+                button.on_click(lambda _, text=text: self._take(text))
+                self._buttons.append(button)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import UnknownWords, UserError
+from ag2_ns.rendering.first_view import first_view
 from ag2_ns.session.session import Session
-from ag2_ns.viewer.elements import Host, Note
+from ag2_ns.viewer.elements import Host, Note, Suggestions
 from ag2_ns.viewer.layers import Layers
 from ag2_ns.viewer.messages import describe
 from ag2_ns.viewer.parts.change import Change
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 TITLE = "AG2aussian"
 """Of the panel."""
+
+SUGGESTED = 3
+"""Most names that are offered where nothing is called what was typed."""
 
 
 class Panel:
@@ -50,6 +54,7 @@ class Panel:
         }
         self.note = Note("")
         self.find = Find(self)
+        self.suggestions = Suggestions(self.find.take)
         self.edit = Change(self)
         self.move = Place(self)
         self.show = Show(self)
@@ -59,13 +64,22 @@ class Panel:
         """There is a viewer: add everything to its page."""
         server = self.layers.server = self.host.server
         self.session.hold = self.host.lock
-        with server.gui.add_folder(TITLE, order=self.host.place()):
+        with server.gui.add_folder(TITLE, order=self.host.place()) as folder:
             self.note.install(server)
+            self.suggestions.install(server, folder)
             for part in (self.find, self.edit, self.move, self.show, self.save):
                 part.install(server)
         self.layers.listen(self.find.clicked)
+        self._look()
         self.session.index_changed = self._instances_changed
         self.refresh()
+
+    def _look(self) -> None:
+        """Let every tab begin at a training camera that looks at what the capture is about."""
+        views = [v.view for v in self.session.scene().of_split("train")]
+        if views:
+            begin = views[first_view(views)]
+            self.layers.server.on_client_connect(lambda client: self.layers.look_through(client, begin))
 
     def _instances_changed(self) -> None:
         """Instances came or went, as a picture found: what was said of those before holds no longer."""
@@ -113,7 +127,10 @@ class Panel:
         return all(lane.wait(seconds) for lane in self.lanes.values())
 
     def _failed(self, error: BaseException) -> None:
-        if isinstance(error, UserError):
+        if isinstance(error, UnknownWords) and error.nearest:
+            self.say(f"nothing here is called “{error.text}”; nearest:")
+            self.suggestions.show(error.nearest[:SUGGESTED])
+        elif isinstance(error, UserError):
             self.say(str(error))
         else:
             traceback.print_exception(error)
@@ -132,6 +149,7 @@ class Panel:
 
     def _set_message(self, text: str) -> None:
         self._message, self._said_of = text, self.session.scene().index
+        self.suggestions.show()
 
     def refresh(self) -> None:
         """Bring panel, 3D layer and picture up to date. Called without the training lock, from any thread."""

@@ -83,6 +83,12 @@ class Find(Part):
         if mode != "do nothing":
             self.panel.ask(lambda: self.panel.session.click(origin, direction, mode))
 
+    def take(self, text: str) -> None:
+        """Look for a text that was offered."""
+        self._typed = text
+        self.text.value = text
+        self._look_for(text)
+
     def find(self) -> None:
         """Look for the text in the box."""
         self._look_for(self.text.value)
@@ -94,10 +100,7 @@ class Find(Part):
 
     def _on_recent(self) -> None:
         if self.recent.value != RECENT:
-            text = self.recent.value.rpartition("  (")[0]
-            self._typed = text
-            self.text.value = text
-            self._look_for(text)
+            self.take(self.recent.value.rpartition("  (")[0])
 
     def _on_level(self) -> None:
         panel = self.panel
