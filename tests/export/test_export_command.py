@@ -61,7 +61,7 @@ def names(folder):
 
 def test_pieces_and_the_rest(config, tmp_path, gaussians, capsys):
     out = tmp_path / "out"
-    Export(config, out, text=("red mug", "the table!"), format=("splat", "anchors", "boxes", "hulls")).main()
+    Export(config, out, text=["red mug", "the table!"], format=("splat", "anchors", "boxes", "hulls")).main()
     assert names(out) == [
         "anchors.ply", "boxes.glb", "hulls.glb", "labels.json", "red-mug.ply", "rest.ply", "the-table.ply",
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_edits_are_honoured_unless_told_not_to(config, tmp_path, index):
     Export(config, tmp_path / "b", all=True, edits=False, format=("splat",)).main()
     assert len(PlyData.read(str(tmp_path / "b" / "scene.ply"))["vertex"].data) == 36
     with pytest.raises(UserError, match="red mug: edits removed it"):
-        Export(config, tmp_path / "c", text=("red mug",)).main()
+        Export(config, tmp_path / "c", text=["red mug"]).main()
 
 
 def test_world_frame(config, tmp_path, gaussians):
@@ -119,13 +119,13 @@ def test_world_frame(config, tmp_path, gaussians):
 
 
 def test_pieces_of_one_name_get_files_of_their_own(config, tmp_path):
-    Export(config, tmp_path / "out", text=("red mug", "red mug"), format=("splat",)).main()
+    Export(config, tmp_path / "out", text=["red mug", "red mug"], format=("splat",)).main()
     assert names(tmp_path / "out") == ["labels.json", "red-mug-2.ply", "red-mug.ply", "rest.ply"]
 
 
 def test_what_an_earlier_export_wrote_does_not_stay(config, tmp_path, capsys):
     out = tmp_path / "out"
-    Export(config, out, text=("red mug", "the table!"), format=("splat", "anchors", "boxes")).main()
+    Export(config, out, text=["red mug", "the table!"], format=("splat", "anchors", "boxes")).main()
     (out / "notes.ply").write_text("of the user")
     (out / "the-table.ply").write_text("changed by the user")
     later = (out / "labels.json").stat().st_mtime_ns + 10**9
@@ -153,8 +153,8 @@ def test_labels_of_something_else_remove_nothing(config, tmp_path, content):
     ("options", "words"),
     [
         ({}, "or the whole scene with --all"),
-        ({"all": True, "text": ("red mug",)}, "not both"),
-        ({"text": ("unicorn",)}, "unicorn: nothing found"),
+        ({"all": True, "text": ["red mug"]}, "not both"),
+        ({"text": ["unicorn"]}, "unicorn: nothing found"),
         ({"all": True, "level": 2.0}, "--level 2.0"),
         ({"all": True, "format": ()}, "no format; choose of splat, anchors, boxes, hulls"),
         ({"all": True, "vocabulary": ("mug",)}, "no language"),

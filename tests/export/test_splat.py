@@ -91,5 +91,5 @@ def test_nothing_and_nowhere_to_write(tmp_path, index, gaussians):
     with pytest.raises(UserError, match="no Gaussians to write"):
         write_splat(tmp_path / "x.ply", gaussians[none], subset(labelled, none))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written.*--output-dir"):
+    with pytest.raises(UserError, match=r"cannot be written.*choose another folder"):
         write_splat(tmp_path / "file" / "x.ply", gaussians, labelled)

@@ -45,11 +45,11 @@ def test_the_panel_says_that_there_is_no_language(loaded, tab):
 def test_a_click_outside_of_the_canvas_is_none(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["red"])
-    tab.until(lambda: "red ball" in tab.note())
+    tab.until(lambda: "**red ball**" in tab.note())
     for place in ((1.3, 0.5), (0.5, -0.1), (float("nan"), 0.5)):
         tab.click_place(*place)
     tab.click(CENTRES["blue"])
-    tab.until(lambda: "blue ball" in tab.note())
+    tab.until(lambda: "**blue ball**" in tab.note())
     session.undo()
     session.undo()
     with pytest.raises(UserError, match="nothing to undo"):
@@ -64,7 +64,7 @@ def test_a_click_on_nothing_says_so(loaded, tab):
 def test_a_piece_cannot_be_written_just_anywhere(loaded, tab):
     (loaded.folder / FILE_NAME).mkdir()  # in the way
     tab.click(CENTRES["red"])
-    tab.until(lambda: "red ball" in tab.note())
+    tab.until(lambda: "**red ball**" in tab.note())
     for name, words in (("folder/piece.ply", "run's folder only"), ("  ", "no name")):
         tab.set("File", name, "Text")
         tab.until(lambda name=name: loaded.pipeline.AG2.panel.save.file.value == name)
