@@ -35,7 +35,7 @@ def main(args: list[str] | None = None) -> None:
     """Run one subcommand; a `UserError` becomes one line and exit status 1."""
     args = sys.argv[1:] if args is None else args
     try:
-        _job(args).main()
+        job_of(args).main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(141) from None
 
 
-def _job(args: list[str]) -> Any:
+def job_of(args: list[str]) -> Any:
     """The subcommand with its options. Only what is asked for is imported: the rest waits for torch's extensions."""
     wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
     subcommands = {name: _load(COMMANDS[name]) for name in wanted}

@@ -54,7 +54,7 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
     while ballot.open:
         alive, counted = ballot.alive, ballot.counted
         if counted[alive & ~sure].min(initial=np.inf) >= VIEWS:
-            return alive & ~(sure & (counted < PIECE) & (counted[_holder(alive, last)] >= VIEWS))
+            return alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
         liked, counted = (np.where(alive & ~sure, x, np.inf) for x in (ballot.liked, counted))
         # Those that no mask likes best go together: nobody's votes depend on them.
         ballot.drop(np.flatnonzero(liked == 0) if liked.min() == 0 else np.lexsort((liked, counted))[:1])
@@ -139,7 +139,7 @@ def _ranges(row: np.ndarray, which: np.ndarray) -> np.ndarray:
     return np.arange(length.sum()) + np.repeat(row[which] - skipped, length)
 
 
-def _holder(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
+def holder_of(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
     """[R] the candidate that most closely holds each of those alive, itself where there is none."""
     out = np.arange(len(alive))
     for n in np.flatnonzero(alive):
