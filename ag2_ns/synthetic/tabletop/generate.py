@@ -43,6 +43,43 @@ def truth_of(layout: Layout) -> tuple[SceneTruth, np.ndarray]:
     return SceneTruth(layout.labels, parts, part_of, layout.groups, (table,)), part_of_primitive
 
 
+def tabletop(
+    seed: int = 0,
+    objects: int = 14,
+    views: int = 80,
+    width: int = 640,
+    height: int = 480,
+    noise: float | Difficulty = 1.0,
+) -> World:
+    """The table-top scene, ready to be drawn (options: see `generate`).
+
+    Raises:
+        UserError: an option out of range.
+    """
+    _check(seed, objects, views, width, height, noise)
+    wild = isinstance(noise, Difficulty)
+    layout = lay(objects, seed, wild)
+    scene = layout.pack()
+    truth, part_of_primitive = truth_of(layout)
+    texels = int(np.clip(0.8 * width, 64, 512))
+    return World(
+        f"Table-top scene, {objects} objects",
+        layout.placed,
+        scene,
+        orbit(views, layout.table_half, seed),
+        FOCAL * width,
+        width,
+        height,
+        truth,
+        part_of_primitive,
+        tuple(ALL_KINDS if wild else KINDS),
+        {len(layout.placed) - len(FURNITURE) + k: word for k, word in enumerate(FURNITURE)},
+        partial(light_up, scene, layout.light, layout.table_half, layout.rug_half, texels),
+        {"seed": seed, "objects": objects, "views": views, "width": width, "height": height},
+        {"table_half": layout.table_half},
+    )
+
+
 def generate(
     out: Path,
     *,
@@ -78,28 +115,7 @@ def generate(
         UserError: an option out of range, or a folder that must not or cannot be written.
     """
     out = Path(out)
-    _check(seed, objects, views, width, height, noise)
+    world = tabletop(seed, objects, views, width, height, noise)
     require_new(out, overwrite)
-    wild = isinstance(noise, Difficulty)
-    layout = lay(objects, seed, wild)
-    scene = layout.pack()
-    truth, part_of_primitive = truth_of(layout)
-    texels = int(np.clip(0.8 * width, 64, 512))
-    world = World(
-        f"Table-top scene, {objects} objects",
-        layout.placed,
-        scene,
-        orbit(views, layout.table_half, seed),
-        FOCAL * width,
-        width,
-        height,
-        truth,
-        part_of_primitive,
-        tuple(ALL_KINDS if wild else KINDS),
-        {len(layout.placed) - len(FURNITURE) + k: word for k, word in enumerate(FURNITURE)},
-        partial(light_up, scene, layout.light, layout.table_half, layout.rug_half, texels),
-        {"seed": seed, "objects": objects, "views": views, "width": width, "height": height},
-        {"table_half": layout.table_half},
-    )
     write_world(out, world, noise, seed, progress)
     return out
