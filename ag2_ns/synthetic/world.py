@@ -17,12 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.synthetic.tabletop import language, segmenter, sfm, write
+from ag2_ns.synthetic.tabletop.kinds import COLOURS
 from ag2_ns.synthetic.tabletop.render import Frame, Lit, render
 from ag2_ns.synthetic.tabletop.shapes import Packed, Placed
 from ag2_ns.synthetic.wild.difficulty import Difficulty
 from ag2_ns.synthetic.wild.language import Meanings, WildEncoder
 from ag2_ns.synthetic.wild.masks import WildSegmenter
-from ag2_ns.synthetic.wild.prompts import absent_prompts
+from ag2_ns.synthetic.wild.prompts import OTHER_KINDS, absent_prompts
 from ag2_ns.synthetic.wild.truth import SceneTruth, ViewTruth
 
 MARK = Path("ground_truth") / "scene.json"
@@ -226,5 +227,7 @@ def _write_truth(out: Path, world: World, noise: float | Difficulty, seed: int) 
         absent = absent_prompts(set(truth.labels.values()), world.kinds, ABSENT, seed)
         save(folder / "absent.json", [{"text": text, "sort": sort} for text, sort in absent])
         names = [*truth.labels.values(), *truth.parts.values(), *groups.values(), *(text for text, _ in absent)]
-        texts = Meanings(world.kinds).embed(dict.fromkeys([*names, *language.NEGATIVES]))
+        # Everything that such scenes may hold: what an open vocabulary would tell apart.
+        words = [f"{colour} {kind}" for kind in sorted({*world.kinds, *OTHER_KINDS}) for colour in COLOURS]
+        texts = Meanings(world.kinds).embed(dict.fromkeys([*names, *words, *language.NEGATIVES]))
     (out / "text_features.json").write_text(json.dumps(texts), encoding="utf-8")
