@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ag2_ns.core.errors import UserError
@@ -51,3 +52,24 @@ def read_absent(folder: Path) -> tuple[tuple[str, str], ...]:
         return tuple((str(each["text"]), str(each["sort"])) for each in json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a list of text and sort ({error}); make the scene again") from error
+
+
+TWIN = " #"
+"""Between a text and the id of one of several things of that text."""
+
+
+def each_thing(folder: Path) -> Benchmark:
+    """Every thing by itself, for clicks: twins are told apart by their ids.
+
+    Raises:
+        UserError: files are missing or damaged.
+    """
+    truth = read_ground_truth(folder)
+    texts = list(truth.labels.values())
+    own = {i: f"{text}{TWIN}{i}" if texts.count(text) > 1 else text for i, text in truth.labels.items()}
+    return of_ids(replace(truth, labels=own))
+
+
+def is_twin(target: str) -> bool:
+    """Whether a target of `each_thing` is one of several of its name."""
+    return TWIN in target

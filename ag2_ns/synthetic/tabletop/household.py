@@ -107,7 +107,9 @@ def bottle(colour: Vector) -> Body:
     paper = Material(WHITE, colour, RINGS, 22.0, 0.15, 0.05)
     body = Body().lathe([(0.066, 0.0), (0.074, 0.01), (0.074, 0.07)], glass)
     body.part("label").lathe([(0.0755, 0.07), (0.0755, 0.17)], paper)
-    body.part().lathe([(0.074, 0.17), (0.074, 0.235), (0.064, 0.268), (0.04, 0.3), (0.028, 0.325), (0.026, 0.375)], glass)
+    body.part().lathe(
+        [(0.074, 0.17), (0.074, 0.235), (0.064, 0.268), (0.04, 0.3), (0.028, 0.325), (0.026, 0.375)], glass
+    )
     return body.part("cap").lathe([(0.031, 0.375), (0.031, 0.405), (0.028, 0.412)], metal(BRASS))
 
 
@@ -155,7 +157,9 @@ def dumbbell(colour: Vector) -> Body:
     """A dumbbell lying down: a steel bar and two stepped weights."""
     rubber = Material(colour, grain=0.35, specular=0.2, gloss=25)
     r = 0.075
-    body = Body().part("bar").rod((-0.2, 0, r), (0.2, 0, r), 0.021, 0.021, Material(METAL, DARK, RINGS, 0.0, 0.2, 0.6, 60))
+    body = (
+        Body().part("bar").rod((-0.2, 0, r), (0.2, 0, r), 0.021, 0.021, Material(METAL, DARK, RINGS, 0.0, 0.2, 0.6, 60))
+    )
     for side in (-1, 1):
         for x0, x1, radius in ((0.085, 0.135, r), (0.135, 0.178, 0.06)):
             body.part("weights").rod((side * x0, 0, r), (side * x1, 0, r), radius, radius, rubber)
@@ -188,7 +192,12 @@ def flowerpot(colour: Vector) -> Body:
 def candle(colour: Vector) -> Body:
     """A burning candle on a brass dish with a finger ring."""
     wax = Material(colour, accent(colour), RINGS, 9.0, 0.1, 0.25, 30, glow=0.06)
-    body = Body().part("dish").lathe([(0.07, 0.0), (0.085, 0.012)], metal(BRASS)).torus((0, 0, 0.014), 0.083, 0.006, metal(BRASS))
+    body = (
+        Body()
+        .part("dish")
+        .lathe([(0.07, 0.0), (0.085, 0.012)], metal(BRASS))
+        .torus((0, 0, 0.014), 0.083, 0.006, metal(BRASS))
+    )
     body.torus((0.108, 0, 0.0305), 0.024, 0.006, metal(BRASS), rotation("x", 90))
     body.rod((0, 0, 0.012), (0, 0, 0.035), 0.05, 0.047, metal(BRASS))
     body.part("wax").rod((0, 0, 0.03), (0, 0, 0.2), 0.04, 0.038, wax).part()
@@ -219,7 +228,9 @@ def apple(colour: Vector) -> Body:
     body = Body().torus((0, 0, 0.083), 0.036, 0.052, skin).sphere((0, 0, 0.072), (0.078, 0.078, 0.07), skin)
     body.sphere((0, 0, 0.05), (0.05, 0.05, 0.048), skin)
     body.rod((0, 0, 0.11), (0.012, 0, 0.168), 0.0045, 0.0055, Material(OAK))
-    return body.part("leaf").sphere((0.04, 0.004, 0.158), (0.036, 0.017, 0.005), Material(LEAF, grain=0.3), rotation("y", -14))
+    return body.part("leaf").sphere(
+        (0.04, 0.004, 0.158), (0.036, 0.017, 0.005), Material(LEAF, grain=0.3), rotation("y", -14)
+    )
 
 
 def pencil_cup(colour: Vector) -> Body:

@@ -161,7 +161,9 @@ def rubber_duck(colour: Vector) -> Body:
     body = Body().sphere((-0.01, 0, 0.072), (0.115, 0.088, 0.0715), rubber)
     body.sphere((-0.1, 0, 0.108), (0.052, 0.042, 0.026), rubber, rotation("y", 32))
     body.rod((0.045, 0, 0.09), (0.055, 0, 0.15), 0.05, 0.04, rubber).sphere((0.058, 0, 0.178), 0.06, rubber)
-    body.part("beak").sphere((0.118, 0, 0.168), (0.034, 0.03, 0.011), beak).sphere((0.112, 0, 0.158), (0.028, 0.025, 0.009), beak)
+    body.part("beak").sphere((0.118, 0, 0.168), (0.034, 0.03, 0.011), beak).sphere(
+        (0.112, 0, 0.158), (0.028, 0.025, 0.009), beak
+    )
     for side in (-1, 1):
         body.part().sphere((-0.02, side * 0.078, 0.088), (0.062, 0.02, 0.038), rubber, rotation("y", 14))
         body.sphere((0.098, side * 0.037, 0.196), 0.0125, Material(WHITE, grain=0.0))
@@ -187,7 +189,9 @@ def robot(colour: Vector) -> Body:
         body.torus(
             (side * 0.109, -0.026, 0.128), 0.018, 0.007, metal(), rotation("z", -90) @ rotation("y", 90), arc=2.3
         )
-        body.part("head").rod((side * 0.022, -0.044, 0.322), (side * 0.022, -0.054, 0.322), 0.014, 0.014, Material(WHITE, grain=0.0))
+        body.part("head").rod(
+            (side * 0.022, -0.044, 0.322), (side * 0.022, -0.054, 0.322), 0.014, 0.014, Material(WHITE, grain=0.0)
+        )
         body.rod((side * 0.022, -0.05, 0.322), (side * 0.022, -0.056, 0.322), 0.007, 0.007, Material(DARK))
         body.rod((side * 0.055, 0, 0.315), (side * 0.066, 0, 0.315), 0.017, 0.012, metal())
     body.box((0, -0.047, 0.292), (0.03, 0.003, 0.005), Material(DARK))

@@ -134,9 +134,7 @@ class WildEncoder:
     def _own(self, what: object, size: int, name: str) -> np.ndarray:
         return _unit(np.random.default_rng(_seed(name, self.seed, what)).standard_normal(size))
 
-    def describe(
-        self, masks: list[WildMask], view: ViewTruth, rng: np.random.Generator
-    ) -> Float[np.ndarray, "M 512"]:
+    def describe(self, masks: list[WildMask], view: ViewTruth, rng: np.random.Generator) -> Float[np.ndarray, "M 512"]:
         """One feature per mask, unit length."""
         out = np.empty((len(masks), WIDTH))
         for row, mask in enumerate(masks):
