@@ -19,13 +19,14 @@ FOCAL = 0.95
 """Focal length over picture width: a horizontal field of view of 55.5 degrees."""
 
 
-def _check(seed: int, objects: int, views: int, width: int, height: int, noise: float | Difficulty) -> None:
+def check_options(seed: int, views: int, width: int, height: int, noise: float | Difficulty) -> None:
+    """Refuse options that make no scene.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
     if seed < 0:
         raise UserError(f"--seed {seed}: must not be negative; choose 0 or more.")
-    if not 1 <= objects <= MAX_OBJECTS:
-        raise UserError(
-            f"--objects {objects}: a scene holds 1 to {MAX_OBJECTS} objects; choose a number in that range."
-        )
     if not 2 <= views <= 99999:
         raise UserError(f"--views {views}: a scene needs 2 to 99999 views; choose a number in that range.")
     if min(width, height) < 32 or max(width, height) > 8192:
@@ -39,8 +40,8 @@ def truth_of(layout: Layout) -> tuple[SceneTruth, np.ndarray]:
     parts, part_of_primitive = layout.parts
     owner = np.repeat([item.id for item in layout.placed], [len(item.body.primitives) for item in layout.placed])
     part_of = {int(n): int(owner[part_of_primitive == n][0]) for n in parts}
-    table = max(layout.labels)
-    return SceneTruth(layout.labels, parts, part_of, layout.groups, (table,)), part_of_primitive
+    supports = layout.supports or (max(layout.labels),)
+    return SceneTruth(layout.labels, parts, part_of, layout.groups, supports), part_of_primitive
 
 
 def tabletop(
@@ -56,7 +57,11 @@ def tabletop(
     Raises:
         UserError: an option out of range.
     """
-    _check(seed, objects, views, width, height, noise)
+    check_options(seed, views, width, height, noise)
+    if not 1 <= objects <= MAX_OBJECTS:
+        raise UserError(
+            f"--objects {objects}: a scene holds 1 to {MAX_OBJECTS} objects; choose a number in that range."
+        )
     wild = isinstance(noise, Difficulty)
     layout = lay(objects, seed, wild)
     scene = layout.pack()

@@ -48,6 +48,8 @@ class Layout:
     rug_half: float
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """Things that belong together: a name for them and their ids."""
+    supports: tuple[int, ...] = ()
+    """Ids of what things stand on; by default the highest id, the table."""
 
     @property
     def parts(self) -> tuple[dict[int, str], Int[np.ndarray, " P"]]:
@@ -232,7 +234,8 @@ def _spread(radii: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, fl
         half *= 1.03
 
 
-def _table(half: float, floor: float) -> Body:
+def table_body(half: float, floor: float) -> Body:
+    """A square table whose top is z = 0, on legs down to the floor."""
     wood = Material((0.40, 0.24, 0.11), (0.22, 0.12, 0.05), WOOD, 4.0, 0.25, 0.12)
     leg = Material((0.30, 0.17, 0.08), (0.16, 0.09, 0.04), WOOD, 6.0, 0.25, 0.1)
     body = Body().box((0, 0, -_THICK / 2), (half, half, _THICK / 2), wood)
@@ -319,7 +322,7 @@ def lay(count: int, seed: int, wild: bool = False) -> Layout:
     half = max(half, 0.5)
     floor, room = -1.1 * half - 0.1, 3.6 * half
     ceiling = 2.9 * half
-    placed = [Placed(_table(half, floor), (0.0, 0.0, 0.0), np.eye(3), 1.0, count + 1)]
+    placed = [Placed(table_body(half, floor), (0.0, 0.0, 0.0), np.eye(3), 1.0, count + 1)]
     labels: dict[int, str] = {}
     named = []
     for group, (centre, _), place in zip(groups, discs, places):

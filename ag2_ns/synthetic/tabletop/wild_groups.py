@@ -28,7 +28,7 @@ _ORIGIN = (0.0, 0.0, 0.0)
 _TWINS = ("mug", "apple", "rubber duck", "mushroom", "bowl", "candle")
 
 
-def _books(names: Names) -> list[Item]:
+def books(names: Names) -> list[Item]:
     """Three books, one on the other, each turned a little."""
     items, height = [], 0.0
     names.used["book"] = names.used.get("book", 0) + 3
@@ -39,7 +39,7 @@ def _books(names: Names) -> list[Item]:
     return items
 
 
-def _tea_set(names: Names) -> list[Item]:
+def tea_set(names: Names) -> list[Item]:
     """A teapot between two cups of its colour that nearly touch it."""
     colour = names.colour("teapot")
     names.used["teapot"] = names.used.get("teapot", 0) + 1
@@ -70,11 +70,11 @@ def wild_groups(names: Names, count: int) -> list[list[Item]]:
     twins = [str(k) for k in names.rng.permutation(_TWINS)]
     plan = (
         (5, lambda: _twins(names, twins[0])),
-        (6, lambda: [_books(names)]),
+        (6, lambda: [books(names)]),
         (7, lambda: _alike(names, "mug", "cup")),
         (9, lambda: _alike(names, "ball pyramid", "ball")),
         (11, lambda: [stack(names, [["plate"], ["book"]][int(names.rng.integers(2))])]),
-        (16, lambda: [_tea_set(names)]),
+        (16, lambda: [tea_set(names)]),
         (18, lambda: _alike(names, "bowl", "pot")),
         (20, lambda: _alike(names, "toy car", "wheel")),
         (22, lambda: [lean(names)]),
