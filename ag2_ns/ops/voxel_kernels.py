@@ -24,8 +24,8 @@ def _z_range(a, b, c, limit, first, stop, low, step, mean):
     if under < 0.0:
         return first, first
     root = math.sqrt(under)
-    begin = int(math.ceil(((-b - root) / a + mean - low) / step - 0.5 - 1e-3))
-    end = int(math.floor(((-b + root) / a + mean - low) / step - 0.5 + 1e-3)) + 1
+    begin = math.ceil(((-b - root) / a + mean - low) / step - 0.5 - 1e-3)
+    end = math.floor(((-b + root) / a + mean - low) / step - 0.5 + 1e-3) + 1
     return max(first, begin), min(stop, end)
 
 
