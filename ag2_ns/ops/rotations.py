@@ -27,9 +27,20 @@ def rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
 
 
 def quaternions(matrices: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 4"]:
-    """Unit quaternions (w, x, y, z) of rotation matrices, w >= 0; without gradient."""
-    from scipy.spatial.transform import Rotation
+    """Unit quaternions (w, x, y, z) of rotation matrices (Shepperd 1978, "Quaternion from rotation matrix").
 
-    turns = Rotation.from_matrix(matrices.detach().cpu().double().numpy())
-    x, y, z, w = torch.from_numpy(turns.as_quat(canonical=True)).unbind(-1)
-    return torch.stack((w, x, y, z), -1).to(matrices)
+    Four formulas hold; each row takes the one that divides by the largest number.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in matrices.unbind(-2))
+    squares = torch.stack((1 + a + e + i, 1 + a - e - i, 1 - a + e - i, 1 - a - e + i), -1)
+    candidates = torch.stack(
+        (
+            torch.stack((squares[..., 0], h - f, c - g, d - b), -1),
+            torch.stack((h - f, squares[..., 1], b + d, c + g), -1),
+            torch.stack((c - g, b + d, squares[..., 2], f + h), -1),
+            torch.stack((d - b, c + g, f + h, squares[..., 3]), -1),
+        ),
+        -2,
+    )
+    best = squares.argmax(-1)[..., None, None].expand(*squares.shape[:-1], 1, 4)
+    return torch.nn.functional.normalize(candidates.gather(-2, best)[..., 0, :], dim=-1)

@@ -133,6 +133,14 @@ def voxelise(
     return Voxels(density, total / density.clamp_min(DENSITY_MIN)[..., None])
 
 
+def weights_at(gaussians: Gaussians, points: Float[Tensor, "M 3"], *, sigmas: float = SIGMAS) -> Float[Tensor, "M N"]:
+    """What each Gaussian adds to the density at points few enough for M x N numbers; differentiable."""
+    xx, yy, zz, xy, xz, yz = precision_and_reach(gaussians, sigmas)[0].unbind(-1)
+    x, y, z = (points[:, None] - gaussians.means).unbind(-1)
+    m2 = x * (xx * x + 2 * (xy * y + xz * z)) + y * (yy * y + 2 * yz * z) + zz * z * z
+    return torch.where(m2 <= sigmas**2, gaussians.opacities * torch.exp(-0.5 * m2), torch.zeros_like(m2))
+
+
 def precision_and_reach(gaussians: Gaussians, sigmas: float) -> tuple[Float[Tensor, "N 6"], Float[Tensor, "N 3"]]:
     """Inverse covariances (xx, yy, zz, xy, xz, yz), and half sizes of the boxes around the ellipsoids at `sigmas`."""
     rotation = rotation_matrices(gaussians.quats)

@@ -155,3 +155,12 @@ def test_cuda_agrees_with_the_cpu():
     for a, b in zip(*results):
         close = torch.isclose(a, b.cpu(), rtol=2e-3, atol=2e-3)
         assert float(close.float().mean()) > 0.995, (a - b.cpu()).abs().max()
+
+
+def test_weights_at_centres_add_up_to_the_density():
+    gaussians, values = some(12)
+    out = voxelise(gaussians, values, GRID)
+    weights = voxels.weights_at(gaussians, GRID.centres().reshape(-1, 3).double())
+    assert torch.allclose(weights.sum(1).view(GRID.shape), out.density, atol=1e-5)
+    mean = weights @ values / weights.sum(1).clamp_min(1e-6)[:, None]
+    assert torch.allclose(mean.view(*GRID.shape, 3), out.values, atol=1e-5)

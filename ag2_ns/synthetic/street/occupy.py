@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numba import njit
 
 from ag2_ns.io.occ3d import FREE
+from ag2_ns.ops.ray_march import march
 from ag2_ns.ops.threads import for_ranges
 from ag2_ns.ops.voxels import VoxelGrid
 from ag2_ns.synthetic.street.sensors import cast
@@ -102,40 +103,6 @@ def occupied(
     return out, owner
 
 
-@njit(cache=True, nogil=True)
-def _march(start, stop, origins, directions, distance, low, step, out):
-    """Mark every voxel that a ray passes through, and the one in which it ends (Amanatides and Woo 1987)."""
-    shape = np.array(out.shape)
-    for r in range(start, stop):
-        near, far = 0.0, distance[r] + 1e-4
-        position, move, leap, place = np.empty(3), np.empty(3, np.int64), np.empty(3), np.empty(3, np.int64)
-        missed = False
-        for k in range(3):
-            o, d = (origins[r, k] - low[k]) / step, directions[r, k] / step
-            if abs(d) < 1e-12:
-                missed = missed or o < 0 or o >= shape[k]
-            else:
-                a, b = -o / d, (shape[k] - o) / d
-                near, far = max(near, min(a, b)), min(far, max(a, b))
-        if missed or near >= far:
-            continue
-        for k in range(3):
-            o, d = (origins[r, k] - low[k]) / step, directions[r, k] / step
-            position[k] = o + d * (near + 1e-7)
-            place[k] = min(max(math.floor(position[k]), 0), shape[k] - 1)
-            move[k] = 1 if d > 0 else -1
-            leap[k] = ((place[k] + (d > 0)) - o) / d if abs(d) > 1e-12 else 1e12
-        while True:
-            out[place[0], place[1], place[2]] = True
-            k = 0 if leap[0] <= leap[1] and leap[0] <= leap[2] else 1 if leap[1] <= leap[2] else 2
-            if leap[k] > far:
-                break
-            place[k] += move[k]
-            if place[k] < 0 or place[k] >= shape[k]:
-                break
-            leap[k] += step / abs(directions[r, k])
-
-
 def seen(
     scene: Packed,
     origins: Float[np.ndarray, "R 3"],
@@ -147,9 +114,4 @@ def seen(
     distance, _ = cast(scene, origins, directions)
     back = np.linalg.inv(ego)
     origins, directions = origins @ back[:3, :3].T + back[:3, 3], directions @ back[:3, :3].T
-    out = np.zeros(grid.shape, np.bool_)
-    for_ranges(
-        _march, len(origins), *map(np.ascontiguousarray, (origins, directions)), distance, np.array(grid.low),
-        grid.voxel, out, minimum=512,
-    )  # fmt: skip
-    return out
+    return march(origins, directions, distance + 1e-4, grid)
