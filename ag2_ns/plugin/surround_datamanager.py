@@ -314,5 +314,6 @@ def _dataset(record: Record, about: Callable[[], dict[str, Any]]) -> InputDatase
         camera_type=CameraType.PERSPECTIVE,
     )  # fmt: skip
     box = SceneBox(torch.tensor([[-40.0, -40.0, -1.0], [40.0, 40.0, 5.4]]))
-    images = [c.image for c in record.cameras]
-    return InputDataset(DataparserOutputs(images, cameras, scene_box=box, metadata={"about": about}))
+    dataset = InputDataset(DataparserOutputs([c.image for c in record.cameras], cameras, scene_box=box))
+    dataset.metadata["about"] = about  # set here: nerfstudio copies what it is given
+    return dataset
