@@ -21,8 +21,6 @@ from ag2_ns.plugin.surround_datamanager import SurroundDataManagerConfig
 from ag2_ns.plugin.surround_model import GaussTRModelConfig, GaussTRPipelineConfig
 from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
 
-compat.apply()
-
 
 @dataclass
 class AdamWConfig(AdamOptimizerConfig):
@@ -63,6 +61,16 @@ class WarmStep(Scheduler):
 class GaussTRTrainerConfig(TrainerConfig):
     """A run that looks at what it is given before it writes anything."""
 
+    def get_base_dir(self) -> Path:
+        """The folder of the run: where it was found (`found_in`), or else where it was trained."""
+        found = getattr(self, "found_in", None)
+        return super().get_base_dir() if found is None else found
+
+    def get_checkpoint_dir(self) -> Path:
+        """The folder of the checkpoints; nerfstudio asks for it before it loads one."""
+        compat.apply()
+        return super().get_checkpoint_dir()
+
     def check(self) -> None:
         """Refuse what training would fail on.
 
@@ -71,6 +79,7 @@ class GaussTRTrainerConfig(TrainerConfig):
         """
         from ag2_ns.io.surround import read_drives
 
+        compat.apply()
         if self.machine.device_type == "cuda" and not torch.cuda.is_available():
             raise UserError(
                 "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
