@@ -36,7 +36,7 @@ class Occupancy:
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A word to tell voxels by, of the run's table; may be given several times. By default all that have a class."""
     scene: bool = False
-    """Also write scene/: pictures, poses and Gaussians of the whole drive as points: ns-train ag2aussian --data scene."""
+    """Also write scene/, to train on with ns-train ag2aussian: the drive's pictures, poses, and Gaussians as points."""
     min_opacity: float = 0.2
     """Gaussians below are left out of gaussians.ply and scene/."""
 
