@@ -25,6 +25,7 @@ COMMANDS = {
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
+    "occupancy": "ag2_ns.cli.occupancy:Occupancy",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

@@ -33,6 +33,7 @@ FORMATS = {
     "anchors": "ag2_ns.export.anchors",
     "boxes": "ag2_ns.export.solids",
     "hulls": "ag2_ns.export.solids",
+    "occupancy": "ag2_ns.export.occupancy",
 }
 """Name to the module whose `write(job)` writes it; one of several names of a module writes its own."""
 
@@ -52,6 +53,10 @@ class ExportOptions:
     """Boxes along the axes, turned about the vertical, or turned freely."""
     vocabulary: tuple[str, ...] = ()
     """Words that name the instances that are not selected."""
+    voxel: float = 0.05
+    """Edge of the voxels of an occupancy grid, in units of the frame of the files."""
+    density: float = 0.3
+    """Sum of opacities from which a voxel is full."""
 
 
 @dataclass(frozen=True)
