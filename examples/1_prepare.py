@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 from start import scene
 
-from ag2_ns.cli.prepare import Prepare
+from ag2_ns.plugin.prepare import Prepare
 
 
 def main(data: Path | None = None, out: Path = Path("outputs/examples")) -> Path:

@@ -17,8 +17,8 @@ import torch
 import tyro
 from start import scene
 
-from ag2_ns.cli.demo import training_progress
-from ag2_ns.cli.device import choose_device
+from ag2_ns.ops.device import choose_device
+from ag2_ns.plugin.main_job import training_progress
 from ag2_ns.plugin.methods import ag2aussian_small
 
 

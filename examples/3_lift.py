@@ -15,25 +15,25 @@ from pathlib import Path
 import start
 import tyro
 
+import ag2_ns
 from ag2_ns.cli.lift import Lift
-from ag2_ns.cli.prepare import Prepare
 from ag2_ns.io.ply import write_gaussians
-from ag2_ns.plugin.run import load_run
+from ag2_ns.plugin.prepare import Prepare
+from ag2_ns.query.naming import name_of
 
 
 def main(ply: Path | None = None, data: Path | None = None, out: Path = Path("outputs/examples")) -> Path:
     data = start.scene(data, out)
     if ply is None:
         ply = out / "splat.ply"
-        write_gaussians(ply, start.run(None, data, out).gaussians)
+        write_gaussians(ply, start.opened(None, data, out).gaussians)
     Prepare(data).main()
     before = set(out.rglob("config.yml"))
     Lift(ply=ply, data=data, output_dir=out / "runs").main()  # ag2 lift --ply PLY --data DATA
     (path,) = set(out.rglob("config.yml")) - before
 
-    run = load_run(path)
-    index = run.require_index()
-    names = [run.texts.name(index, node) or "?" for node in index.tree.instances(0.5).tolist()]
+    scene = ag2_ns.open(path)
+    names = [name_of(scene, node) or "?" for node in scene.require_index().tree.instances(0.5).tolist()]
     print(f"{len(names)} things: {', '.join(sorted(names))}")
     return path
 

@@ -24,9 +24,9 @@ def main(
     text: tuple[str, ...] = (),
     frames: int = 72,
 ) -> Path:
-    run = start.run(load_config, data, out)
-    text = text or (run.texts.example(),)
-    Render(run.config_path, out / "text.mp4", text=list(text), frames=frames).main()
+    scene = start.opened(load_config, data, out)
+    text = text or (scene.texts.example(),)
+    Render(scene.path, out / "text.mp4", text=list(text), frames=frames).main()
     return out / "text.mp4"
 
 

@@ -17,14 +17,8 @@ import start
 import tyro
 from PIL import Image
 
-from ag2_ns.cli.pictures import to_uint8
-from ag2_ns.edit import steps
-from ag2_ns.edit.apply import apply_edits
 from ag2_ns.ops.bounds import robust_bounds
-from ag2_ns.query.answer import select
-from ag2_ns.rendering import render
-from ag2_ns.rendering.overlay import selection_share
-from ag2_ns.session.surroundings import surroundings
+from ag2_ns.rendering.overlay import to_uint8
 
 
 def main(
@@ -34,37 +28,28 @@ def main(
     text: str | None = None,
     save: bool = False,
 ) -> Path:
-    run = start.run(load_config, data, out)
-    index, backend = run.require_index(), run.model.backend()
-    found = select(run, text=text or run.texts.example())
-    scene = apply_edits(run.gaussians, index.gaussian_anchor, [])
-    # A clean removal looks at how the training views see the object.
-    around = surroundings(run.model, index, run.pipeline.datamanager)
-    thing = run.gaussians[found.gaussian_mask]
+    scene = start.opened(load_config, data, out).as_trained()
+    found = scene.select(text=text or scene.texts.example())
+    thing = scene.gaussians[found.selection.gaussian_mask]
     low, high = robust_bounds(thing.means, thing.opacities)
     aside = (1.5 * float(high[0] - low[0]), 0.0, 0.0)
     made = {
-        "as trained": (),
-        "deleted": steps.delete(scene, found, around),
-        "moved": steps.transform(scene, found, around, translation=aside, wxyz=(0.7071, 0.0, 0.0, 0.7071)),
-        "recoloured": steps.recolour(scene, found, (0.1, 0.5, 1.0)),
-        "duplicated": steps.duplicate(scene, found, translation=aside),
+        "as trained": scene,
+        "deleted": scene.edit("delete", found),
+        "moved": scene.edit("move", found, translation=aside, wxyz=(0.7071, 0.0, 0.0, 0.7071)),
+        "recoloured": scene.edit("recolour", found, rgb=(0.1, 0.5, 1.0)),
+        "duplicated": scene.edit("duplicate", found, translation=aside),
     }
     # The view that shows most of it.
-    views = [view for _, view in run.views("train")]
-    chosen = found.gaussian_mask[:, None]
-    view = max(views, key=lambda v: float(selection_share(run.gaussians, chosen, v, backend).sum()))
+    view = max(scene.of_split("train"), key=lambda v: float(scene.mask(v.view, found).sum())).view
     pictures = []
-    for name, edits in made.items():
-        edited = apply_edits(run.gaussians, index.gaussian_anchor, edits).gaussians
-        pictures.append(to_uint8(render(edited, view, backend, depth=False).rgb))
-        print(f"{name}: " + "; ".join(e.describe() for e in edits))
+    for name, edited in made.items():
+        pictures.append(to_uint8(edited.render(view)["rgb"]))
+        print(f"{name}: " + "; ".join(edited.history.describe()))
     Image.fromarray(np.concatenate(pictures, 1)).save(out / "edit.png")
     print(out / "edit.png")
     if save:
-        session = run.model.AG2.session
-        session.edit(*made["deleted"])
-        print(session.save_edits())
+        print(made["deleted"].save_edits())
     return out / "edit.png"
 
 

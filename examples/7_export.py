@@ -16,7 +16,7 @@ from pathlib import Path
 import start
 import tyro
 
-from ag2_ns.cli.export import Export
+from ag2_ns.export.formats import ExportOptions
 
 
 def main(
@@ -26,10 +26,10 @@ def main(
     text: str | None = None,
     world: bool = False,
 ) -> Path:
-    run = start.run(load_config, data, out)
-    text = text or run.texts.example()
+    scene = start.opened(load_config, data, out)
+    text = text or scene.texts.example()
     formats = ("splat", "anchors", "boxes", "hulls")
-    Export(run.config_path, out / "piece", text=(text,), format=formats, world=world).main()
+    scene.export(out / "piece", scene.select(text=text), formats=formats, options=ExportOptions(world=world))
     labels = json.loads((out / "piece" / "labels.json").read_text())
     for number, known in labels["instances"].items():
         if known["label"] == text:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from nerfstudio.engine.trainer import TrainerConfig
 
+import ag2_ns
 from ag2_ns.io.view_store import data_folder
-from ag2_ns.plugin import compat
-from ag2_ns.plugin.run import LoadedRun, load_run, read_config
+from ag2_ns.plugin.run import read_config
+from ag2_ns.session.opened import OpenScene
 from ag2_ns.synthetic.tabletop import generate
-
-compat.apply()  # what nerfstudio 1.1.5 needs on today's torch; the ns-* and ag2 commands do this themselves
 
 
 def scene(data: Path | None, out: Path) -> Path:
@@ -25,15 +24,16 @@ def scene(data: Path | None, out: Path) -> Path:
     return data
 
 
-def run(load_config: Path | None, data: Path | None, out: Path) -> LoadedRun:
-    """The run given, or else the scene's newest one below `out`, or else one that is trained now (`2_train.py`)."""
+def opened(load_config: Path | None, data: Path | None, out: Path) -> OpenScene:
+    """The run given, or else the newest of the capture below `out`, or else one that is trained now (`2_train.py`)."""
+    out.mkdir(parents=True, exist_ok=True)
     if load_config is None:
         wanted = data_folder(out / "table" if data is None else data).resolve()
         newest_last = sorted(out.glob("runs/*/*/*/config.yml"), key=lambda p: p.stat().st_mtime)
         found = [path for path in newest_last if _data(read_config(path)) == wanted]
         train = None if found else runpy.run_path(str(Path(__file__).with_name("2_train.py")))["main"]
         load_config = found[-1] if found else train(data=data, out=out)
-    return load_run(load_config)
+    return ag2_ns.open(load_config)
 
 
 def _data(config: TrainerConfig) -> Path:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ag2_ns.cli.picking import Picking
 from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
-    from ag2_ns.edit.history import Step
     from ag2_ns.edit.operations import Quaternion
-    from ag2_ns.plugin.run import LoadedRun
+    from ag2_ns.session.opened import OpenScene
 
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
@@ -60,36 +59,30 @@ class Edit(Picking):
 
     def main(self) -> None:
         """Edit."""
-        from ag2_ns.cli.output import console
-        from ag2_ns.core.fingerprint import Fingerprint
-        from ag2_ns.edit.edit_file import edit_path, load_edits, save_edits
-        from ag2_ns.edit.history import History
-        from ag2_ns.plugin.run import load_run
+        from ag2_ns.core.console import console
+        from ag2_ns.edit.edit_file import FILE_NAME, load_edits
+        from ag2_ns.scene.scene_file import scene_path
 
         self._check()
-        if self.load_config.is_dir():
-            self.load_config = self.load_config / "config.yml"
-        path = edit_path(self.load_config)
-        out = console()
+        path, out = scene_path(self.load_config).with_name(FILE_NAME), console()
         if self.clear:
-            # Without loading the run: the file may belong to another one.
-            if not self.load_config.is_file():
-                raise UserError(f"{self.load_config}: no such file; give the config.yml of a run with --load-config")
+            # Without opening the scene: the file may belong to another one.
+            if not path.parent.is_dir() or not scene_path(self.load_config).exists():
+                raise UserError(f"{self.load_config}: no such run; give its config.yml with --load-config")
             out.print(f"{path}: removed" if path.exists() else "there were no edits")
             path.unlink(missing_ok=True)
             return
-        run = load_run(self.load_config)
-        fingerprint = Fingerprint.of(len(run.gaussians), run.model.anchor_xyz)
-        history: History = load_edits(path, fingerprint)
+        scene = self.open(edits=False)
+        scene = replace(scene, history=load_edits(path, scene.fingerprint))
         if self.undo:
-            history = history.undo()
+            scene = replace(scene, history=scene.history.undo())
         elif self.redo:
-            history = history.redo()
+            scene = replace(scene, history=scene.history.redo())
         elif not self.list:
-            history = history.push(self._step(run, history))
+            scene = self._edited(scene)
         if not self.list:
-            save_edits(path, history, fingerprint)
-        lines = history.describe()
+            scene.save_edits()
+        lines = scene.history.describe()
         for number, line in enumerate(lines, 1):
             out.print(f"{number}. {line}")
         if not lines:
@@ -98,7 +91,7 @@ class Edit(Picking):
             out.print(f"saved: {path}")
 
     def _check(self) -> None:
-        """Refuse what contradicts itself before a run is loaded."""
+        """Refuse what contradicts itself before a scene is opened."""
         changes = [name for name in ("delete", "isolate", "recolour") if getattr(self, name)]
         places = [
             name
@@ -113,7 +106,7 @@ class Edit(Picking):
             raise UserError("nothing to do: give --delete, --isolate, --move, --rotate, --scale, --recolour, "
                             "--duplicate, --undo, --redo, --list or --clear")  # fmt: skip
         if not manage:
-            self.check_picking("edit")
+            self.check("edit")
         if self.rotate is not None:
             self._rotation()
 
@@ -129,37 +122,21 @@ class Edit(Picking):
             raise UserError(f"--rotate {name}: the axis must be x, y, z or three numbers with commas") from None
         return axis_angle((x, y, z), degrees)
 
-    def _step(self, run: LoadedRun, history: object) -> Step:
-        import torch
-
-        from ag2_ns.edit import steps
-        from ag2_ns.edit.apply import apply_edits
-        from ag2_ns.query.answer import clicked_copy
-        from ag2_ns.session.surroundings import surroundings
-
-        index = run.require_index()
-        (selection,) = self.picked(run)
-        if self.copy is None and self.click is not None:
-            self.copy = clicked_copy(run, self.click, selection)
-        edits = history.edits  # type: ignore[attr-defined]
-        scene = apply_edits(run.gaussians, index.gaussian_anchor, edits)
-        place = {
-            "translation": self.move or (0.0, 0.0, 0.0),
-            "wxyz": self._rotation(),
-            "scale": 1.0 if self.scale is None else self.scale,
-            "pivot": self.pivot,
-        }
-        with torch.no_grad():
-            if self.recolour is not None:
-                return steps.recolour(scene, selection, self.recolour, self.strength, self.copy)
-            copy = 0 if self.copy is None else self.copy
-            if self.duplicate:
-                return steps.duplicate(scene, selection, copy, **place)
-            around = None
-            if self.cleanup:
-                around = surroundings(run.model, index, run.pipeline.datamanager, edited=bool(edits))
-            if self.delete:
-                return steps.delete(scene, selection, around, self.copy)
-            if self.isolate:
-                return steps.isolate(scene, selection, around, self.copy)
-            return steps.transform(scene, selection, around, copy, **place)
+    def _edited(self, scene: OpenScene) -> OpenScene:
+        (found,) = self.picked(scene)
+        copy = self.copy
+        if copy is None and self.click is not None:
+            copy = scene.clicked_copy(self.queries()[0], found)
+        chosen = [name for name in ("delete", "isolate", "duplicate", "recolour") if getattr(self, name)]
+        return scene.edit(
+            chosen[0] if chosen else "move",
+            found,
+            translation=self.move or (0.0, 0.0, 0.0),
+            wxyz=self._rotation(),
+            scale=1.0 if self.scale is None else self.scale,
+            pivot=self.pivot,
+            rgb=self.recolour or (0.0, 0.0, 0.0),
+            strength=self.strength,
+            copy=copy,
+            cleanup=self.cleanup,
+        )

@@ -5,35 +5,35 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ag2_ns.cli.picking import Opened
 from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
     from ag2_ns.eval.run import RunReport
     from ag2_ns.eval.tabletop import GroundTruth
-    from ag2_ns.plugin.run import LoadedRun
+    from ag2_ns.session.opened import OpenScene
 
 PIPED = 160
 """Columns of a table that no terminal shows, unless COLUMNS says otherwise."""
 
 
 @dataclass
-class Eval:
+class Eval(Opened):
     """Ask every label of a ground truth, select in 3D, render, and compare: mIoU, Acc@0.25, Acc@0.5, boundary IoU.
 
     Beside that: what random clicks on each object select, and, without any query, the union of the instances that lie
     on each object, and how many they are. The scene is measured as trained, without edits.
     """
 
-    load_config: Path
-    """The run's config.yml."""
     ground_truth: Path
     """Folder with ids/*.png and labels.json."""
     output_dir: Path
     """Where report.json and worst_first.png go."""
+    _: KW_ONLY
     clicks: int = 5
     """Random clicks per object; 0 leaves clicks out."""
     sheet_rows: int = 12
@@ -41,21 +41,19 @@ class Eval:
 
     def main(self) -> None:
         """Run the evaluation and print the table."""
-        from ag2_ns.cli.output import require_writable
         from ag2_ns.core.notice import view_progress
         from ag2_ns.eval.run import evaluate_run
         from ag2_ns.eval.tabletop import named_like, read_ground_truth
-        from ag2_ns.io.atomic import write_atomic
-        from ag2_ns.plugin.run import load_run
+        from ag2_ns.io.atomic import require_writable, write_atomic
 
         for option, value in (("--clicks", self.clicks), ("--sheet-rows", self.sheet_rows)):
             if value < 0:
                 raise UserError(f"{option} {value}: give a number from 0")
         truth = read_ground_truth(self.ground_truth)
         require_writable(self.output_dir)
-        run = load_run(self.load_config)
-        truth = named_like(truth, run.names_of)
-        report = evaluate_run(run, truth, clicks=self.clicks, watch=view_progress)
+        scene = self.open(edits=False)
+        truth = named_like(truth, scene.names_of)
+        report = evaluate_run(scene, truth, clicks=self.clicks, watch=view_progress)
         content = report.texts.as_dict() | {
             "clicks": report.clicks.as_dict(),
             "instances": report.instances.as_dict(),
@@ -64,20 +62,19 @@ class Eval:
             "seconds_per_query": sum(report.text_seconds) / max(1, len(report.text_seconds)),
         }
         write_atomic(self.output_dir / "report.json", (json.dumps(content, indent=2) + "\n").encode())
-        self._sheet(run, truth, report)
+        self._sheet(scene, truth, report)
         self._print(content)
 
-    def _sheet(self, run: LoadedRun, truth: GroundTruth, report: RunReport) -> None:
+    def _sheet(self, scene: OpenScene, truth: GroundTruth, report: RunReport) -> None:
         import numpy as np
 
-        from ag2_ns.cli.pictures import to_uint8
         from ag2_ns.eval.tabletop import chosen_sets
         from ag2_ns.io.view_store import view_stem
         from ag2_ns.rendering import render
-        from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
+        from ag2_ns.rendering.overlay import SELECTED, marked, selection_share, to_uint8
         from ag2_ns.rendering.sheet import contact_sheet
 
-        rows, names, views = [], [], dict(run.views("train") + run.views("eval"))
+        rows, names, views = [], [], {v.name: v.view for v in scene.views}
         order = sorted(range(len(report.labels)), key=lambda k: report.texts.prompts[k].miou)
         for k in order[: self.sheet_rows]:
             result = report.texts.prompts[k]
@@ -85,14 +82,14 @@ class Eval:
                 continue
             worst = int(np.argmin(result.iou))
             view = views[result.view[worst]]
-            out = render(run.gaussians, view, run.model.backend(), depth=False)
+            out = render(scene.gaussians, view, scene.rasterizer, depth=False)
             picture = to_uint8(out.rgb)
             share = selection_share(
-                run.gaussians, chosen_sets(run.gaussians, [report.selections[k]]), view, run.model.backend()
+                scene.gaussians, chosen_sets(scene.gaussians, [report.selections[k]]), view, scene.rasterizer
             )
             mask = (share[..., 0] > SELECTED).cpu().numpy()
             target = truth.ids(view_stem(result.view[worst])) == report.labels[k][0]
-            rows.append([picture, overlay(picture, target, (64, 220, 64)), overlay(picture, mask)])
+            rows.append([picture, marked(picture, target, (0.25, 0.86, 0.25)), marked(picture, mask)])
             names.append(
                 f"{result.label}   mIoU {result.miou:.3f}   worst view {result.view[worst]} {min(result.iou):.3f}"
                 + ("   NOT FOUND" if result.missing else "")
@@ -103,7 +100,7 @@ class Eval:
     def _print(self, content: dict) -> None:
         from rich.table import Table
 
-        from ag2_ns.cli.output import console
+        from ag2_ns.core.console import console
 
         instances = content["instances"]
         of = {o["label"]: o for o in instances["objects"]}

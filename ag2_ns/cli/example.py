@@ -34,7 +34,7 @@ class Example:
 
     def main(self) -> None:
         """Make the scene and say where it is."""
-        from ag2_ns.cli.output import console
+        from ag2_ns.core.console import console
         from ag2_ns.synthetic.tabletop import generate
 
         generate(

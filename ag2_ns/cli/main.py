@@ -10,12 +10,11 @@ from typing import Any
 import tyro
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.plugin import compat
 
 COMMANDS = {
-    "demo": "ag2_ns.cli.demo:Demo",
+    "demo": "ag2_ns.plugin.main_job:Demo",
     "example": "ag2_ns.cli.example:Example",
-    "prepare": "ag2_ns.cli.prepare:Prepare",
+    "prepare": "ag2_ns.plugin.prepare:Prepare",
     "lift": "ag2_ns.cli.lift:Lift",
     "query": "ag2_ns.cli.query:Query",
     "edit": "ag2_ns.cli.edit:Edit",
@@ -33,7 +32,6 @@ def _load(target: str) -> type:
 
 def main(args: list[str] | None = None) -> None:
     """Run one subcommand; a `UserError` becomes one line and exit status 1."""
-    compat.apply()
     args = sys.argv[1:] if args is None else args
     try:
         _job(args).main()

@@ -1,59 +1,94 @@
-"""What a command works on: the options that `ag2 query`, `edit`, `render` and `export` share."""
+"""What a command works on: a scene and what is asked for in it, the options that `ag2` commands share.
+
+The options of queries are made from `ag2_ns.query.kinds.KINDS`: a new kind of query adds its options to every command.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.query.kinds import KINDS
 
 if TYPE_CHECKING:
-    from ag2_ns.core.selection import Selection
-    from ag2_ns.plugin.run import LoadedRun
+    from ag2_ns.core.answer import Answer
+    from ag2_ns.query.query import Query
+    from ag2_ns.session.opened import OpenScene
 
-Source = Literal["text", "click", "box", "selection"]
-
-SOURCES = "--text 'red mug', --click IMAGE X Y, --box IMAGE X0 Y0 X1 Y1 or --selection FILE"
+SOURCES = ", ".join(kind.example for kind in KINDS[:-1]) + f" or {KINDS[-1].example}"
 """How to say what is meant."""
+
+Pixel = tuple[str, float, float]
+
+
+def _options(several: bool) -> list[tuple]:
+    """A field for every kind of query and each of its further options; lists where they may be given several times."""
+    found = []
+    for kind in KINDS:
+        if several:
+            note = tyro.conf.arg(help=f"{kind.help} May be given several times.")
+            kept = Annotated[list[kind.type], tyro.conf.UseAppendAction, note]
+            found.append((kind.name, kept, field(default_factory=list)))
+        else:
+            found.append((kind.name, Annotated[kind.type | None, tyro.conf.arg(help=kind.help)], None))
+        further = [(o.name, Annotated[o.type, tyro.conf.arg(help=o.help)], o.default) for o in kind.further]
+        found += further
+    return found
+
+
+OneQuery = make_dataclass("OneQuery", _options(several=False), kw_only=True)
+ManyQueries = make_dataclass("ManyQueries", _options(several=True), kw_only=True)
 
 
 @dataclass
-class Picking:
-    """A run, and what to pick in it. Commands that take several texts or files override those with sequences."""
+class Opened:
+    """A scene."""
 
     load_config: Path
-    """The run's config.yml."""
+    """The run's config.yml, its folder, or its scene.safetensors."""
     _: KW_ONLY
-    text: str | None = None
-    """What to look for, in words."""
-    click: tuple[str, float, float] | None = None
-    """A pixel of it: CAMERA X Y, the camera by image name or position."""
-    box: tuple[str, float, float, float, float] | None = None
-    """A rectangle around it: CAMERA X0 Y0 X1 Y1, in pixels; takes what lies mostly inside and fills it best, at
-    whatever level. Its score compares it with the instances inside (F1), not with the rectangle."""
-    selection: Path | None = None
-    """A selection.npz that `ag2 query` wrote."""
-    add: Annotated[tuple[tuple[str, float, float], ...], tyro.conf.UseAppendAction] = ()
+    device: str = "auto"
+    """Where to work: auto takes CUDA when torch sees it."""
+
+    def open(self, edits: bool = True) -> OpenScene:
+        """The scene.
+
+        Raises:
+            UserError: see `ag2_ns.open`.
+        """
+        import ag2_ns
+
+        return ag2_ns.open(self.load_config, None if self.device == "auto" else self.device, edits)
+
+
+@dataclass(kw_only=True)
+class Refining:
+    """Further clicks, and granularity."""
+
+    add: Annotated[tuple[Pixel, ...], tyro.conf.UseAppendAction] = ()
     """A pixel of what else belongs to the one thing asked for: CAMERA X Y; may be given several times."""
-    remove: Annotated[tuple[tuple[str, float, float], ...], tyro.conf.UseAppendAction] = ()
+    remove: Annotated[tuple[Pixel, ...], tyro.conf.UseAppendAction] = ()
     """A pixel of what does not, taken away once all is added: CAMERA X Y; may be given several times."""
     level: float | None = None
     """Granularity from 0 (parts) to 1 (groups); clicks are at 0.5 and texts look at all levels unless it is given."""
 
-    def sources(self) -> list[tuple[Source, object]]:
-        """What is asked for, each with the name of its option."""
-        texts = [self.text] if isinstance(self.text, str) else self.text or ()
-        files = [self.selection] if isinstance(self.selection, (str, Path)) else self.selection or ()
-        given = {"text": texts, "click": [self.click], "box": [self.box], "selection": files}
-        return [(name, value) for name, values in given.items() for value in values if value is not None]
+    def given(self) -> list[tuple[str, Any]]:
+        """What is asked for, each with the name of its option, in the order of the kinds."""
+        found = []
+        for kind in KINDS:
+            value = getattr(self, kind.name)
+            values = value if isinstance(value, list) else [value]
+            found += [(kind.name, v) for v in values if v is not None]
+        return found
 
-    def check_picking(self, verb: str = "") -> None:
-        """Refuse options that contradict themselves, before a run is loaded.
+    def check(self, verb: str = "") -> None:
+        """Refuse options that contradict themselves, before a scene is opened.
 
         Args:
             verb: what is done with exactly one thing, say `edit`; with none, any number of things may be asked for.
@@ -63,7 +98,7 @@ class Picking:
         """
         if self.level is not None and not 0 <= self.level <= 1:
             raise UserError(f"--level {self.level}: give a number from 0 (parts) to 1 (groups)")
-        count = len(self.sources())
+        count = len(self.given())
         if (self.add or self.remove) and count != 1:
             option = "--add" if self.add else "--remove"
             what = "has nothing to change" if count == 0 else f"could change each of the {count} things asked for"
@@ -71,37 +106,50 @@ class Picking:
         if verb and count != 1:
             raise UserError(f"say what to {verb} with one of {SOURCES}")
 
-    def picked(
-        self,
-        run: LoadedRun,
-        several: bool | None = None,
-        order: Sequence[Source] = ("text", "click", "box", "selection"),
-    ) -> list[Selection]:
-        """One selection for each thing asked for; a single one with the further clicks.
+    def queries(self) -> list[Query]:
+        """One query for each thing asked for.
 
-        Words of a text that make no difference are named on standard error.
+        Raises:
+            UserError: one makes no sense.
+        """
+        kinds = {kind.name: kind for kind in KINDS}
+        found = []
+        for name, value in self.given():
+            further = {option.name: getattr(self, option.name) for option in kinds[name].further}
+            further = {key: chosen for key, chosen in further.items() if chosen is not None}
+            found.append(kinds[name].query(value, **further))
+        return found
 
-        Args:
-            run: the run.
-            several: all instances that answer a text; by default when the words are plural.
-            order: which options come first.
+    def picked(self, scene: OpenScene) -> list[Answer]:
+        """One answer for each thing asked for; a single one with the further clicks.
+
+        What of a question made no difference is named on standard error.
 
         Raises:
             UserError: something asked for has no answer that makes sense.
         """
-        from ag2_ns.io.selection_file import load_selection
-        from ag2_ns.query.answer import refine, select, unknown_words
-
         found = []
-        for name, value in sorted(self.sources(), key=lambda source: order.index(source[0])):
-            if name == "selection":
-                found.append(load_selection(value, run.require_index()))
-            else:
-                plural = {} if several is None or name != "text" else {"several": several}
-                found.append(select(run, **{name: value}, level=self.level, **plural))
-            if name == "text" and (unknown := unknown_words(run.texts, value)):
-                known = getattr(run.texts.encoder(), "knows", "")
-                print(f"{value!r}: not known, so ignored: {', '.join(unknown)}; {known}", file=sys.stderr)
+        for query in self.queries():
+            found.append(scene.select(query, level=self.level))
+            if line := query.ignored(scene):
+                print(line, file=sys.stderr)
         if self.add or self.remove:
-            found = [refine(run, found[0], add=self.add, remove=self.remove, level=self.level)]
+            add, remove = (_clicks(pixels) for pixels in (self.add, self.remove))
+            found = [replace(found[0], selection=scene.refine(found[0], add, remove, self.level))]
         return found
+
+
+@dataclass
+class Picking(OneQuery, Refining, Opened):
+    """A scene, and the one thing that is asked for in it."""
+
+
+@dataclass
+class PickingMany(ManyQueries, Refining, Opened):
+    """A scene, and what is asked for in it."""
+
+
+def _clicks(pixels: Sequence[Pixel]) -> list[Query]:
+    from ag2_ns.query.click import Click
+
+    return [Click(*pixel) for pixel in pixels]

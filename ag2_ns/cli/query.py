@@ -1,33 +1,36 @@
-"""`ag2 query`: a selection from words, clicks or a box, as a file, masks and overlays."""
+"""`ag2 query`: what a text, clicks, a box or a file select, as files and as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import KW_ONLY, dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ag2_ns.cli.picking import Picking
 from ag2_ns.core.errors import UserError
 
+if TYPE_CHECKING:
+    from ag2_ns.core.answer import Answer
+    from ag2_ns.core.view import NamedView
+    from ag2_ns.session.opened import OpenScene
+
 
 @dataclass
 class Query(Picking):
-    """Select by text, clicks or a box; write the selection, a mask and an overlay per view; print JSON.
+    """Select in 3D, save the selection, and draw a mask and an overlay per view; print JSON.
 
-    The JSON is all that goes to standard output; what nerfstudio says while it loads goes to standard error.
+    The JSON is all that goes to standard output.
     """
 
     output_dir: Path
     """Where selection.npz, masks/ and overlays/ go."""
     _: KW_ONLY
-    all: bool = False
-    """Take every instance that answers, not only the best."""
-    max_views: int = 0
-    """Write pictures of at most this many views, evenly spread; 0 writes all."""
+    max_views: int | Literal["all"] = 12
+    """Draw this many views, evenly spread over the capture; all, or 0 for none."""
 
     def main(self) -> None:
         """Answer the query."""
@@ -37,65 +40,66 @@ class Query(Picking):
 
     def answer(self) -> dict[str, Any]:
         """Select, write the files, and say what was found."""
-        import numpy as np
-
-        from ag2_ns.cli.output import require_writable
-        from ag2_ns.cli.pictures import to_uint8
-        from ag2_ns.core.notice import view_progress
-        from ag2_ns.io.atomic import write_png
+        from ag2_ns.io.atomic import require_writable
         from ag2_ns.io.selection_file import save_selection
-        from ag2_ns.plugin.run import load_run
-        from ag2_ns.rendering import render
-        from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
 
-        self.check_picking("select")
-        if self.max_views < 0:
-            raise UserError(f"--max-views {self.max_views}: give a number of views, or 0 for all")
+        self.check("select")
+        if self.max_views != "all" and self.max_views < 0:
+            raise UserError(f"--max-views {self.max_views}: give a number of views, 0 for none, or all")
         require_writable(self.output_dir)
-        run = load_run(self.load_config)
-        (found,) = self.picked(run, several=True if self.all else None)
-        removed = "edits have removed it; AG2_EDITS=0 shows the scene as trained" if run.scene.removed(found) else ""
-        answer = {
-            "label": found.label,
-            "found": not found.empty,
-            "reason": found.reason or removed,
-            "score": round(float(found.score), 4),
-            "level": found.level,
-            "nodes": list(found.nodes),
-            "anchors": int(found.anchor_mask.sum()),
-            "gaussians": int(run.scene.selected(found).sum()),
-        }
+        scene = self.open()
+        (answer,) = self.picked(scene)
+        found = answer.selection
+        content = answer.to_json()
+        content["anchors"] = int(found.anchor_mask.sum())
+        content["gaussians"] = int(scene.edited.selected(found).sum())
+        if not content["reason"] and scene.edited.removed(found):
+            content["reason"] = "edits have removed it; AG2_EDITS=0 shows the scene as trained"
         again = (self.output_dir / "selection.npz").exists()
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            save_selection(self.output_dir / "selection.npz", found, run.index)
-            for part in ("masks", "overlays"):
-                (self.output_dir / part).mkdir(exist_ok=True)
+            save_selection(self.output_dir / "selection.npz", found, scene.fingerprint)
         except OSError as error:
             raise UserError(f"{self.output_dir}: cannot be written ({error.strerror}); name another folder") from error
-        answer["selection"] = str(self.output_dir / "selection.npz")
-        views = run.views("train") + run.views("eval") if again or not found.empty else []
+        content["selection"] = str(self.output_dir / "selection.npz")
         if again:  # pictures of another answer must not stay among those of this one
-            for part, (name, _) in product(("masks", "overlays"), views):
-                self._picture(part, name).unlink(missing_ok=True)
+            for view in scene.views:
+                for part in ("masks", "overlays"):
+                    self._picture(part, view).unlink(missing_ok=True)
         if not found.empty:
-            if self.max_views and len(views) > self.max_views:
-                views = [views[i] for i in np.linspace(0, len(views) - 1, self.max_views).round().astype(int)]
-            gaussians, backend = run.scene.gaussians, run.model.backend()
-            chosen = run.scene.selected(found)[:, None]
-            with view_progress(len(views), "drawing") as progress:
-                for done, (name, view) in enumerate(views, 1):
-                    share = selection_share(gaussians, chosen, view, backend)[..., 0]
-                    mask = (share > SELECTED).cpu().numpy()
-                    picture = to_uint8(render(gaussians, view, backend, depth=False).rgb)
-                    pictures = {"masks": mask.astype(np.uint8) * 255, "overlays": overlay(picture, mask)}
-                    for part, pixels in pictures.items():
-                        write_png(self._picture(part, name), pixels)
-                    progress(done)
-        return answer
+            self._draw(scene, answer, spread(scene.views, self.max_views))
+        return content
 
-    def _picture(self, part: str, name: str) -> Path:
+    def _draw(self, scene: OpenScene, answer: Answer, views: Sequence[NamedView]) -> None:
+        """A mask and an overlay of each view."""
+        import numpy as np
+        import torch
+
+        from ag2_ns.core.notice import view_progress
+        from ag2_ns.io.atomic import write_png
+        from ag2_ns.rendering import render
+        from ag2_ns.rendering.overlay import SELECTED, marked, selection_share, to_uint8
+
+        gaussians, chosen = scene.edited.gaussians, scene.edited.selected(answer.selection)[:, None]
+        with view_progress(len(views), "drawing") as progress, torch.no_grad():
+            for done, named in enumerate(views, 1):
+                share = selection_share(gaussians, chosen, named.view, scene.rasterizer)[..., 0]
+                mask = (share > SELECTED).cpu().numpy()
+                picture = to_uint8(render(gaussians, named.view, scene.rasterizer, depth=False).rgb)
+                pictures = {"masks": mask.astype(np.uint8) * 255, "overlays": marked(picture, mask)}
+                for part, pixels in pictures.items():
+                    write_png(self._picture(part, named), pixels)
+                progress(done)
+
+    def _picture(self, part: str, view: NamedView) -> Path:
         """Where the mask or the overlay of a view goes."""
         from ag2_ns.io.view_store import view_stem
 
-        return self.output_dir / part / f"{view_stem(name)}.png"
+        return self.output_dir / part / f"{view_stem(view.name)}.png"
+
+
+def spread(views: Sequence[NamedView], count: int | Literal["all"]) -> list[NamedView]:
+    """So many of the views, evenly spread over the capture, its last one included."""
+    if count == "all" or count >= len(views):
+        return list(views)
+    return [views[round(k * (len(views) - 1) / max(count - 1, 1))] for k in range(count)]

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
-from ag2_ns.cli.picking import Picking
+from ag2_ns.cli.picking import PickingMany
 from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
-    from nerfstudio.cameras.cameras import Cameras
     from rich.console import Console
 
+    from ag2_ns.core.selection import Selection
     from ag2_ns.core.view import View
-    from ag2_ns.plugin.run import LoadedRun
+    from ag2_ns.session.opened import OpenScene
 
 
 @dataclass
-class Render(Picking):
-    """Render a video (.mp4, H.264) or PNG frames (a folder) of a run, edits included, with selections marked."""
+class Render(PickingMany):
+    """Render a video (.mp4, H.264) or PNG frames (a folder) of a scene, edits included, with selections marked.
+
+    Where nothing is asked for, AG2_QUERY or the selection saved with the run is marked.
+    """
 
     output_path: Path
     """An .mp4 file, or a folder for PNG frames."""
     _: KW_ONLY
-    text: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
-    """What to mark; may be given several times. Unset takes AG2_QUERY or the selection saved with the run."""
-    selection: tyro.conf.UseAppendAction[list[Path]] = field(default_factory=list)
-    """A selection.npz of `ag2 query` to mark; may be given several times."""
-    all: bool = False
-    """Mark every instance that answers a text, not only the best."""
     orbit: bool = False
     """Circle around what is marked (the default where something is)."""
     interpolate: bool = False
@@ -59,42 +53,32 @@ class Render(Picking):
         import torch
         from rich.progress import track
 
-        from ag2_ns.cli.output import console, require_writable
-        from ag2_ns.plugin.run import load_run
+        from ag2_ns.core.console import console
+        from ag2_ns.io.atomic import require_writable
         from ag2_ns.rendering.video import color_of, draw_legend, frame_writer, picture
 
         self._check()
         require_writable(self.output_path.parent if self.output_path.suffix else self.output_path)
-        run = load_run(self.load_config)
-        out = console()
-        order = ("text", "selection", "click", "box")
-        found = self.picked(run, several=True if self.all else None, order=order)
-        session = run.model.AG2.session
+        scene, out = self.open(), console()
+        found = [answer.selection for answer in self.picked(scene)] or saved_selections(scene)
         with torch.no_grad():
-            scene = session.scene()
-            chosen = [scene.selected(s) for s in found]
-            if not found and not session.state.empty:
-                found, mask = (
-                    [session.state.selection],
-                    torch.zeros(len(scene), dtype=torch.bool, device=run.model.device),
-                )
-                mask[session.selected()] = True
-                chosen = [mask]
+            edited = scene.edited
+            chosen = [edited.selected(s) for s in found]
             for s in found:
                 out.print(f"{s.label}: " + (f"nothing found ({s.reason})" if s.empty else f"score {s.score:.2f}"))
             if found and not any(bool(c.any()) for c in chosen):
                 raise UserError(f"nothing to mark: {found[0].reason or 'all that was found is deleted by edits'}")
-            stack = torch.stack(chosen, 1) if chosen else scene.source.new_zeros(len(scene), 0).bool()
-            views, fps, names = self._views(run, stack, out)
+            stack = torch.stack(chosen, 1) if chosen else edited.source.new_zeros(len(edited), 0).bool()
+            views, fps, names = self._views(scene, stack, out)
             entries = [
                 (s.label if bool(c.any()) else f"{s.label} (nothing)", color_of(k))
                 for k, (s, c) in enumerate(zip(found, chosen))
             ]
-            backend, background = run.model.backend(), run.model._get_background_color()
+            background = torch.zeros(3, device=scene.device) if scene.background is None else scene.background
             with frame_writer(self.output_path, fps) as write:
                 for view, name in track(list(zip(views, names)), description="rendering", transient=True):
                     plain, marked = picture(
-                        scene.gaussians, stack, view.to(run.model.device), backend, background, run.model._sh_degree()
+                        edited.gaussians, stack, view.to(scene.device), scene.rasterizer, background, scene.sh_degree
                     )
                     if self.legend:
                         marked = draw_legend(marked, entries)
@@ -105,7 +89,7 @@ class Render(Picking):
         ways = [self.orbit, self.interpolate, self.dataset is not None, self.camera_path is not None]
         if sum(ways) > 1:
             raise UserError("give one of --orbit, --interpolate, --dataset and --camera-path")
-        self.check_picking()
+        self.check()
         if self.frames < 1 or not self.fps > 0:
             raise UserError("--frames and --fps must be above 0")
         if self.size is not None and min(self.size) < 2:
@@ -113,28 +97,28 @@ class Render(Picking):
         if self.output_path.suffix.lower() not in (".mp4", ""):
             raise UserError(f"--output-path {self.output_path}: write .mp4, or name a folder for PNG frames")
 
-    def _views(self, run: LoadedRun, chosen, out: Console) -> tuple[list[View], float, list[str | None]]:
+    def _views(self, scene: OpenScene, chosen, out: Console) -> tuple[list[View], float, list[str | None]]:
         """Cameras, frames per second, and names of the frames where they have any."""
+        from ag2_ns.io.camera_path import read_camera_path
         from ag2_ns.io.view_store import view_stem
-        from ag2_ns.rendering.flight import capture, flight
+        from ag2_ns.rendering.flight import flight, in_order
         from ag2_ns.rendering.orbit import orbit
 
         way = self.interpolate or self.dataset is not None or self.camera_path is not None
         if self.dataset is not None:
-            named = run.views("train" if self.dataset == "train" else "eval")
-            views, names, fps = [v for _, v in named], [view_stem(n) for n, _ in named], self.fps
+            named = scene.of_split("train" if self.dataset == "train" else "eval")
+            views, names, fps = [n.view for n in named], [view_stem(n.name) for n in named], self.fps
         elif self.camera_path is not None:
             views, fps = read_camera_path(self.camera_path)
             names = [None] * len(views)
         elif self.orbit or (not way and chosen.shape[1]):
             if not chosen.shape[1]:
                 raise UserError("--orbit: nothing to circle around; add --text 'red mug'")
-            scene = run.model.AG2.session.scene()
-            seen = [v for _, v in run.views("train")]
-            views = orbit(scene.gaussians, chosen.any(1), seen, run.model.backend(), self.frames, self.size)
+            seen = [n.view for n in scene.of_split("train")]
+            views = orbit(scene.edited.gaussians, chosen.any(1), seen, scene.rasterizer, self.frames, self.size)
             return views, self.fps, [None] * len(views)
         else:
-            views, share = flight(capture(run.pipeline.datamanager, run.model.device), self.frames)
+            views, share = flight(in_order(scene.views), self.frames)
             if share < 0.99:
                 whole = math.ceil(self.frames / share / 10) * 10
                 out.print(f"flies along {share:.0%} of the capture; --frames {whole} for all of it")
@@ -146,19 +130,14 @@ class Render(Picking):
         return views, fps, names
 
 
-def views_of(cameras: Cameras) -> list[View]:
-    """The cameras of a nerfstudio path.
+def saved_selections(scene: OpenScene) -> list[Selection]:
+    """What AG2_QUERY asks for, or else the selection saved beside the scene."""
+    from ag2_ns.session.run_files import take_up
+    from ag2_ns.session.session import Fixed, Session
 
-    Raises:
-        UserError: cameras that are not perspective.
-    """
-    from nerfstudio.cameras.cameras import CameraType
-
-    from ag2_ns.plugin.views import view_of
-
-    if not bool((cameras.camera_type == CameraType.PERSPECTIVE.value).all()):
-        raise UserError("camera path: only perspective cameras can be rendered; choose them in the viewer's Render tab")
-    return [view_of(cameras[i : i + 1]) for i in range(len(cameras))]
+    session = Session(Fixed(scene))
+    take_up(session)
+    return [] if session.state.empty else [session.state.selection]
 
 
 def resized(view: View, width: int, height: int) -> View:
@@ -170,25 +149,3 @@ def resized(view: View, width: int, height: int) -> View:
     K[:2] *= factor
     K[0, 2] += (width - view.width * factor) / 2
     return View(view.viewmat, K, width, height)
-
-
-def read_camera_path(path: Path) -> tuple[list[View], float]:
-    """Cameras and frames per second of a camera path saved from the viewer.
-
-    Raises:
-        UserError: no such file, or not a camera path.
-    """
-    from nerfstudio.cameras.camera_paths import get_path_from_json
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        cameras = get_path_from_json(content)
-        seconds = float(content["seconds"])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; save a camera path in the viewer's Render tab") from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: not a camera path ({type(error).__name__}: {error}); save it again") from error
-    views = views_of(cameras)
-    if not views:
-        raise UserError(f"{path}: holds no cameras; add some in the viewer's Render tab")
-    return views, len(views) / max(seconds, 1e-3)

@@ -71,7 +71,11 @@ class Selection:
         )
 
     def without(self, other: Selection) -> Selection:
-        """What this selects and the other does not: a click that removes."""
+        """What this selects and the other does not: a click that removes.
+
+        Where something of it goes, it is no longer the union of its nodes: `SceneIndex.without` finds those that it
+        still is.
+        """
         anchor_mask = self.anchor_mask & ~other.anchor_mask
         gaussian_mask = self.gaussian_mask & ~other.gaussian_mask
         gone = not bool(anchor_mask.any())
@@ -81,6 +85,6 @@ class Selection:
             anchor_mask=anchor_mask,
             gaussian_mask=gaussian_mask,
             score=0.0 if gone else self.score,
-            nodes=tuple(n for n in self.nodes if n not in other.nodes),
+            nodes=() if bool((self.anchor_mask & other.anchor_mask).any()) else self.nodes,
             reason="everything selected was removed again" if gone and not self.empty else self.reason,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -23,3 +24,20 @@ class View:
     def to(self, device: torch.device | str) -> View:
         """The same view with its matrices on `device`."""
         return View(self.viewmat.to(device), self.K.to(device), self.width, self.height)
+
+
+@dataclass(frozen=True)
+class NamedView:
+    """A camera of the capture, as its picture is seen in training: without lens distortion."""
+
+    name: str
+    """The picture's file name; where several share one, with the folders that tell them apart."""
+    key: str
+    """Under which its masks are stored: the path within the scene's pictures, without suffix."""
+    split: Literal["train", "eval"]
+    """Whether it was trained on or held out."""
+    view: View
+
+    def to(self, device: torch.device | str) -> NamedView:
+        """The same with its matrices on `device`."""
+        return NamedView(self.name, self.key, self.split, self.view.to(device))

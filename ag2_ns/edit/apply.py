@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,11 +13,11 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
-from ag2_ns.edit.operations import Delete, Duplicate, Edit, Isolate, Members, Patch, Recolour, Transform
+from ag2_ns.edit.operations import Brighten, Delete, Duplicate, Edit, Isolate, Members, Patch, Recolour, Transform
+from ag2_ns.ops.bounds import robust_bounds
 from ag2_ns.ops.sh import rgb_to_sh, sh_to_rgb
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering.base import Rasterizer
-from ag2_ns.scene.scene_index import SceneIndex
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue in luminance (ITU-R BT.709)."""
@@ -60,16 +60,6 @@ class EditedScene:
         out = torch.zeros(count, dtype=torch.bool, device=mask.device)
         out[self.source[mask]] = True
         return out
-
-    def ask(self, index: SceneIndex, question: Callable[[SceneIndex, Gaussians], Selection]) -> Selection:
-        """What a question about the edited Gaussians, say a click, selects among the trained ones.
-
-        Args:
-            index: that of the trained Gaussians.
-            question: answers with a selection of the index and the Gaussians that it is given.
-        """
-        found = question(replace(index, gaussian_anchor=self.anchor), self.gaussians)
-        return replace(found, gaussian_mask=found.anchor_mask[index.gaussian_anchor])
 
     def copy_shown(self, selection: Selection, rasterizer: Rasterizer, view: View) -> int:
         """The copy of what is selected that a view shows most of."""
@@ -135,6 +125,9 @@ def _carry_out(scene: EditedScene, edit: Edit) -> EditedScene:
         return replace(scene, gaussians=_put(scene.gaussians, on, edit.similarity.gaussians(scene.gaussians[on])))
     if isinstance(edit, Recolour):
         return replace(scene, gaussians=_put(scene.gaussians, on, recoloured(scene.gaussians[on], edit)))
+    if isinstance(edit, Brighten):
+        factor = torch.where(on, edit.factors(on.device)[scene.source], 1.0).to(scene.gaussians.sh)
+        return replace(scene, gaussians=brightened(scene.gaussians, factor))
     if isinstance(edit, Patch):
         return _patch(scene, edit)
     raise TypeError(f"unknown edit {type(edit).__name__}")
@@ -225,6 +218,12 @@ def recoloured(gaussians: Gaussians, edit: Recolour) -> Gaussians:
     return replace(gaussians, sh=torch.lerp(sh, new, edit.strength))
 
 
+def brightened(gaussians: Gaussians, factor: Float[Tensor, " N"]) -> Gaussians:
+    """Gaussians whose colours are so many times as bright."""
+    base = rgb_to_sh(sh_to_rgb(gaussians.sh[:, 0]) * factor[:, None])
+    return replace(gaussians, sh=torch.cat([base[:, None], gaussians.sh[:, 1:] * factor[:, None, None]], 1))
+
+
 def to_trainable(gaussians: Gaussians) -> dict[str, Tensor]:
     """The tensors that nerfstudio's splatfacto tools read, before activation.
 
@@ -249,8 +248,6 @@ def centre_of(gaussians: Gaussians, mask: Bool[Tensor, " N"]) -> tuple[float, fl
     Raises:
         UserError: nothing is chosen.
     """
-    from ag2_ns.ops.bounds import robust_bounds
-
     if not bool(mask.any()):
         raise UserError("nothing is selected; make a selection before editing")
     low, high = robust_bounds(gaussians.means[mask], gaussians.opacities[mask])

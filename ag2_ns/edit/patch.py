@@ -197,8 +197,7 @@ class Hole:
 @torch.no_grad()
 def find_hole(
     gaussians: Gaussians,
-    gaussian_anchor: Int[Tensor, " N"],
-    graph: AnchorGraph,
+    plane: Plane,
     removed: Bool[Tensor, " N"],
     selected: Bool[Tensor, " N"],
     votes: Votes,
@@ -208,18 +207,14 @@ def find_hole(
     """The hole that an object leaves in the flat support under it, or None where there is none.
 
     Args:
-        gaussians: the scene with the object.
-        gaussian_anchor: the anchor of each.
-        graph: the anchor graph.
+        gaussians: the scene with the object, without its shadow.
+        plane: the support.
         removed: all that goes with the object (`Cleanup.removed`).
         selected: the object as it was selected; what closes the hole belongs to none of it, even where it stays.
         votes: how the views see the Gaussians (`Cleanup.votes`).
         views: the views that the votes were taken in.
         rasterizer: a backend for the Gaussians' device.
     """
-    plane = support_plane(gaussians, gaussian_anchor, graph, removed, votes)
-    if plane is None:
-        return None
     centres, step = _cells(gaussians.means[removed], plane)
     centres = centres[_never_seen(gaussians, centres, plane, step, votes, views, rasterizer)]
     if len(centres) == 0:

@@ -13,10 +13,23 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.edit.apply import apply_edits
-from ag2_ns.edit.operations import Edit, Members, Patch
-from ag2_ns.export.splat import writable
+from ag2_ns.edit.operations import Brighten, Edit, Members, Patch
+from ag2_ns.export.formats import ExportJob, Written
+from ag2_ns.io.atomic import writable
 from ag2_ns.io.ply import write_anchors
 from ag2_ns.ops.similarity import Similarity
+
+
+def write(job: ExportJob) -> Written:
+    """Write anchors.ply: centres, radii, features, instances and the graph."""
+    index, anchors = job.scene.require_index(), job.scene.anchors
+    instance = anchor_instances(job.trained.instance, index.gaussian_anchor, index.num_anchors)
+    cloud = AnchorCloud(anchors.xyz, anchors.radius.reshape(-1), anchors.feature, instance, index.edges)
+    chosen = torch.stack([s.anchor_mask for s in job.selections]).any(0) if job.selections else None
+    cloud = edited_anchors(cloud, index.gaussian_anchor, job.edits, job.trained.next, chosen).moved(job.frame)
+    path = job.folder / "anchors.ply"
+    write_anchor_cloud(path, cloud, instance_colours(cloud.instance))
+    return [(path, f"{len(cloud.xyz)} anchors, {cloud.edges.shape[1]} edges")]
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,9 @@ def edited_anchors(
         torch.ones(count, device=device),
         torch.zeros(count, 1, 3, device=device),
     )
-    moved = [_on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, Patch)]
+    moved = [
+        _on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, (Patch, Brighten))
+    ]
     scene = apply_edits(stand_in, torch.arange(count, device=device), moved)
     edges = torch.full((scene.duplicates + 1, count), -1, dtype=torch.long, device=device)
     edges[scene.copy, scene.source] = torch.arange(len(scene), device=device)

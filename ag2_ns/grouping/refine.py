@@ -8,7 +8,7 @@ that merged them, from its own weights in the masks.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.grouping.csr import Rows
@@ -37,14 +37,8 @@ def refine_anchors(
         anchor_label: the region of each anchor, 0 to R - 1, or -1 for none (see `InstanceTree.cut`).
     """
     device, num_anchors = means.device, len(anchor_xyz)
-    own = torch.arange(num_anchors, device=device)
-    source = torch.cat([own, edges[0], edges[1]])
-    target = torch.cat([own, edges[1], edges[0]])
-    keep = anchor_label[target] >= 0
-    source, target = source[keep], target[keep]
-    # Anchors next to a region other than their own.
-    contested = torch.zeros(num_anchors, dtype=torch.bool, device=device)
-    contested[source[anchor_label[source] != anchor_label[target]]] = True
+    source, target = _beside(edges, anchor_label)
+    contested = contested_anchors(edges, anchor_label)
     keep = contested[source]
     source, target = source[keep], target[keep]
     if len(source) == 0:
@@ -77,6 +71,22 @@ def refine_anchors(
     order = torch.argsort(distance, descending=True, stable=True)
     out[mover[near[order]]] = _last_write(mover[near[order]], place[order], out)
     return out
+
+
+def contested_anchors(edges: Int[Tensor, "2 E"], anchor_label: Int[Tensor, " A"]) -> Bool[Tensor, " A"]:
+    """The anchors next to a region other than their own: only their Gaussians can move (see `refine_anchors`)."""
+    source, target = _beside(edges, anchor_label)
+    contested = torch.zeros(len(anchor_label), dtype=torch.bool, device=anchor_label.device)
+    contested[source[anchor_label[source] != anchor_label[target]]] = True
+    return contested
+
+
+def _beside(edges: Int[Tensor, "2 E"], anchor_label: Int[Tensor, " A"]) -> tuple[Tensor, Tensor]:
+    """Each anchor with itself and with its neighbours, where these belong to a region."""
+    own = torch.arange(len(anchor_label), device=edges.device)
+    source, target = torch.cat([own, edges[0], edges[1]]), torch.cat([own, edges[1], edges[0]])
+    keep = anchor_label[target] >= 0
+    return source[keep], target[keep]
 
 
 def _last_write(index: Tensor, value: Tensor, out: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from PIL import Image
 from ag2_ns.core.errors import UserError
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` through a temporary file in the same folder and one rename.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary file in the same folder to write to, which takes the place of `path` in one rename.
 
     Raises:
         UserError: the disk is full or the folder cannot be written (a file is in its way, for instance); nothing is
@@ -26,12 +29,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
         temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~UMASK)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -45,6 +48,12 @@ def write_atomic(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` through a temporary file; raises as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
     """Write a picture; raises as `write_atomic` does."""
     content = io.BytesIO()
@@ -53,7 +62,32 @@ def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
 
 
 def _umask() -> int:
-    """The process's file creation mask."""
-    mask = os.umask(0)
+    """The process's file creation mask, which can only be read by setting it: for all threads."""
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+UMASK = _umask()
+"""Read once, when this module is loaded."""
+
+
+@contextmanager
+def writable(path: str | Path) -> Iterator[None]:
+    """Turns the operating system's refusal to write a file into a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({why}); choose another folder") from error
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder in which nothing can be written, before the work that is to be written there is done.
+
+    Raises:
+        UserError: it lies in a file, or in a folder that is not ours to write in.
+    """
+    there = next((p for p in (folder, *folder.absolute().parents) if p.exists()), None)
+    if there is None or not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{folder}: cannot be written; name another folder")

@@ -1,22 +1,21 @@
-"""Texts of one scene: their embeddings by the encoder that prepared it, and what its instances are called."""
+"""Texts of one scene, embedded by the encoder that its language is by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import RLock
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import EncoderGone, MissingLanguage, UnknownWords, UserError
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.view_store import Manifest
 from ag2_ns.perception.encoder import Encoder, encoder_of
 from ag2_ns.perception.prompts import NEGATIVES
-from ag2_ns.query.naming import Names
-from ag2_ns.scene.scene_index import SceneIndex
 
 
 class TextEncoder:
@@ -26,8 +25,9 @@ class TextEncoder:
         data: the scene.
         downscale: of its images.
         device: where the encoder works.
-        index: gives the index that texts are asked of, which remembers its encoder: the scene may have been prepared
-            with another one since. (Tables of texts are told apart by name and width only: texts may be added.)
+        made_by: gives what the language is by (`Manifest.to_bytes`), as the scene remembers it, or None: the capture
+            may have been prepared with another encoder since. (Tables of texts are told apart by name and width only:
+            texts may be added.)
     """
 
     def __init__(
@@ -35,45 +35,55 @@ class TextEncoder:
         data: Path,
         downscale: float = 1,
         device: str = "cpu",
-        index: Callable[[], SceneIndex | None] = lambda: None,
+        made_by: Callable[[], UInt8[Tensor, " L"] | None] = lambda: None,
     ) -> None:
-        self.data, self.downscale, self.device, self._index = data, downscale, device, index
+        self.data, self.downscale, self.device, self._remembered = Path(data), downscale, device, made_by
+        self._lock = RLock()
         self._encoder: Encoder | None = None
         self._made_by = ""
-        self._manifest: tuple[SceneIndex | None, Manifest] | None = None
+        self._manifest: tuple[Tensor | None, Manifest] | None = None
         self._known: dict[str, Tensor] = {}
-        self._names: Names | None = None
 
     def encoder(self) -> Encoder:
-        """The encoder.
+        """The encoder; built once, whichever thread asks first.
 
         Raises:
-            UserError: the scene has no features, or what the encoder needs is gone.
+            MissingLanguage: the scene has no features.
+            EncoderGone: what the encoder needs is gone, or it is another one now.
         """
-        manifest = self.manifest()
-        if manifest is None:
-            raise UserError(f"{self.data}: no language features here; run `{self._prepare()}`, then `ag2 lift`")
-        if self._encoder is None or self._made_by != manifest.fingerprint:
-            encoder = encoder_of(manifest, self.device, self.data)
-            differ = sorted(k for k, v in manifest.settings.items() if encoder.settings.get(k, v) != v)
-            if differ:
-                raise UserError(
-                    f"{self.data}: the language is by another {manifest.maker} encoder than the one found now (other "
-                    f"{', '.join(differ)}); put that one back, or run `{self._prepare()}`, then `ag2 lift`"
+        with self._lock:
+            manifest = self.manifest()
+            if manifest is None:
+                raise MissingLanguage(
+                    f"{self.data}: no language features here; run `{self._prepare()}`, then `ag2 lift`"
                 )
-            self._encoder, self._made_by, self._known = encoder, manifest.fingerprint, {}
-        return self._encoder
+            if self._encoder is None or self._made_by != manifest.fingerprint:
+                self._encoder, self._made_by, self._known = self._build(manifest), manifest.fingerprint, {}
+            return self._encoder
+
+    def _build(self, manifest: Manifest) -> Encoder:
+        try:
+            encoder = encoder_of(manifest, self.device, self.data)
+        except UserError as error:
+            raise EncoderGone(str(error)) from error
+        differ = sorted(k for k, v in manifest.settings.items() if encoder.settings.get(k, v) != v)
+        if differ:
+            raise EncoderGone(
+                f"{self.data}: the language is by another {manifest.maker} encoder than the one found now (other "
+                f"{', '.join(differ)}); put that one back, or run `{self._prepare()}`, then `ag2 lift`"
+            )
+        return encoder
 
     def manifest(self) -> Manifest | None:
-        """What the language is by: what the index remembers, else what prepared the scene last; None for none.
+        """What the language is by: what the scene remembers, else what prepared the capture last; None for none.
 
         Raises:
-            UserError: the scene's features are damaged, where the index remembers nothing.
+            UserError: the capture's features are damaged, where the scene remembers nothing.
         """
-        index = self._index()
-        if self._manifest is not None and self._manifest[0] is index:
+        made_by = self._remembered()
+        if self._manifest is not None and self._manifest[0] is made_by:
             return self._manifest[1]
-        made = None if index is None or not len(index.encoder) else Manifest.from_bytes(index.encoder)
+        made = None if made_by is None or not len(made_by) else Manifest.from_bytes(made_by)
         try:
             exists = FeatureStore.exists(self.data, self.downscale)
             last = FeatureStore.open(self.data, self.downscale).manifest if exists else None
@@ -84,7 +94,7 @@ class TextEncoder:
         # The same encoder may lie elsewhere by now.
         found = last if made is None or (last is not None and last.fingerprint == made.fingerprint) else made
         if found is not None:
-            self._manifest = (index, found)
+            self._manifest = (made_by, found)
         return found
 
     def _prepare(self) -> str:
@@ -94,28 +104,29 @@ class TextEncoder:
         """The embedding of one text, kept for the next time.
 
         Raises:
-            UserError: an empty text, or one that a closed list of texts does not hold.
+            UserError: an empty text, or one that a closed list of texts does not hold (`UnknownWords`).
         """
         text = text.strip()
         if not text:
             raise UserError("the text is empty; say what to look for, for example --text 'red mug'")
-        encoder = self.encoder()
-        if text not in self._known:
-            self._known[text] = encoder.encode_text([text])[0].float()
-        return self._known[text]
+        with self._lock:
+            encoder = self.encoder()
+            if text not in self._known:
+                self._known[text] = encoder.encode_text([text])[0].float()
+            return self._known[text]
 
     def negatives(self) -> Float[Tensor, "K D"] | None:
         """Embeddings of the canonical negatives, or None where the encoder does not know all of them."""
         try:
             rows = torch.stack([self.embed(n) for n in NEGATIVES])
-        except UserError:
+        except UnknownWords:
             return None
         return rows if bool((rows != 0).any(1).all()) else None
 
     def vocabulary(self) -> list[str]:
         """The texts that are known without loading weights: what a closed list holds, then what was asked before."""
         texts = []
-        with suppress(UserError):
+        with suppress(EncoderGone, MissingLanguage):
             manifest = self.manifest()
             if manifest is not None and manifest.maker == "table" and manifest.options.get("texts"):
                 texts = self.encoder().known_texts()
@@ -128,13 +139,3 @@ class TextEncoder:
     def example(self) -> str:
         """A text to try: the first that is known, the table on which everything stands aside, or else a colour."""
         return next((text for text in self.vocabulary() if text != "table"), "red")
-
-    def name(self, index: SceneIndex, node: int) -> str | None:
-        """What a node of the instance tree is called; None where no known text clearly names it (see `Names`)."""
-        texts = tuple(self.vocabulary())
-        if not texts or not index.has_language:
-            return None
-        if self._names is None or self._names.index is not index or self._names.vocabulary != texts:
-            self._names = Names(index, texts, torch.stack([self.embed(t) for t in texts]), self.negatives())
-        known = self._names.of(node)
-        return None if known is None else known[0]

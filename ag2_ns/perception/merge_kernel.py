@@ -5,21 +5,14 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-from numba import njit
+
+from ag2_ns.ops.jit import jit
 
 MEAN_NOISE = 12.0
 """Squared difference of means below which it is noise, in squared channel units."""
 
 
-def cached_njit(function):
-    """`numba.njit`, cached on disk where any cache directory can be written."""
-    try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@cached_njit
+@jit
 def _price(a, b, length, strength, area, mean, variance, share, weights):
     """Cost of merging two regions; `weights` as packed by `merge_regions`."""
     value = weights[0] * strength / length
@@ -38,7 +31,7 @@ def _price(a, b, length, strength, area, mean, variance, share, weights):
     return value * min(1.0, small) ** weights[4]
 
 
-@cached_njit
+@jit
 def merge_all(area, total, square, histogram, border, length, strength, weights, until):
     """Merge the cheapest border until `until` regions are left.
 
@@ -138,7 +131,7 @@ def merge_all(area, total, square, histogram, border, length, strength, weights,
     return children[:done], costs[:done]
 
 
-@cached_njit
+@jit
 def _refresh(node, area, total, square, histogram, mean, variance, share):
     """Means, variances and histogram shares of one node from its sums."""
     size = max(area[node], 1.0)
@@ -149,7 +142,7 @@ def _refresh(node, area, total, square, histogram, mean, variance, share):
         share[node, k] = histogram[node, k] / size
 
 
-@cached_njit
+@jit
 def _grow(values, size):
     """A larger copy."""
     out = np.empty(size, values.dtype)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -244,12 +245,21 @@ def colour_statistics(model: str, tag: str | Path | None) -> tuple[tuple[float, 
     return found[0] if len(set(found)) == 1 else (CLIP_MEAN, CLIP_STD)
 
 
+_OFFLINE = RLock()
+"""Threads that overlapped would put back each other's settings."""
+
+
 @contextmanager
 def offline(active: bool = True) -> Iterator[None]:
-    """Keep Hugging Face libraries from the network for a while."""
+    """Keep Hugging Face libraries from the network for a while; other threads wait."""
     if not active:
         yield
         return
+    with _OFFLINE:
+        yield from _offline()
+
+
+def _offline() -> Iterator[None]:
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

@@ -20,7 +20,6 @@ from ag2_ns.io.view_store import Manifest, ViewStore, image_print
 from ag2_ns.perception.encoder import Encoder
 from ag2_ns.perception.preview import write_sheet
 from ag2_ns.perception.segmenter import Segmenter
-from ag2_ns.plugin.undistorted import as_rgb, select_shard
 
 VIEWS_PER_SHEET = 4
 """A preview sheet shows this many views, evenly spread over those it stands for."""
@@ -251,3 +250,17 @@ def _is_shown(index: int, count: int, every: int) -> bool:
     size = min(every, count - start)
     step = max(size / VIEWS_PER_SHEET, 1.0)
     return any(int(k * step) == index - start for k in range(min(VIEWS_PER_SHEET, size)))
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """The image as segmenters see it: three channels, transparency over mid grey."""
+    if image.shape[2] == 3:
+        return np.ascontiguousarray(image)
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return np.round(image[..., :3] * alpha + 127 * (1 - alpha)).astype(np.uint8)
+
+
+def select_shard(views: Iterable, shard: tuple[int, int]) -> list:
+    """Every n-th view, starting with the i-th, for `shard` = (i, n) with i from 1 to n."""
+    index, count = shard
+    return list(views)[index - 1 :: count]

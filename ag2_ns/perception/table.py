@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import EncoderGone, UnknownWords, UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.io.published_files import read_clip_features
 from ag2_ns.io.view_store import file_hash
@@ -116,10 +116,9 @@ class TableEncoder:
                 return among[0]
         things = [name for name in names if name not in NEGATIVES]
         near = difflib.get_close_matches(key, things, n=5, cutoff=0.4)
-        near += [n for n in things if n not in near and set(n.split()) & set(key.split())]
-        more = ", ..." if len(things) > 8 else ""
-        hint = f"nearest: {', '.join(near[:5])}" if near else f"known: {', '.join(things[:8])}{more}"
-        raise UserError(f"{self.texts}: does not know {text!r}; {hint}")
+        shared = [n for n in things if set(n.split()) & set(key.split())]
+        near = list(dict.fromkeys(shared + near))  # a word in common says more than letters in common
+        raise UnknownWords(text, near[:5], things)
 
     @cached_property
     def _forms(self) -> dict[str, int]:
@@ -135,7 +134,7 @@ class TableEncoder:
     def _table(self) -> tuple[dict[str, int], Float[Tensor, "T D"]]:
         """Row of each text, and the vectors."""
         if self.texts is None:
-            raise UserError(
+            raise EncoderGone(
                 "these features came without texts; put text_features.json beside the scene or give --text-features"
             )
         try:
@@ -143,11 +142,13 @@ class TableEncoder:
             vectors = torch.tensor([list(map(float, row)) for row in content.values()])
             names = {_key(text): index for index, text in enumerate(content)}
         except FileNotFoundError:
-            raise UserError(f"{self.texts}: no such file; give a JSON of text to vector with --text-features") from None
+            raise EncoderGone(
+                f"{self.texts}: no such file; give a JSON of text to vector with --text-features"
+            ) from None
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.texts}: not a JSON of text to vector ({error})") from None
+            raise EncoderGone(f"{self.texts}: not a JSON of text to vector ({error})") from None
         if vectors.dim() != 2 or not len(vectors):
-            raise UserError(f"{self.texts}: holds no vectors; expected a JSON of text to vector")
+            raise EncoderGone(f"{self.texts}: holds no vectors; expected a JSON of text to vector")
         return names, vectors
 
 

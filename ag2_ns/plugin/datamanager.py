@@ -92,7 +92,7 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         budget = int(self.config.mask_cache_gb * 2**30)
         found = ViewMasks.open(data, downscale, self.device, budget)
         if found is None and self.config.prepare:
-            from ag2_ns.cli.prepare import Prepare
+            from ag2_ns.plugin.prepare import Prepare
 
             factor = int(downscale) if downscale > 1 else None
             Prepare(data, downscale_factor=factor).main()

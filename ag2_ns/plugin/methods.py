@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from ag2_ns.plugin import compat
 from ag2_ns.plugin.datamanager import AG2DataManagerConfig
 from ag2_ns.plugin.dataparser import AG2DataParserConfig
 from ag2_ns.plugin.model_config import AG2ModelConfig
-from ag2_ns.plugin.pipeline import AG2PipelineConfig, AG2TrainerConfig
+from ag2_ns.plugin.pipeline import AG2PipelineConfig
+from ag2_ns.plugin.trainer import AG2TrainerConfig, AG2ViewerConfig
 from ag2_ns.splat.growth import GrowthRule, PruneRule
 from ag2_ns.splat.optim import LeanAdam
-
-compat.apply()
 
 LEARNING_RATES = {
     "offset": 2e-2,  # the model sets this one at every step
@@ -72,7 +68,7 @@ def _trainer(method_name: str, steps: int, model: AG2ModelConfig, **overrides: f
             model=model,
         ),
         optimizers=_optimizers(**overrides),
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 15),
+        viewer=AG2ViewerConfig(num_rays_per_chunk=1 << 15),
         vis="viewer",
     )
 
@@ -134,7 +130,7 @@ ag2aussian = MethodSpecification(
 ag2aussian_small = MethodSpecification(
     config=replace(
         _trainer("ag2aussian-small", 1500, _small, **FAST_RATES),
-        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
+        cpu_without_cuda=True,
     ),
     description="AG2aussian with budgets for a laptop CPU.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,14 +10,14 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
 
-from ag2_ns.core.errors import UserError, first_line
+from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
-from ag2_ns.core.notice import notice
-from ag2_ns.grouping.anchor_graph import MAX_NEIGHBOURS, build_graph
+from ag2_ns.core.view import View
+from ag2_ns.grouping.anchor_graph import build_graph
 from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering import render
-from ag2_ns.scene.build import LIFTING_NEIGHBOURS, index_scene, merging_graph
+from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, refine, visibility
 from ag2_ns.splat.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
@@ -27,7 +26,7 @@ from ag2_ns.splat.optim import rebind, zero_moments
 from ag2_ns.splat.propagation import anchor_visibility, propagation_loss
 
 if TYPE_CHECKING:
-    from ag2_ns.plugin.datamanager import AG2DataManager
+    pass
 
 DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
@@ -59,8 +58,6 @@ class AG2Model(AnchorModel):
         rebind(self.optimizers, groups)
         optimizers.parameters.update({k: v for k, v in groups.items() if k in optimizers.parameters})
         trainer = training_callback_attributes.trainer
-        if trainer is not None:
-            self._last_step = trainer._start_step + trainer.config.max_num_iterations - 1
         if int(self.schedule_length) == 0:
             length = trainer.config.max_num_iterations if trainer is not None else self.config.schedule_steps
             self.schedule_length.fill_(length)
@@ -127,21 +124,6 @@ class AG2Model(AnchorModel):
             self.reset_opacity()
         if step > 0 and any(step == self.at(s) for s in c.remove_invisible_at):
             self.remove_invisible()
-        if step == self._last_step:
-            self._end_training()
-
-    def _end_training(self) -> None:
-        """Make the instances; what goes wrong with them must not cost the splat, which is saved after this."""
-        try:
-            self.build_instances(self._datamanager)
-        except (UserError, MemoryError, torch.cuda.OutOfMemoryError) as error:
-            folder = self.AG2.session.run_folder
-            config = "CONFIG" if folder is None else folder / "config.yml"
-            notice(
-                f"no instances were made: {first_line(error)}\nThe splat is kept; mend that, then run:\n"
-                f"{shlex.join(('ag2', 'lift', '--load-config', str(config)))}",
-                style="red",
-            )
 
     def reset_opacity(self) -> None:
         """Lower every opacity to at most `opacity_reset_to`."""
@@ -152,41 +134,32 @@ class AG2Model(AnchorModel):
 
     def remove_invisible(self) -> None:
         """Drop children that no training view shows, and the anchors this leaves empty."""
-        cameras = self._datamanager.train_dataset.cameras
-        views = [view_of(cameras[i : i + 1].to(self.device)) for i in range(len(cameras))]
-        seen = visibility(self.gaussians().detach(), views, self.backend())
+        seen = visibility(self.gaussians().detach(), self.training_views(), self.backend())
         drop_children(self, seen >= self.config.invisible_below, self.optimizers)
 
-    def build_instances(self, datamanager: AG2DataManager, reach: float | None = None) -> None:
-        """Lift the scene's masks onto the anchors and keep the resulting tree and language with the checkpoint.
+    @torch.no_grad()
+    def training_views(self, cameras: Cameras | None = None) -> list[View]:
+        """The training cameras with the poses that were found for them, on the model's device.
 
         Args:
-            datamanager: serves views and their masks.
-            reach: longest edge of the graph, see `indexing.merging_graph`.
+            cameras: undistorted, in their order; by default those of the datamanager that trains the model.
         """
-        if self.config.instances == "none" or not hasattr(datamanager, "view_masks"):
-            return
-        # Mean-shift looks at the published number of neighbours.
-        neighbours = MAX_NEIGHBOURS if self.config.instances == "features" else LIFTING_NEIGHBOURS
-        graph = merging_graph(self.anchor_xyz, self.anchor_radius, float(self.extent), reach, neighbours)
-        index = index_scene(
-            self.gaussians(),
-            self.child_anchor,
-            self.anchor_xyz,
-            graph,
-            datamanager,
-            self.backend(),
-            self.config.instances,
-            self.anchor_features().detach(),
-        )
-        self.set_scene_index(index)
+        cameras = self._datamanager.train_dataset.cameras if cameras is None else cameras
+        poses = cameras.camera_to_worlds.to(self.device)
+        if self.config.camera_optimizer.mode != "off":  # as `apply_to_camera` does for one
+            move = self.camera_optimizer(torch.arange(len(cameras))).to(poses)
+            turned = torch.bmm(move[..., :3], poses[..., :3])
+            poses = torch.cat((turned, poses[..., 3:] + move[..., 3:]), dim=-1)
+        return [view_of(cameras[i : i + 1].to(self.device), poses[i : i + 1]) for i in range(len(cameras))]
 
     # Rendering.
 
     def _sh_degree(self) -> int:
-        if not self.training:
-            return self.config.sh_degree if self.on_host("schedule_length") == 0 else self._sh_degree_at(self.step)
-        return self._sh_degree_at(self.step)
+        return self._sh_degree_at(self.step) if self.training else self.shown_degree()
+
+    def shown_degree(self) -> int:
+        """Highest band of spherical harmonics that pictures show: all for a model that was not trained here."""
+        return self.config.sh_degree if self.on_host("schedule_length") == 0 else self._sh_degree_at(self.step)
 
     def _sh_degree_at(self, step: int) -> int:
         return min(step // max(1, self.at(self.config.sh_degree_interval)), self.config.sh_degree)
@@ -214,7 +187,7 @@ class AG2Model(AnchorModel):
             return {}
         background = self._get_background_color()
         if not self.training:
-            return self.AG2.session.outputs(view_of(camera), background, self.crop_box, self._sh_degree())
+            return self._shown_outputs(view_of(camera), background)
         feature = None
         if self._needs_feature(self.step):
             feature = self.anchor_features().index_select(0, self.child_anchor)  # indexing would sort in its backward
@@ -238,6 +211,13 @@ class AG2Model(AnchorModel):
         outputs = {"rgb": rgb, "accumulation": out.alpha, "background": background}
         extra = {"feature": out.feature, "distortion": out.distortion}
         return outputs | {name: value for name, value in extra.items() if value is not None}
+
+    def _shown_outputs(self, view: View, background: Tensor) -> dict[str, Tensor]:
+        if self.shown is not None:
+            return self.shown.outputs(view, background, self.crop_box, self._sh_degree())
+        with torch.no_grad():
+            looks = Looks(feature_looks(self.anchor_features(), self.child_anchor))
+            return scene_outputs(self.gaussians(), looks, view, self.backend(), background, sh_degree=self._sh_degree())
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict | None = None

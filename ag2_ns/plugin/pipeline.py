@@ -1,4 +1,4 @@
-"""How a model learns where its run lies and what data it was made from: hooks that nerfstudio has no place for.
+"""nerfstudio's pipeline with a session: what is selected and edited, the panel, and the scene that a run ends with.
 
 nerfstudio's commands load a run through `eval_setup`, which tells neither pipeline nor model what it loads. It does ask
 the run's configuration for the checkpoint's folder right before it builds the pipeline, and the pipeline for loading
@@ -10,77 +10,20 @@ Classes here are named in every config.yml: never rename or move them.
 
 from __future__ import annotations
 
+import shlex
+import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
-from ag2_ns.core.errors import UserError
-from ag2_ns.plugin.datamanager import AG2DataManagerConfig, check_scene
-from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
-
-
-@dataclass
-class AG2TrainerConfig(TrainerConfig):
-    """A run that tells its pipeline where it lies, and looks at what it is given before it writes anything."""
-
-    def get_base_dir(self) -> Path:
-        """The folder of the run: where it was found (`found_in`), or else where it was trained."""
-        found = getattr(self, "found_in", None)
-        return super().get_base_dir() if found is None else found
-
-    def get_checkpoint_dir(self) -> Path:
-        """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline.
-
-        Raises:
-            UserError: the newest checkpoint there is truncated, or a run that was trained before holds none.
-        """
-        self.pipeline.run_folder = str(self.get_base_dir())
-        folder = super().get_checkpoint_dir()
-        newest = newest_checkpoint(folder)
-        if newest is not None:
-            refuse_truncated(newest)
-        elif folder.is_dir() and not getattr(self, "_started", False):
-            raise UserError(f"{folder}: no checkpoint in it; train again, or give the config.yml of another run")
-        return folder
-
-    def check(self) -> None:
-        """Refuse what training would fail on.
-
-        Raises:
-            UserError: no CUDA where it is asked for, no checkpoint to resume from, or a scene that cannot be read.
-        """
-        if self.machine.device_type == "cuda" and not torch.cuda.is_available():
-            raise UserError(
-                "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
-                "or train ag2aussian-small, which is made for CPUs"
-            )
-        if self.load_dir is not None:
-            newest = newest_checkpoint(self.load_dir)
-            if newest is None:
-                raise UserError(f"{self.load_dir}: no checkpoint there; --load-dir takes a run's nerfstudio_models")
-            step = self.load_step
-            refuse_truncated(newest if step is None else self.load_dir / f"step-{step:09d}.ckpt")
-        if self.load_checkpoint is not None:
-            refuse_truncated(self.load_checkpoint)
-        if isinstance(self.pipeline.datamanager, AG2DataManagerConfig):
-            check_scene(self.pipeline.datamanager)
-
-    def save_config(self) -> None:
-        """Write config.yml, without the folder: runs may be moved.
-
-        Raises:
-            UserError: see `check`; nothing is written then.
-        """
-        self.check()
-        folder, self.pipeline.run_folder = self.pipeline.run_folder, ""
-        super().save_config()
-        self.pipeline.run_folder = folder
-        self._started = True  # a run that begins may find an empty folder of checkpoints
+from ag2_ns.core.errors import UserError, first_line
+from ag2_ns.core.notice import notice
+from ag2_ns.plugin import compat
 
 
 @dataclass
@@ -93,15 +36,24 @@ class AG2PipelineConfig(VanillaPipelineConfig):
 
 
 class AG2Pipeline(VanillaPipeline):
-    """nerfstudio's pipeline, whose model knows its data and its folder, and which measures the scene as trained."""
+    """nerfstudio's pipeline with a session and its panel; measures the scene as trained."""
 
     config: AG2PipelineConfig
 
     def __init__(self, config: AG2PipelineConfig, *args: Any, **kwargs: Any) -> None:
+        compat.apply()
         super().__init__(config, *args, **kwargs)
-        panel = getattr(self.model, "AG2", None)
-        if panel is not None:
-            panel.session.connect(self.datamanager, config.run_folder)
+        from ag2_ns.plugin.live import LiveScene
+        from ag2_ns.plugin.model import AG2Model
+        from ag2_ns.plugin.panel import PanelModule
+        from ag2_ns.session.session import Session
+
+        self.session: Session | None = None
+        if not isinstance(self.model, AG2Model):
+            return
+        self.live = LiveScene(self.model, self.datamanager, Path(config.run_folder) if config.run_folder else None)
+        self.session = self.model.shown = Session(self.live)
+        self.AG2 = PanelModule(self.session)  # the viewer finds it among the pipeline's attributes
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint, then the edits and the query that go with it.
@@ -110,9 +62,69 @@ class AG2Pipeline(VanillaPipeline):
             UserError: edits of another run, or a query (environment variable AG2_QUERY) that cannot be answered.
         """
         super().load_pipeline(loaded_state, step)
-        panel = getattr(self.model, "AG2", None)
-        if panel is not None:
-            panel.session.open()
+        if self.session is not None:
+            self.session.open()
+
+    # Instances, and the scene that a run ends with.
+
+    def build_instances(self, reach: float | None = None) -> None:
+        """Lift the scene's masks onto the anchors and keep the resulting tree and language with the checkpoint.
+
+        Args:
+            reach: longest edge of the graph, see `ag2_ns.scene.build.merging_graph`.
+
+        Raises:
+            UserError: masks or features are damaged or of another image.
+        """
+        from ag2_ns.scene.build import index_scene
+
+        model, manager = self.model, self.datamanager
+        masks = manager.view_masks() if hasattr(manager, "view_masks") else None
+        if model.config.instances == "none" or masks is None:
+            return
+        scene = self.live.scene()
+        views = [v.view for v in scene.of_split("train")]
+        encoder = None if masks.feature_store is None else masks.feature_store.manifest.to_bytes()
+        prepared = lambda i: manager.prepared("train", i)  # noqa: E731
+        model.set_scene_index(index_scene(scene, views, prepared, model.config.instances, reach=reach, encoder=encoder))
+
+    def finish(self, method: str, steps: int, folder: Path) -> None:
+        """Make the instances and write the scene; what goes wrong with that must not cost the splat, saved after this.
+
+        Args:
+            method: name of the method.
+            steps: that it was trained for.
+            folder: of the run.
+        """
+        if self.session is None:
+            return
+        start = time.perf_counter()
+        try:
+            self.build_instances()
+        except (UserError, MemoryError, torch.cuda.OutOfMemoryError) as error:
+            lift = shlex.join(("ag2", "lift", "--load-config", str(folder / "config.yml")))
+            notice(
+                f"no instances were made: {first_line(error)}\nThe splat is kept; mend that, then run:\n{lift}",
+                style="red",
+            )
+        try:
+            self.write_scene(method, steps, folder, {"instances": time.perf_counter() - start})
+        except UserError as error:
+            notice(f"the scene file was not written: {error}", style="red")
+
+    def write_scene(self, method: str, steps: int, folder: Path, seconds: dict[str, float]) -> Path:
+        """Write the present scene into the run's folder; returns its path. Arguments as for `LiveScene.finished`.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        from ag2_ns.scene.scene_file import FILE_NAME, save_scene
+
+        path = folder / FILE_NAME
+        save_scene(path, self.live.finished(method, steps, seconds))
+        return path
+
+    # Measuring.
 
     def get_eval_loss_dict(self, step: int) -> Any:
         """Losses of an evaluation view, of the scene as trained."""
@@ -129,5 +141,5 @@ class AG2Pipeline(VanillaPipeline):
         with self._as_trained():
             return super().get_average_image_metrics(*args, **kwargs)
 
-    def _as_trained(self) -> Any:
-        return self.model.AG2.session.as_trained()
+    def _as_trained(self) -> AbstractContextManager:
+        return nullcontext() if self.session is None else self.session.as_trained()

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 import pickle
-import re
 import shlex
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.core.view import View
-from ag2_ns.io.feature_store import FeatureStore
-from ag2_ns.io.view_store import view_key, view_stem
-from ag2_ns.language.text_encoder import TextEncoder
-from ag2_ns.plugin.views import view_of
 from ag2_ns.splat.checkpoint import newest_checkpoint
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from nerfstudio.engine.trainer import TrainerConfig
-    from nerfstudio.pipelines.base_pipeline import Pipeline
 
-    from ag2_ns.core.gaussians import Gaussians
-    from ag2_ns.edit.apply import EditedScene
-    from ag2_ns.edit.operations import Edit
     from ag2_ns.plugin.model import AG2Model
-    from ag2_ns.scene.scene_index import SceneIndex
+    from ag2_ns.plugin.pipeline import AG2Pipeline
+    from ag2_ns.scene.scene import Scene
+    from ag2_ns.session.session import Session
 
 
 @dataclass
 class LoadedRun:
-    """A run that is ready to be asked."""
+    """A run with its pipeline: for what needs pictures or training. Everything else opens the scene (`ag2_ns.open`)."""
 
     config_path: Path
     config: TrainerConfig
-    pipeline: Pipeline
-    model: AG2Model
-    index: SceneIndex | None
-    """None before masks were lifted."""
-    texts: TextEncoder
+    pipeline: AG2Pipeline
 
     @property
     def folder(self) -> Path:
@@ -50,95 +36,19 @@ class LoadedRun:
         return self.config_path.parent
 
     @property
-    def gaussians(self) -> Gaussians:
-        """The Gaussians of the checkpoint, detached."""
-        return self.model.gaussians().detach()
+    def model(self) -> AG2Model:
+        """The model."""
+        return self.pipeline.model
 
     @property
-    def scene(self) -> EditedScene:
-        """The Gaussians as edited: what pictures show, so what clicks and boxes mean."""
-        return self.model.AG2.session.scene()
+    def session(self) -> Session:
+        """What is selected and edited."""
+        return self.pipeline.session
 
     @property
-    def edits(self) -> tuple[Edit, ...]:
-        """What `scene` differs by from `gaussians`."""
-        return self.model.AG2.session.edits()
-
-    def as_trained(self) -> AbstractContextManager:
-        """Inside, `scene` is the scene without edits."""
-        return self.model.AG2.session.as_trained()
-
-    def require_index(self) -> SceneIndex:
-        """The index.
-
-        Raises:
-            UserError: the run has none.
-        """
-        if self.index is None:
-            prepare = FeatureStore.command_for(self.texts.data, self.texts.downscale)
-            raise UserError(
-                f"{self.config_path}: this run has no instances yet; run `{prepare}`, then "
-                f"`{shlex.join(['ag2', 'lift', '--load-config', str(self.config_path)])}`"
-            )
-        return self.index
-
-    def views(self, split: Literal["train", "eval"]) -> list[tuple[str, View]]:
-        """Image names and cameras of a split, as they are served (undistorted).
-
-        Where two images of the scene have one name, names start with the folders below `images`.
-        """
-        manager = self.pipeline.datamanager
-        _ = manager.cached_train if split == "train" else manager.cached_eval
-        dataset = manager.train_dataset if split == "train" else manager.eval_dataset
-        cameras = dataset.cameras.to(self.model.device)
-        files = [*manager.train_dataset.image_filenames, *manager.eval_dataset.image_filenames]
-        if len({Path(f).stem for f in files}) == len(set(files)):
-            names = [Path(f).name for f in dataset.image_filenames]
-        else:
-            names = [self._with_folders(f) for f in dataset.image_filenames]
-        return [(name, view_of(cameras[i : i + 1])) for i, name in enumerate(names)]
-
-    def _with_folders(self, file: Path) -> str:
-        """An image's name, starting with the folders below `images`."""
-        return view_key(file, Path(self.config.pipeline.datamanager.data or self.config.data)) + Path(file).suffix
-
-    def names_of(self, image: str) -> list[str]:
-        """What `views` calls the images that somebody may mean.
-
-        Args:
-            image: a file name with or without suffix, after as many of its folders as tell it from others: frame_1,
-                left/frame_1.png, images/left/frame_1.png. The path below `images` always means one image.
-        """
-        manager = self.pipeline.datamanager
-        files = [*manager.train_dataset.image_filenames, *manager.eval_dataset.image_filenames]
-        whole = [self._with_folders(file) for file in files]
-        short = [name for split in ("train", "eval") for name, _ in self.views(split)]
-        asked = re.sub(r"^(\./)?(images(_\d+)?/)?", "", image)
-        exact, ending = {}, {}  # without repetition and in order
-        for path, name in zip(whole, short):
-            if asked in (path, view_stem(path), name, view_stem(name)):
-                exact[name] = path
-            elif f"/{path}".endswith(f"/{asked}") or f"/{view_stem(path)}".endswith(f"/{asked}"):
-                ending[name] = path
-        return list(exact or ending)
-
-    def view(self, name: str) -> View:
-        """The camera of an image, by its name (`names_of`) or position over the training and then the held-out images.
-
-        Raises:
-            UserError: no image is called so, or several are.
-        """
-        named = self.views("train") + self.views("eval")
-        alike = self.names_of(name)
-        if len(alike) == 1:
-            return dict(named)[alike[0]]
-        if alike:
-            raise UserError(f"camera {name!r}: {len(alike)} images are called so; say which: {', '.join(alike[:4])}")
-        if name.isdigit() and int(name) < len(named):
-            return named[int(name)][1]
-        raise UserError(
-            f"camera {name!r}: no such image; give one of {named[0][0]} … {named[-1][0]} or 0 to {len(named) - 1}"
-        )
+    def scene(self) -> Scene:
+        """The scene as trained."""
+        return self.pipeline.live.scene()
 
 
 def read_config(path: Path) -> TrainerConfig:
@@ -201,5 +111,4 @@ def load_run(config_path: Path) -> LoadedRun:
     except (EOFError, RuntimeError, OSError, KeyError, AssertionError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{config_path}: the run cannot be loaded ({reason})") from error
-    model = pipeline.model
-    return LoadedRun(config_path, config, pipeline, model, model.scene_index(), model.AG2.session.texts)
+    return LoadedRun(config_path, config, pipeline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer
@@ -12,6 +12,7 @@ from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
 from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.ops.sh import sh_to_rgb
 from ag2_ns.plugin.metrics import ImageMetrics
@@ -29,10 +30,23 @@ from ag2_ns.splat.anchors import (
 from ag2_ns.splat.checkpoint import TensorStore, fit_to
 from ag2_ns.splat.density import ScreenStatistics
 from ag2_ns.splat.optim import replace_parameter, resized
-from ag2_ns.viewer.panel import Panel
 
 CHILD_TENSORS = ("offset", "sh_dc", "sh_rest", "log_scale", "quat", "opacity_logit")
 """Trainable tensors with one row per child; also the names of their optimizer groups."""
+
+
+class Shown(Protocol):
+    """What pictures of a model show in evaluation, besides what it was trained to: edits and selections."""
+
+    def trainable(self) -> dict[str, Tensor] | None:
+        """The edited Gaussians as nerfstudio's exporters read them; None where nothing is edited."""
+        ...
+
+    def outputs(
+        self, view: View, background: Tensor, crop_box: OrientedBox | None, sh_degree: int | None
+    ) -> dict[str, Tensor]:
+        """nerfstudio's outputs of one camera."""
+        ...
 
 
 class AnchorModel(SplatfactoModel):
@@ -83,7 +97,7 @@ class AnchorModel(SplatfactoModel):
         self.index = TensorStore()
         self.camera_optimizer: CameraOptimizer = c.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         self.metrics = ImageMetrics()
-        self.AG2 = Panel(self)  # the viewer finds it among the model's attributes
+        self.shown: Shown | None = None
         self.step = 0
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.crop_box: OrientedBox | None = None
@@ -93,7 +107,6 @@ class AnchorModel(SplatfactoModel):
         self._host: dict[str, tuple[Tensor, int, int | float]] = {}
         self._statistics: ScreenStatistics | None = None
         self._raster: RenderOutput | None = None
-        self._last_step = -1
         self._last_target: tuple[Tensor, Tensor, int, Tensor] | None = None
         self._train_features = False
         self._graph: AnchorGraph | None = None
@@ -103,7 +116,7 @@ class AnchorModel(SplatfactoModel):
     # What the rest of nerfstudio (export, viewer, crop) reads from a splatfacto model: in evaluation, as edited.
 
     def _edited(self) -> dict[str, Tensor] | None:
-        return None if self.training else self.AG2.session.trainable()
+        return None if self.training or self.shown is None else self.shown.trainable()
 
     @property
     def means(self) -> Tensor:

@@ -8,7 +8,7 @@ distortion is undone on the uint8 image: that is what the datamanager of this pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,17 +135,3 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
     if not views:
         raise UserError(f"{data}: this scene has no images")
     return ServedImages(tuple(views.values()), served_downscale(list(views)))
-
-
-def as_rgb(image: np.ndarray) -> np.ndarray:
-    """The image as segmenters see it: three channels, transparency over mid grey."""
-    if image.shape[2] == 3:
-        return np.ascontiguousarray(image)
-    alpha = image[..., 3:].astype(np.float32) / 255
-    return np.round(image[..., :3] * alpha + 127 * (1 - alpha)).astype(np.uint8)
-
-
-def select_shard(views: Iterable, shard: tuple[int, int]) -> list:
-    """Every n-th view, starting with the i-th, for `shard` = (i, n) with i from 1 to n."""
-    index, count = shard
-    return list(views)[index - 1 :: count]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 
+from ag2_ns.core.answer import Answer, Candidate
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
-from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
 from ag2_ns.query.pixel_weights import anchor_weights
+from ag2_ns.query.query import Query
 from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
 TIE = 1e-3
@@ -19,13 +25,13 @@ INSIDE = 0.5
 """Least share of a node's visible part that must lie inside the box."""
 
 
-def select_box(
+def answer_box(
     index: SceneIndex,
     gaussians: Gaussians,
     rasterizer: Rasterizer,
     view: View,
     box: tuple[float, float, float, float],
-) -> Selection:
+) -> Answer:
     """The node that lies in the box and fills it most.
 
     People draw boxes around things, not along their outline: of the nodes that lie mostly inside, the one with the
@@ -40,7 +46,7 @@ def select_box(
         box: x0, y0, x1, y1 in pixels; parts outside of the image are cut off.
 
     Returns:
-        The selection; its score is that F1. Empty, with a reason, where no node lies mostly inside.
+        The answer; its score is that F1. Empty, with a reason, where no node lies mostly inside.
 
     Raises:
         UserError: a box without area inside the image.
@@ -61,7 +67,7 @@ def select_box(
     share = inside / total.clamp_min(1e-6)
     candidates = (share >= INSIDE) & (inside >= 1.0)
     if not bool(candidates.any()):
-        return index.nothing(label, "no instance lies mostly inside the box")
+        return Answer(index.nothing(label, NOTHING), reason=NOTHING)
     # What the box can be about: the pixels of everything that lies mostly inside it.
     lowest = torch.where(candidates, by_node[:, 0], by_node.new_zeros(()))
     content = lowest.sum().clamp_min(1e-6)
@@ -70,5 +76,46 @@ def select_box(
     there = torch.zeros(tree.num_anchors, device=weight.device).index_fill_(0, index.gaussian_anchor, 1.0)[held]
     left = torch.zeros(tree.num_nodes, device=weight.device).index_add_(0, tree.anchor_node[held], there)
     rank = f1 + TIE * tree.subtree_sum(left) / tree.size.clamp_min(1)
-    node = int(torch.where(candidates, rank, -1.0).argmax())
-    return index.selection([node], label, float(f1[node].clamp(0, 1)))
+    ranked = torch.where(candidates, rank, -1.0)
+    node = int(ranked.argmax())
+    selection = index.selection([node], label, float(f1[node].clamp(0, 1)))
+    number = torch.arange(tree.num_nodes, device=weight.device)
+    apart = ~((number >= node) & (number <= tree.last[node])) & ~((number <= node) & (tree.last >= node))
+    found = [Candidate(label, selection.score, selection.nodes)]
+    second = int(torch.where(apart, ranked, -1.0).argmax())
+    if bool(apart[second]) and float(ranked[second]) > 0:
+        found.append(Candidate(f"instance {second}", float(f1[second].clamp(0, 1)), (second,)))
+    return Answer(selection, tuple(found))
+
+
+NOTHING = "no instance lies mostly inside the box"
+
+
+@dataclass(frozen=True)
+class Box(Query):
+    """What a rectangle in a picture is drawn around."""
+
+    image: str | View
+    """The picture, by name or number, or a camera of one's own."""
+    corners: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels; parts outside of the image are cut off."""
+
+    of_pictures: ClassVar[bool] = True
+
+    @classmethod
+    def from_option(cls, value: tuple[str, float, float, float, float]) -> Box:
+        """`--box IMAGE X0 Y0 X1 Y1`."""
+        image, *corners = value
+        return cls(image, tuple(corners))
+
+    def reply(self, scene: Scene, level: float | None) -> Answer:
+        """See `answer_box`: at whatever level.
+
+        Raises:
+            UserError: corners that are no numbers, or no area inside the image.
+        """
+        if not all(math.isfinite(v) for v in self.corners):
+            given = ", ".join(f"{v:g}" for v in self.corners)
+            raise UserError(f"box ({given}): give x0 y0 x1 y1 in pixels, as numbers")
+        index, view = scene.require_index(), scene.view(self.image)
+        return answer_box(index, scene.gaussians, scene.rasterizer, view, self.corners)

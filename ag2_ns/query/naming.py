@@ -1,15 +1,18 @@
-"""What a clicked thing is called: the text that would have selected exactly it."""
+"""What a thing is called: the text that would have selected exactly it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ag2_ns.language.relevancy import trusted_relevancy
+from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.query.text import select_text
+from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
 CLEAR = 0.5
@@ -59,3 +62,28 @@ class Names:
         text = self.vocabulary[best]
         found = select_text(self.index, text, embedding, self._negatives, several=False)
         return (text, score) if found.nodes == (node,) else None
+
+
+_NAMES: WeakKeyDictionary[TextEncoder, Names] = WeakKeyDictionary()
+
+
+def names_of_scene(scene: Scene) -> Names | None:
+    """The names that the texts known so far give to the scene's nodes; None without any, or without language."""
+    index, texts = scene.index, scene.texts
+    if index is None or texts is None or not index.has_language:
+        return None
+    vocabulary = tuple(texts.vocabulary())
+    if not vocabulary:
+        return None
+    known = _NAMES.get(texts)
+    if known is None or known.index.tree is not index.tree or known.vocabulary != vocabulary:
+        rows = torch.stack([texts.embed(t) for t in vocabulary])
+        _NAMES[texts] = known = Names(index, vocabulary, rows, texts.negatives())
+    return known
+
+
+def name_of(scene: Scene, node: int) -> str | None:
+    """What a node of the instance tree is called; None where no known text clearly names it (see `Names`)."""
+    names = names_of_scene(scene)
+    known = None if names is None else names.of(node)
+    return None if known is None else known[0]

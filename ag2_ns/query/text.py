@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.answer import Answer, Candidate
+from ag2_ns.core.errors import MissingLanguage, UnknownWords, UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.language.relevancy import trusted_relevancy
 from ag2_ns.perception.english import asks_for_several
+from ag2_ns.query.query import Query
+from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
 SHARE = 0.5
@@ -106,3 +112,74 @@ def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) ->
         if all(last[node] < other or last[other] < node for other in chosen):
             chosen.append(node)
     return sorted(chosen)
+
+
+def best_nodes(
+    index: SceneIndex, embedding: Float[Tensor, " D"], negatives: Float[Tensor, "K D"] | None, chosen: Sequence[int]
+) -> list[tuple[int, float]]:
+    """The nodes that answer best beside those chosen and what lies in or around them, best first.
+
+    Args:
+        index: the scene, with language.
+        embedding: of the text.
+        negatives: see `select_text`.
+        chosen: nodes that were selected.
+    """
+    tree = index.tree
+    score, typical = trusted_relevancy(index.language, embedding, negatives)
+    number = torch.arange(tree.num_nodes, device=score.device)
+    free = index.language.trust > 0
+    for node in chosen:
+        free &= ~((number >= node) & (number <= tree.last[node])) & ~((number <= node) & (tree.last >= node))
+    ranked = torch.where(free, score, score.new_full((), -1.0))
+    return [(n, float(ranked[n])) for n in _antichain(tree, ranked, typical)][:NEAREST] if bool(free.any()) else []
+
+
+NEAREST = 5
+"""Candidates that an answer names beside what it selects."""
+
+
+@dataclass(frozen=True)
+class Text(Query):
+    """What some words name."""
+
+    text: str
+    several: bool | None = None
+    """All instances that answer; by default when the words are plural."""
+
+    @classmethod
+    def from_option(cls, value: str, all: bool = False) -> Text:
+        """`--text WORDS [--all]`."""
+        return cls(value, True if all else None)
+
+    def reply(self, scene: Scene, level: float | None) -> Answer:
+        """The best node anywhere in the tree, or every instance that answers when several are asked for.
+
+        Raises:
+            UserError: an empty text, no instances, or an encoder that is gone.
+        """
+        index, text = scene.require_index(), self.text.strip()
+        if not text:
+            raise UserError("the text is empty; say what to look for, for example 'red mug'")
+        if scene.texts is None:
+            raise MissingLanguage("text: the scene does not say what capture it was made from, so no encoder is known")
+        if not index.has_language:
+            raise MissingLanguage("this scene has no language: run `ag2 prepare` with an encoder, then `ag2 lift`")
+        embedding, negatives = scene.texts.embed(text), scene.texts.negatives()
+        if not bool((embedding != 0).any()):
+            raise UnknownWords(text, hint=getattr(scene.texts.encoder(), "knows", ""))
+        embedding = embedding.to(scene.device)
+        negatives = None if negatives is None else negatives.to(scene.device)
+        found = select_text(index, text, embedding, negatives, several=self.several, level=level)
+        if found.empty:
+            return Answer(found, reason=found.reason)
+        others = best_nodes(index, embedding, negatives, found.nodes)
+        rest = tuple(Candidate(f"instance {node}", max(0.0, score), (node,)) for node, score in others)
+        return Answer(found, (Candidate(text, found.score, found.nodes), *rest), found.reason)
+
+    def ignored(self, scene: Scene) -> str:
+        """The words that make no difference to the answer, where the encoder can tell."""
+        encoder = scene.texts.encoder()
+        unknown = getattr(encoder, "unknown_words", lambda text: [])(self.text)
+        known = getattr(encoder, "knows", "")
+        return f"{self.text!r}: not known, so ignored: {', '.join(unknown)}; {known}" if unknown else ""

@@ -14,11 +14,10 @@ their Gaussian in `members`; `slots` is an entry's place in the order by Gaussia
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
+from ag2_ns.ops.jit import jit
 from ag2_ns.rendering.base import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 
 TILE = 16
@@ -33,20 +32,7 @@ _CHORD_MARGIN = 0.01
 _SAFE_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
-def _jit(fastmath: bool | set[str] = False) -> Callable[[Callable], Callable]:
-    """`numba.njit` without the interpreter lock, cached on disk where any cache directory can be written."""
-
-    def decorate(function: Callable) -> Callable:
-        options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
-        try:
-            return njit(cache=True, **options)(function)
-        except RuntimeError:  # neither the package, the user's cache nor NUMBA_CACHE_DIR is writable
-            return njit(**options)(function)
-
-    return decorate
-
-
-@_jit()
+@jit
 def fill_ellipses(start, stop, means2d, conics, opacities, variances, radii, tiles_x, tiles_y, ellipses, boxes):
     """Fill `ellipses` and `boxes` (empty for Gaussians that are not drawn) of Gaussians start:stop."""
     for g in range(start, stop):
@@ -80,7 +66,7 @@ def fill_ellipses(start, stop, means2d, conics, opacities, variances, radii, til
             boxes[g, 3] = int(bottom)
 
 
-@_jit()
+@jit
 def bin_tiles(order, boxes, tiles_x, tiles_y):
     """Entry lists of all tiles, front to back; `order` holds the Gaussians by increasing depth.
 
@@ -111,7 +97,7 @@ def bin_tiles(order, boxes, tiles_x, tiles_y):
     return tile_start, members, slots, slot_start
 
 
-@_jit()
+@jit
 def _rows(y, half_height, top, bottom):
     """Pixel rows of top:bottom whose centres lie within the height of an ellipse centred at `y`."""
     first = max(math.ceil(max(y - half_height, -1.0) - 0.5), top)
@@ -119,7 +105,7 @@ def _rows(y, half_height, top, bottom):
     return first, last + 1
 
 
-@_jit()
+@jit
 def _columns(x, dy, half_height, half_chord, shear, left, right):
     """Pixel columns of left:right whose centres lie within an ellipse, in the row at mean y minus `dy`."""
     height = dy / half_height
@@ -130,7 +116,7 @@ def _columns(x, dy, half_height, half_chord, shear, left, right):
     return first, last + 1
 
 
-@_jit()
+@jit
 def _strength(dx, dy, half_xx, xy, half_yy, opacity):
     """Opacity times the Gaussian at mean minus pixel = (dx, dy); 0 where rounding left the exponent negative.
 
@@ -142,7 +128,7 @@ def _strength(dx, dy, half_xx, xy, half_yy, opacity):
     return opacity * math.exp(-sigma)
 
 
-@_jit(_SAFE_FASTMATH)
+@jit(fastmath=_SAFE_FASTMATH)
 def composite(
     start, stop, ellipses, values, tile_start, members, tiles_x, width, height, out, transmittance, last_entry
 ):
@@ -193,7 +179,7 @@ def composite(
                 transmittance[y, x] = abs(transmittance[y, x])
 
 
-@_jit(_SAFE_FASTMATH)
+@jit(fastmath=_SAFE_FASTMATH)
 def composite_backward(
     start,
     stop,
@@ -280,7 +266,7 @@ def composite_backward(
             entry_grad[slot, 7] = abs_y
 
 
-@_jit(_SAFE_FASTMATH)
+@jit(fastmath=_SAFE_FASTMATH)
 def lift_tiles(start, stop, ellipses, maps, tile_start, members, slots, tiles_x, width, height, entry_sum):
     """Sum weight times `maps` H x W x C over the pixels of tiles start:stop into `entry_sum` (zeros at first)."""
     kind = ellipses.dtype.type
@@ -324,7 +310,7 @@ def lift_tiles(start, stop, ellipses, maps, tile_start, members, slots, tiles_x,
                 break
 
 
-@_jit()
+@jit
 def sum_slots(start, stop, slot_start, entry_rows, rows):
     """Add up the slots of Gaussians start:stop into their `rows`."""
     for g in range(start, stop):

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +13,8 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.core.view import View
-from ag2_ns.plugin.views import view_of
+from ag2_ns.core.view import NamedView, View
 from ag2_ns.rendering.orbit import look_at
-
-if TYPE_CHECKING:
-    from ag2_ns.plugin.datamanager import AG2DataManager
 
 SPACING = math.radians(30)
 """How far apart the cameras are that the flight passes: by so much turning, or as much moving (see `_steps`)."""
@@ -34,14 +29,9 @@ FINE = 2000
 """Points of the path at which its length is measured."""
 
 
-def capture(manager: AG2DataManager, device: torch.device | str) -> list[View]:
-    """All cameras of a scene as served (undistorted), in the order of their file names: shot_2 before shot_10."""
-    _ = manager.cached_train, manager.cached_eval  # undistorts, which changes the cameras
-    found: list[tuple[list, View]] = []
-    for dataset in (manager.train_dataset, manager.eval_dataset):
-        cameras = dataset.cameras.to(device)
-        found += [(_natural(f), view_of(cameras[i : i + 1])) for i, f in enumerate(dataset.image_filenames)]
-    return [view for _, view in sorted(found, key=lambda pair: pair[0])]
+def in_order(views: Sequence[NamedView]) -> list[View]:
+    """The cameras of a capture in the order of their pictures' names: shot_2 before shot_10."""
+    return [v.view for v in sorted(views, key=lambda v: _natural(v.key))]
 
 
 def flight(views: Sequence[View], frames: int) -> tuple[list[View], float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from scipy import ndimage
 from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
@@ -14,6 +13,15 @@ from ag2_ns.rendering.base import Rasterizer
 
 SELECTED = 0.5
 """A pixel shows the selection when its Gaussians hold more than this share of it (AG2aussian, evaluation)."""
+
+DIM = 0.4
+"""Brightness that is left outside of a selection."""
+
+TINT = 0.35
+"""Share of the selection's colour inside of it."""
+
+HIGHLIGHT = (1.0, 0.5, 0.05)
+"""Colour of a single selection."""
 
 
 @torch.no_grad()
@@ -34,21 +42,47 @@ def selection_share(
     return raster.values
 
 
-def outline(mask: Bool[np.ndarray, "H W"], width: int = 2) -> Bool[np.ndarray, "H W"]:
-    """The pixels within `width` of a mask's border, inside it."""
-    return mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
+def outline(mask: Bool[Tensor, "H W"], width: int) -> Bool[Tensor, "H W"]:
+    """The pixels of a mask within `width` of its border; the picture's frame is no border."""
+    kernel = 2 * width + 1
+    outside = torch.nn.functional.max_pool2d((~mask).float()[None, None], kernel, 1, width)[0, 0] > 0
+    return mask & outside
 
 
 def overlay(
+    rgb: Float[Tensor, "H W 3"], shares: Float[Tensor, "H W S"], colors: Float[Tensor, "S 3"]
+) -> Float[Tensor, "H W 3"]:
+    """The picture with S selections: tinted and outlined each in its colour, what is outside of all darkened.
+
+    Args:
+        rgb: the picture, 0 to 1.
+        shares: each selection's share of each pixel, 0 to 1. All zero in all pixels darkens the whole picture; pass
+            S = 0 for no selection.
+        colors: their colours, 0 to 1.
+    """
+    if shares.shape[-1] == 0:
+        return rgb
+    width = max(1, round(min(rgb.shape[:2]) / 240))
+    inside = shares.amax(-1, keepdim=True).clamp(0, 1)
+    out = rgb * (DIM + (1 - DIM) * inside)
+    for k in range(shares.shape[-1]):
+        share, color = shares[..., k : k + 1].clamp(0, 1), colors[k]
+        out = out + TINT * share * (color - out)
+        edge = outline(share[..., 0] > SELECTED, width)
+        out = torch.where(edge[..., None], color, out)
+    return out.clamp(0, 1)
+
+
+def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A colour picture in [0, 1] as bytes."""
+    return (image.clamp(0, 1) * 255 + 0.5).byte().cpu().numpy()
+
+
+def marked(
     picture: UInt8[np.ndarray, "H W 3"],
     mask: Bool[np.ndarray, "H W"],
-    color: tuple[int, int, int] = (255, 64, 64),
-    dim: float = 0.45,
+    color: tuple[float, float, float] = HIGHLIGHT,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture, darker outside the mask, tinted inside and outlined."""
-    out = picture.astype(np.float32)
-    out[~mask] *= dim
-    tint = np.asarray(color, np.float32)
-    out[mask] = 0.7 * out[mask] + 0.3 * tint
-    out[outline(mask)] = tint
-    return out.round().astype(np.uint8)
+    """A picture of bytes with one mask marked; see `overlay`."""
+    rgb, shares = torch.from_numpy(picture).float() / 255, torch.from_numpy(mask)[..., None].float()
+    return to_uint8(overlay(rgb, shares, torch.tensor([color])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
 from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer
-from ag2_ns.session.outputs import overlay
+from ag2_ns.rendering.overlay import overlay
 
 COLORS = (
     (1.00, 0.50, 0.05),
@@ -190,8 +191,11 @@ class _VideoSink:
 
     def add(self, frame: UInt8[np.ndarray, "H W 3"], name: str | None = None) -> None:
         import mediapy
+        from imageio_ffmpeg import get_ffmpeg_exe
 
         if self._writer is None:
+            if not shutil.which("ffmpeg"):
+                mediapy.set_ffmpeg(get_ffmpeg_exe())
             self._size = tuple(n - n % 2 for n in frame.shape[:2])
             self._writer = mediapy.VideoWriter(
                 str(self.path),

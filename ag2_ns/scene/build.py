@@ -1,27 +1,24 @@
-"""From Gaussians and a prepared scene to a `SceneIndex`: glue between nerfstudio and `graph.scene_index`."""
+"""From Gaussians and the masks of their views to instances: the graph they are merged on, and the index."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.notice import view_progress
-from ag2_ns.grouping.anchor_graph import MERGE_REACH, AnchorGraph, build_graph
+from ag2_ns.core.view import View
+from ag2_ns.grouping.anchor_graph import MAX_NEIGHBOURS, MERGE_REACH, AnchorGraph, build_graph
+from ag2_ns.io.view_masks import PreparedMasks
 from ag2_ns.ops.neighbours import nearest
-from ag2_ns.plugin.views import view_of
-from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex, build_feature_index, build_index
 from ag2_ns.splat.anchors import voxel_size
-
-if TYPE_CHECKING:
-    from ag2_ns.core.masks import MaskSet
-    from ag2_ns.plugin.datamanager import AG2DataManager
 
 Evidence = Literal["lifting", "features", "both"]
 """What instances are made from: lifted masks (no training), trained features alone (the paper's
@@ -64,74 +61,52 @@ def merging_graph(
 
 @torch.no_grad()
 def index_scene(
-    gaussians: Gaussians,
-    gaussian_anchor: Int[Tensor, " N"],
-    anchor_xyz: Float[Tensor, "A 3"],
-    graph: AnchorGraph,
-    datamanager: AG2DataManager,
-    rasterizer: Rasterizer,
+    scene: Scene,
+    views: Sequence[View],
+    prepared: Callable[[int], PreparedMasks],
     instances: Evidence = "lifting",
-    anchor_feature: Float[Tensor, "A F"] | None = None,
-) -> SceneIndex | None:
-    """Lift the prepared masks of all training views, group anchors into a tree, attach language.
+    *,
+    reach: float | None = None,
+    encoder: UInt8[Tensor, " L"] | None = None,
+) -> SceneIndex:
+    """Lift the masks of the training views, group anchors into a tree, attach language.
 
     Args:
-        gaussians: on the device where the work is done.
-        gaussian_anchor: the anchor of each Gaussian.
-        anchor_xyz: anchor centres.
-        graph: see `merging_graph`.
-        datamanager: serves views and their masks.
-        rasterizer: a backend for that device.
-        instances: what the tree is made from.
-        anchor_feature: trained instance features; needed for "features" and "both".
-
-    Returns:
-        The index, or None where the scene has no masks.
+        scene: on the device where the work is done; instances that it has already are not looked at.
+        views: the training views.
+        prepared: gives masks and features of a view; asked for one at a time, since all may not fit on the device.
+        instances: what the tree is made from; "features" and "both" need trained features.
+        reach: longest edge of the graph, see `merging_graph`.
+        encoder: what the features are by (`Manifest.to_bytes`).
 
     Raises:
         UserError: masks or features are damaged or of another image.
     """
-    if datamanager.view_masks() is None:
-        return None
-    _ = datamanager.cached_train  # undistorts, which is what the cameras must know before they become views
-    cameras = datamanager.train_dataset.cameras.to(gaussians.device)
-    views = [view_of(cameras[i : i + 1]) for i in range(len(cameras))]
-    features: list[Tensor | None] = []
+    anchors, splat, rasterizer = scene.anchors, scene.gaussians.detach(), scene.rasterizer
+    # Mean-shift looks at the published number of neighbours.
+    neighbours = MAX_NEIGHBOURS if instances == "features" else LIFTING_NEIGHBOURS
+    graph = merging_graph(anchors.xyz, anchors.radius, scene.extent, reach, neighbours)
+    features: list[Tensor | None] = [None] * len(views)
 
-    def masks() -> Iterator[MaskSet]:
-        """One view's at a time: those of all views may be larger than the device."""
-        for i in range(len(cameras)):
-            prepared = datamanager.prepared("train", i)
-            features.append(prepared.features)
-            yield prepared.masks
+    class Masks:
+        """Read anew each time: those of all views may be larger than the device."""
 
-    splat = gaussians.detach()
+        def __iter__(self) -> Iterator[MaskSet]:
+            for i in range(len(views)):
+                found = prepared(i)
+                features[i] = found.features
+                yield found.masks
+
+    feature = anchors.feature.detach()
     with view_progress(len(views), "lifting masks") as progress:
         if instances == "features":
             index = build_feature_index(
-                rasterizer,
-                splat,
-                gaussian_anchor,
-                anchor_xyz,
-                anchor_feature,
-                graph,
-                views,
-                masks(),
-                features,
+                rasterizer, splat, scene.gaussian_anchor, anchors.xyz, feature, graph, views, Masks(), features,
                 progress=progress,
-            )
+            )  # fmt: skip
         else:
             index = build_index(
-                rasterizer,
-                splat,
-                gaussian_anchor,
-                anchor_xyz,
-                graph.edges,
-                views,
-                masks(),
-                features,
-                anchor_feature=anchor_feature if instances == "both" else None,
-                progress=progress,
-            )
-    store = datamanager.view_masks().feature_store
-    return index if store is None else replace(index, encoder=store.manifest.to_bytes())
+                rasterizer, splat, scene.gaussian_anchor, anchors.xyz, graph.edges, views, Masks(), features,
+                anchor_feature=feature if instances == "both" else None, progress=progress,
+            )  # fmt: skip
+    return index if encoder is None else replace(index, encoder=encoder)

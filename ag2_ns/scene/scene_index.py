@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import torch
@@ -19,18 +19,18 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.grouping.feature_tree import feature_tree
 from ag2_ns.grouping.lifting import LiftedMasks, lift_masks
-from ag2_ns.grouping.refine import refine_anchors
+from ag2_ns.grouping.refine import contested_anchors, refine_anchors
 from ag2_ns.grouping.tree import InstanceTree, build_tree, warm_up
 from ag2_ns.language.node_language import NodeLanguage, node_language
 from ag2_ns.ops.memory import free_memory
 from ag2_ns.ops.threads import in_background
 from ag2_ns.rendering.base import Rasterizer
 
-GAUSSIAN_ENTRIES = 1.5e8
-"""Most (Gaussian, view) pairs for which weights are kept by Gaussian; beyond that, anchors are not refined."""
-
 PAIR_BYTES = 150
-"""What each of them takes at the peak, where three masks or so overlap."""
+"""What the weights of a (Gaussian, view) pair take at the peak, where three masks or so overlap."""
+
+MOST_MEMORY = 0.5
+"""Share of the free memory that weights by Gaussian may take; beyond that only those at borders are kept."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,12 @@ class SceneIndex:
             anchor_score, inside, inside[self.gaussian_anchor], label, float(score), tuple(int(n) for n in nodes), level
         )
 
+    def without(self, found: Selection, other: Selection) -> Selection:
+        """What `found` selects and `other` does not, with those nodes of it that are still whole."""
+        left = found.without(other)
+        whole = [n for n in found.nodes if bool(left.anchor_mask[self.tree.anchors_of(n)].all())]
+        return replace(left, nodes=tuple(whole))
+
     def nothing(self, label: str, reason: str) -> Selection:
         """The empty selection, with the reason."""
         return Selection.nothing(self.num_anchors, self.num_gaussians, label, self.anchor_xyz.device, reason)
@@ -149,7 +155,7 @@ def build_index(
         anchor_xyz: the anchors' centres.
         edges: the anchor graph.
         views: the views that have masks.
-        masks: the masks of each view, asked for once.
+        masks: the masks of each view; iterated once, or twice where there are too many Gaussians for all their weights.
         features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
             and boxes only.
         anchor_feature: instance features of a trained run, as further evidence for merging.
@@ -157,35 +163,64 @@ def build_index(
         refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
         progress: called with the number of views lifted.
     """
-    num_anchors = len(anchor_xyz)
-    refine = refine and fits_by_gaussian(len(gaussians), len(views), gaussians.device)
-    unit = None if refine else gaussian_anchor
+    num_anchors, count = len(anchor_xyz), len(gaussians)
+    lift = partial(lift_masks, rasterizer, gaussians, views, progress=progress)
+    alone = refine and fits(count * len(views), gaussians.device)
     with in_background(partial(warm_up, gaussians.device)):
-        lifted = lift_masks(rasterizer, gaussians, views, masks, unit=unit, num_units=num_anchors, progress=progress)
+        first = lift(masks, unit=None if alone else gaussian_anchor, num_units=None if alone else num_anchors)
+    lifted = first.group(gaussian_anchor, num_anchors) if alone else first
     if refine:
-        by_gaussian, lifted = lifted, lifted.group(gaussian_anchor, num_anchors)
-        tree = build_tree(lifted, edges, anchor_feature, tau)
-        gaussian_anchor = refine_anchors(
-            by_gaussian, gaussians.means, gaussian_anchor, anchor_xyz, edges, tree.cut(0.5)
-        )
-        lifted = by_gaussian.group(gaussian_anchor, num_anchors)
+        label = build_tree(lifted, edges, anchor_feature, tau).cut(0.5)
+        if alone:
+            gaussian_anchor = refine_anchors(first, gaussians.means, gaussian_anchor, anchor_xyz, edges, label)
+            lifted = first.group(gaussian_anchor, num_anchors)
+        else:
+            gaussian_anchor, lifted = _refined_at_borders(
+                lift, masks, gaussians, len(views), gaussian_anchor, anchor_xyz, edges, label, lifted
+            )
     tree = build_tree(lifted, edges, anchor_feature, tau)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 
 
-def fits_by_gaussian(num_gaussians: int, num_views: int, device: torch.device) -> bool:
-    """Whether weights can be kept by Gaussian; warns where only memory is lacking, as it makes the instances worse."""
-    pairs = num_gaussians * num_views
-    if pairs > GAUSSIAN_ENTRIES:
-        return False
-    needed, free = pairs * PAIR_BYTES, free_memory(device)
-    if needed > free:
+def _refined_at_borders(
+    lift: Callable[..., LiftedMasks],
+    masks: Iterable[MaskSet],
+    gaussians: Gaussians,
+    num_views: int,
+    gaussian_anchor: Int[Tensor, " N"],
+    anchor_xyz: Float[Tensor, "A 3"],
+    edges: Int[Tensor, "2 E"],
+    label: Int[Tensor, " A"],
+    lifted: LiftedMasks,
+) -> tuple[Int[Tensor, " N"], LiftedMasks]:
+    """`refine_anchors` where the weights of all Gaussians are too many: only those at borders get weights of their own.
+
+    No other Gaussian could move, and sums of weights are exact, so the result is the same.
+
+    Returns:
+        (anchor of each Gaussian, masks lifted onto the anchors).
+    """
+    border, count = contested_anchors(edges, label)[gaussian_anchor], len(anchor_xyz)
+    at_border = int(border.sum())
+    if not fits(at_border * num_views, gaussians.device):
         warnings.warn(
-            f"anchors are not refined, which needs {needed / 2**30:.1f} GB of memory ({device}) where "
-            f"{free / 2**30:.1f} are free; borders of instances will be coarser",
-            stacklevel=2,
+            f"anchors are not refined: {at_border:,} Gaussians at borders in {num_views} views need more memory than "
+            f"{gaussians.device} has free; borders of instances will be coarser",
+            stacklevel=3,
         )
-    return needed <= free
+        return gaussian_anchor, lifted
+    # Units: all anchors, and behind them the Gaussians at borders.
+    unit = torch.where(border, torch.cumsum(border, 0) - 1 + count, gaussian_anchor)
+    of_unit = torch.cat([torch.arange(count, device=unit.device), gaussian_anchor[border]])
+    means = torch.cat([anchor_xyz, gaussians.means[border]])
+    by_unit = lift(masks, unit=unit, num_units=len(of_unit))
+    of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label)
+    return of_unit[unit], by_unit.group(of_unit, count)
+
+
+def fits(pairs: int, device: torch.device) -> bool:
+    """Whether the weights of so many (Gaussian, view) pairs can be kept."""
+    return pairs * PAIR_BYTES <= MOST_MEMORY * free_memory(device)
 
 
 def build_feature_index(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,12 +13,10 @@ from torch import Tensor
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene, apply_edits, to_trainable
 from ag2_ns.edit.operations import Edit
+from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.session.outputs import Looks, feature_looks, hues
 from ag2_ns.session.state import State
-
-if TYPE_CHECKING:
-    from ag2_ns.plugin.model import AG2Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,46 +45,38 @@ class Appearance:
         return value
 
     @torch.no_grad()
-    def scene(self, model: AG2Model, edits: tuple[Edit, ...]) -> EditedScene:
-        """The model's Gaussians after edits; training, which changes parameters in place, leaves them as they are."""
-        index = model.scene_index()
-        tensors = [model.anchor_xyz, model.anchor_radius, model.child_anchor, *model.child_params.values()]
-        versions = tuple((t.data_ptr(), t._version, len(t)) for t in tensors)
+    def edited(self, scene: Scene, edits: tuple[Edit, ...]) -> EditedScene:
+        """The scene's Gaussians after edits."""
+        anchor = scene.gaussian_anchor if scene.index is None else scene.index.gaussian_anchor
+        make = lambda: apply_edits(scene.gaussians, anchor, edits)  # noqa: E731
+        return self._remember("edited", (_The(scene), edits), make)
 
-        def make() -> EditedScene:
-            anchor = model.child_anchor if index is None else index.gaussian_anchor
-            gaussians = model.gaussians().detach()
-            return apply_edits(replace(gaussians, quats=gaussians.quats.clone()), anchor, edits)  # the one parameter
-
-        return self._remember("scene", (versions, _The(index), edits), make)
-
-    def trainable(self, scene: EditedScene) -> dict[str, Tensor]:
+    def trainable(self, edited: EditedScene) -> dict[str, Tensor]:
         """The Gaussians as nerfstudio's exporters read them."""
-        return self._remember("trainable", (_The(scene),), lambda: to_trainable(scene.gaussians))
+        return self._remember("trainable", (_The(edited),), lambda: to_trainable(edited.gaussians))
 
     @torch.no_grad()
-    def looks(self, model: AG2Model, scene: EditedScene, state: State, with_selection: bool = True) -> Looks:
-        """What the Gaussians of `scene` show besides their colours."""
-        index = model.scene_index()
-        raw = model.anchor_params["feature"]
+    def looks(self, scene: Scene, edited: EditedScene, state: State, with_selection: bool = True) -> Looks:
+        """What the Gaussians of `edited` show besides their colours."""
+        index = scene.index
         # A Gaussian's feature is its decoding anchor's; the index may count it to a neighbour for instances.
         feature = self._remember(
             "feature",
-            (_The(scene), raw.data_ptr(), raw._version),
-            lambda: feature_looks(model.anchor_features().detach(), scene.follow(model.child_anchor)),
+            (_The(edited), _The(scene)),
+            lambda: feature_looks(scene.anchors.feature, edited.follow(scene.gaussian_anchor)),
         )
-        if index is None or index.num_gaussians != model.child_anchor.shape[0]:
+        if index is None:
             return Looks(feature)
         instance = self._remember(
             "instance",
-            (_The(scene), _The(index), state.level),
-            lambda: hues(scene.instances(index.gaussian_node(state.level))[0]),
+            (_The(edited), _The(index), state.level),
+            lambda: hues(edited.instances(index.gaussian_node(state.level))[0]),
         )
         found = state.selection
         if found is None or not with_selection or len(found.gaussian_mask) != index.num_gaussians:
             return Looks(feature, instance)
         relevancy, selected = self._remember(
-            "found", (_The(scene), _The(found), state.copy), lambda: _found(scene, index, found, state.copy)
+            "found", (_The(edited), _The(found), state.copy), lambda: _found(edited, index, found, state.copy)
         )
         return Looks(feature, instance, relevancy, None if found.empty else selected)
 

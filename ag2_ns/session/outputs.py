@@ -18,21 +18,10 @@ from ag2_ns.core.view import View
 from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.feature_colors import color_projection
+from ag2_ns.rendering.overlay import HIGHLIGHT, overlay
 
 NO_INSTANCE = 0.32
 """Grey level of Gaussians that belong to no instance."""
-
-SELECTED = 0.5
-"""A pixel shows the selection when its Gaussians hold more than this share of it."""
-
-DIM = 0.4
-"""Brightness that is left outside of a selection."""
-
-TINT = 0.35
-"""Share of the selection's colour inside of it."""
-
-HIGHLIGHT = (1.0, 0.5, 0.05)
-"""Colour of a single selection."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -76,37 +65,6 @@ def feature_looks(anchor_feature: Float[Tensor, "A F"], anchor: Int[Tensor, " N"
     finite = anchor_feature.nan_to_num(0.0, 0.0, 0.0)
     mean, projection = color_projection(finite)
     return ((finite - mean) @ projection + 0.5)[anchor]
-
-
-def outline(mask: Bool[Tensor, "H W"], width: int) -> Bool[Tensor, "H W"]:
-    """The pixels of a mask within `width` of its border; the picture's frame is no border."""
-    kernel = 2 * width + 1
-    outside = torch.nn.functional.max_pool2d((~mask).float()[None, None], kernel, 1, width)[0, 0] > 0
-    return mask & outside
-
-
-def overlay(
-    rgb: Float[Tensor, "H W 3"], shares: Float[Tensor, "H W S"], colors: Float[Tensor, "S 3"]
-) -> Float[Tensor, "H W 3"]:
-    """The picture with S selections: tinted and outlined each in its colour, what is outside of all darkened.
-
-    Args:
-        rgb: the picture, 0 to 1.
-        shares: each selection's share of each pixel, 0 to 1. All zero in all pixels darkens the whole picture; pass
-            S = 0 for no selection.
-        colors: their colours, 0 to 1.
-    """
-    if shares.shape[-1] == 0:
-        return rgb
-    width = max(1, round(min(rgb.shape[:2]) / 240))
-    inside = shares.amax(-1, keepdim=True).clamp(0, 1)
-    out = rgb * (DIM + (1 - DIM) * inside)
-    for k in range(shares.shape[-1]):
-        share, color = shares[..., k : k + 1].clamp(0, 1), colors[k]
-        out = out + TINT * share * (color - out)
-        edge = outline(share[..., 0] > SELECTED, width)
-        out = torch.where(edge[..., None], color, out)
-    return out.clamp(0, 1)
 
 
 @torch.no_grad()

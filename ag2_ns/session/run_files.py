@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ag2_ns.core.errors import UserError
 from ag2_ns.core.notice import notice
 from ag2_ns.edit.edit_file import FILE_NAME, load_edits, save_edits
 from ag2_ns.io.selection_file import load_selection, save_selection
+from ag2_ns.query.text import Text
 from ag2_ns.session.state import State
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def take_up(session: Session) -> None:
     Raises:
         UserError: edits of another run, or a query that makes no sense.
     """
-    state, folder, index = State(), session.run_folder, session.model.scene_index()
+    state, scene = State(), session.scene()
+    folder = scene.folder
     if folder is not None and os.environ.get(EDITS, "1") != "0" and (folder / FILE_NAME).exists():
         path = folder / FILE_NAME
-        state = replace(state, history=load_edits(path, session.fingerprint()))
+        state = replace(state, history=load_edits(path, scene.fingerprint))
         if len(state.history):
             notice(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out", style=None)
     session.restart(state)
@@ -43,13 +44,14 @@ def take_up(session: Session) -> None:
     saved = None if folder is None else folder / SELECTION_FILE
     if query is not None:
         for k, text in enumerate(query.split(";")):
-            session.ask(text, "add" if k else "select")
+            session.ask(Text(text.strip()), "add" if k else "select")
         found = session.state.selection
         label, what = (query, found.reason) if found.empty else (found.label, f"score {found.score:.2f}")
         notice(f"{QUERY}: {label} ({what})", style=None)
-    elif saved is not None and saved.exists() and index is not None:
-        session.restart(replace(state, selection=load_selection(saved, index)))
-        notice(f"{saved}: {session.state.selection.label} selected", style=None)
+    elif saved is not None and saved.exists() and scene.index is not None:
+        found = load_selection(saved, scene.fingerprint, scene.device)
+        session.restart(replace(state, selection=found))
+        notice(f"{saved}: {found.label} selected", style=None)
     session.restart(session.state)
 
 
@@ -60,10 +62,7 @@ def keep_edits(session: Session) -> Path:
         UserError: the folder is not known or cannot be written.
     """
     path = session.folder() / FILE_NAME
-    try:
-        save_edits(path, session.state.history, session.fingerprint())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
+    save_edits(path, session.state.history, session.scene().fingerprint)
     return path
 
 
@@ -74,8 +73,5 @@ def keep_selection(session: Session) -> Path:
         UserError: nothing is selected, or the folder is not known or cannot be written.
     """
     path = session.folder() / SELECTION_FILE
-    try:
-        save_selection(path, session.require_selection(), session.model.scene_index())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
+    save_selection(path, session.require_selection(), session.scene().fingerprint)
     return path

@@ -1,54 +1,69 @@
-"""What is selected and edited in a run, and what that looks like: the state behind the viewer's panel and ns-render.
+"""What is selected and edited in a scene, and what that looks like: the state behind the viewer's panel and ns-render.
 
-One session belongs to one model; all tabs of a viewer share it. It knows nothing of viser. State is an immutable value
-that is replaced as a whole, so a picture that is being drawn (or given up half way) never sees half a change.
+One session belongs to one scene; all tabs of a viewer share it. It knows nothing of viser or nerfstudio. State is an
+immutable value that is replaced as a whole, so a picture that is being drawn (or given up half way) never sees half a
+change.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ag2_ns.core.errors import UserError
-from ag2_ns.core.fingerprint import Fingerprint
+from ag2_ns.core.errors import MissingLanguage, UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
 from ag2_ns.edit.apply import EditedScene
+from ag2_ns.edit.asking import ask, copy_shown
 from ag2_ns.edit.operations import Edit, Members
 from ag2_ns.language.text_encoder import TextEncoder
-from ag2_ns.plugin.undistorted import served_downscale
+from ag2_ns.query.click import Click, Ray
+from ag2_ns.query.query import Query
+from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
-from ag2_ns.session.answer import Asked, require_texts
 from ag2_ns.session.appearance import Appearance
 from ag2_ns.session.outputs import scene_outputs
 from ag2_ns.session.run_files import keep_edits, keep_selection, take_up
 from ag2_ns.session.state import Mode, Question, State, Timeline
 
-if TYPE_CHECKING:
-    from nerfstudio.data.scene_box import OrientedBox
 
-    from ag2_ns.plugin.model import AG2Model
+class SceneSource(Protocol):
+    """What a session works on: a model that may be in training, or an opened scene."""
+
+    def scene(self) -> Scene:
+        """The present scene: the same object while nothing has changed."""
+        ...
+
+
+class Fixed:
+    """A scene that stays as it is."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def scene(self) -> Scene:
+        """The scene."""
+        return self._scene
 
 
 class Session:
-    """Selecting and editing in one run.
+    """Selecting and editing in one scene.
 
     Methods that answer or change something raise `UserError` where that is impossible, and leave the state alone then.
-    `click`, `ask` and `set_level` take hold of the model by themselves, see `hold`; what else reads the model while it
-    may be trained does so inside of `hold()`.
+    `click`, `ask` and `set_level` take hold of the scene by themselves, see `hold`; what else reads the scene while a
+    model may be trained does so inside of `hold()`.
     """
 
-    def __init__(self, model: AG2Model) -> None:
-        self._model = weakref.ref(model)
+    def __init__(self, source: SceneSource) -> None:
+        self._source = source
         self._timeline = Timeline()
         self._appearance = Appearance()
         self._lock = threading.RLock()
@@ -58,32 +73,17 @@ class Session:
         """Gives what to hold while the model must not be trained or drawn."""
         self.index_changed: Callable[[], None] = lambda: None
         """Called from a picture when instances came or went."""
-        self.texts: TextEncoder | None = None
-        self.datamanager: Any = None
-        self.run_folder: Path | None = None
 
     # Where the session is.
-
-    @property
-    def model(self) -> AG2Model:
-        """The model."""
-        model = self._model()
-        assert model is not None
-        return model
 
     @property
     def state(self) -> State:
         """The present state."""
         return self._timeline.present
 
-    def connect(self, datamanager: Any, run_folder: str = "") -> None:
-        """Tell the session what the model is trained on and where its run lies."""
-        self.datamanager = datamanager
-        self.run_folder = Path(run_folder) if run_folder else None
-        data = getattr(datamanager.config, "data", None)
-        if data is not None:
-            downscale = served_downscale(datamanager.train_dataset.image_filenames)
-            self.texts = TextEncoder(Path(data), downscale, self.model.device.type, lambda: self.model.scene_index())
+    def scene(self) -> Scene:
+        """The scene as trained."""
+        return self._source.scene()
 
     def open(self) -> None:
         """Take up what lies beside the run; see `take_up`."""
@@ -94,23 +94,26 @@ class Session:
         with self._lock:
             self._timeline = Timeline(state)
 
-    def fingerprint(self) -> Fingerprint:
-        """What edits of this run are recognised by."""
-        return Fingerprint.of(self.model.child_anchor.shape[0], self.model.anchor_xyz)
-
     def index(self) -> SceneIndex:
         """The scene's instances.
 
         Raises:
-            UserError: there are none yet.
+            MissingInstances: there are none yet.
         """
-        index = self.model.scene_index()
-        if index is None:
-            raise UserError(
-                "no instances yet: they are made at the end of training, from masks (`ag2 prepare`); "
-                "`ag2 lift` makes them for an older run"
-            )
-        return index
+        return self.scene().require_index()
+
+    def texts(self) -> TextEncoder:
+        """The scene's texts.
+
+        Raises:
+            MissingLanguage: the scene has no language.
+        """
+        scene = self.scene()
+        if scene.texts is None:
+            raise MissingLanguage("text: the run does not say what data it was trained on")
+        if scene.index is not None and not scene.index.has_language:
+            raise MissingLanguage("this scene has no language: run `ag2 prepare` with an encoder, then `ag2 lift`")
+        return scene.texts
 
     # What it looks like.
 
@@ -120,43 +123,55 @@ class Session:
         nerfstudio's viewer leaves a model in training mode between pictures: clicks and edits then mean what the last
         picture showed.
         """
-        state, model = state or self.state, self.model
+        state = state or self.state
         if self._trained_only:
             return ()
         edits = state.history.edits if state.preview is None else (*state.history.edits, state.preview)
+        if not edits:
+            return ()
         # Training may have changed the scene since.
-        count = model.child_anchor.shape[0]
+        count = len(self.scene().gaussians)
         return edits if all(e.members.count == count for e in edits) else ()
 
-    def scene(self, state: State | None = None) -> EditedScene:
+    def edited(self, state: State | None = None) -> EditedScene:
         """The Gaussians as edited in a state, by default the present one."""
-        return self._appearance.scene(self.model, self.edits(state))
+        return self._appearance.edited(self.scene(), self.edits(state))
 
     def trainable(self) -> dict[str, Tensor] | None:
         """The edited Gaussians as nerfstudio's exporters read them; None where nothing is edited."""
-        return self._appearance.trainable(self.scene()) if self.edits() else None
+        return self._appearance.trainable(self.edited()) if self.edits() else None
 
     @torch.no_grad()
     def outputs(
         self,
         view: View,
-        background: Float[Tensor, "3"],
-        crop_box: OrientedBox | None = None,
+        background: Float[Tensor, "3"] | None = None,
+        crop_box: Any = None,
         sh_degree: int | None = None,
     ) -> dict[str, Tensor]:
-        """nerfstudio's outputs of one camera; see `scene_outputs`. Changes nothing."""
-        index = self.model.scene_index()
-        if index is not self._index:
-            self._index = index
+        """What one camera shows; see `scene_outputs`. Changes nothing.
+
+        Args:
+            view: the camera.
+            background: colour behind everything; by default the scene's.
+            crop_box: shows only what lies in it: anything with `within(points)`, as nerfstudio's `OrientedBox`.
+            sh_degree: highest band of spherical harmonics; by default the scene's.
+        """
+        scene = self.scene()
+        if scene.index is not self._index:
+            self._index = scene.index
             self.index_changed()
         state = self.state
-        scene = self.scene(state)
-        looks = self._appearance.looks(self.model, scene, state, not self._trained_only)
-        gaussians = scene.gaussians
+        edited = self._appearance.edited(scene, self.edits(state))
+        looks = self._appearance.looks(scene, edited, state, not self._trained_only)
+        gaussians = edited.gaussians
         if crop_box is not None:
             inside = crop_box.within(gaussians.means).squeeze(-1)
             looks, gaussians = looks[inside], gaussians[inside]
-        return scene_outputs(gaussians, looks, view, self.model.backend(), background, sh_degree=sh_degree)
+        if background is None:
+            background = gaussians.means.new_zeros(3) if scene.background is None else scene.background
+        degree = scene.sh_degree if sh_degree is None else sh_degree
+        return scene_outputs(gaussians, looks, view, scene.rasterizer, background, sh_degree=degree)
 
     @contextmanager
     def as_trained(self) -> Iterator[None]:
@@ -169,7 +184,6 @@ class Session:
 
     # Asking.
 
-    @torch.no_grad()
     def click(
         self, origin: tuple[float, float, float], direction: tuple[float, float, float], mode: Mode = "select"
     ) -> Selection:
@@ -178,44 +192,66 @@ class Session:
         Raises:
             UserError: before instances exist, or a ray that makes no sense.
         """
-        ray = (tuple(float(v) for v in origin), tuple(float(v) for v in direction))
-        return self._answer(Question(mode, ray=ray))
+        return self.ask(Ray(tuple(float(v) for v in origin), tuple(float(v) for v in direction)), mode)
 
     @torch.no_grad()
-    def ask(self, text: str, mode: Mode = "select", several: bool | None = None, continues: bool = False) -> Selection:
-        """Select what a text names; add it, or take it away. The first text may load an encoder and take seconds.
+    def ask(self, query: Query, mode: Mode = "select", continues: bool = False) -> Selection:
+        """Select what answers a query; add it, or take it away. The first text may load an encoder and take seconds.
 
         With `continues`, a text that begins with the one asked last replaces it, as one step to undo.
 
         Raises:
-            UserError: an empty text, before instances exist, or without language.
+            UserError: before instances exist, or a query that makes no sense.
         """
-        return self._answer(Question(mode, text=text.strip(), several=several), continues)
+        question = Question(mode, query)
 
-    def embed(self, text: str) -> None:
-        """Do the slow part of `ask` beforehand: load the encoder, embed the text.
-
-        Raises:
-            UserError: an empty text, or without language.
-        """
-        texts = require_texts(self.texts)
-        texts.embed(text)
-        texts.negatives()
-
-    def _answer(self, question: Question, continues: bool = False) -> Selection:
         def answered(timeline: Timeline) -> Timeline:
             state, last = timeline.present, timeline.present.questions[-1:]
             begun = continues and bool(last) and last[0].text is not None and question.text.startswith(last[0].text)
             replaces = question.mode == "select" or state.selection is None or not self._fits(state.selection)
             before = State(history=state.history, level=state.level) if replaces else state
-            return timeline.to(self._asked(state).after(before, question, None), join=begun)
+            return timeline.to(self._after(before, question, None, *self._read(state)), join=begun)
 
         return self._go_on(answered).selection
 
-    def _asked(self, state: State) -> Asked:
-        """The scene as a state shows it. The model is held only while its Gaussians are read: it may go on then."""
+    def embed(self, text: str) -> None:
+        """Do the slow part of asking in words beforehand: load the encoder, embed the text.
+
+        Raises:
+            UserError: an empty text, or without language.
+        """
+        texts = self.texts()
+        texts.embed(text)
+        texts.negatives()
+
+    def _read(self, state: State) -> tuple[Scene, EditedScene]:
+        """The scene and how a state shows it. The model is held only while it is read: it may go on then."""
         with self.hold():
-            return Asked(self.index(), self.scene(state), self.model.backend(), self.texts)
+            scene = self.scene()
+            return scene, self._appearance.edited(scene, self.edits(state))
+
+    @staticmethod
+    def _after(state: State, question: Question, level: float | None, scene: Scene, edited: EditedScene) -> State:
+        """The state after a question; `level` overrides that of texts, which otherwise look at all levels."""
+        query = question.query
+        found = ask(scene, edited, query, state.level if query.of_pictures else level)
+        selection, copy = found.selection, None
+        if isinstance(query, (Click, Ray)):
+            if selection.nodes and selection.label.startswith("click"):
+                selection = replace(selection, label=f"instance {selection.nodes[0]}")
+            copy = copy_shown(scene, edited, selection, query.patch(scene))
+        old = state.selection
+        if old is not None and question.mode == "add":
+            new = old.union(selection)
+        elif question.mode == "remove":
+            empty = scene.nothing(selection.label, "nothing was selected that could be taken away")
+            new = empty if old is None else scene.require_index().without(old, selection)
+        else:
+            new = selection
+        if old is not None and copy != state.copy and not old.empty:
+            copy = state.copy if question.mode == "remove" else None
+        questions = (*state.questions, question)
+        return replace(state, selection=new, answer=found, copy=copy, questions=questions, preview=None)
 
     def _go_on(self, step: Callable[[Timeline], Timeline]) -> State:
         """Take a step that needs time; takes it again if somebody else took one meanwhile. Returns the new state."""
@@ -244,9 +280,9 @@ class Session:
                 return timeline
             after = State(history=state.history, level=level)
             if state.questions:
-                asked = self._asked(state)
+                read = self._read(state)
                 for question in state.questions:
-                    after = asked.after(after, question, level)
+                    after = self._after(after, question, level, *read)
             else:
                 after = replace(after, selection=state.selection, copy=state.copy)
             last = timeline.past[-1] if timeline.past else state
@@ -278,7 +314,7 @@ class Session:
 
     def _fits(self, found: Selection) -> bool:
         """Whether a selection is of the model's present Gaussians: training may have gone on."""
-        return len(found.gaussian_mask) == self.model.child_anchor.shape[0]
+        return len(found.gaussian_mask) == len(self.scene().gaussians)
 
     def members(self) -> Members:
         """The selected Gaussians, for an edit; raises `UserError` if there are none."""
@@ -324,9 +360,10 @@ class Session:
         Raises:
             UserError: it is not known.
         """
-        if self.run_folder is None:
+        folder = self.scene().folder
+        if folder is None:
             raise UserError("the run's folder is not known; open it with its own config.yml, or use `ag2` commands")
-        return self.run_folder
+        return folder
 
     def save_edits(self) -> Path:
         """Write the edits beside the run; see `keep_edits`."""
@@ -338,8 +375,8 @@ class Session:
 
     def selected(self) -> Int[Tensor, " K"]:
         """The selected Gaussians of the edited scene, by number; raises `UserError` if there are none."""
-        found, scene = self.require_selection(), self.scene()
-        mask = scene.selected(found)
+        found, edited = self.require_selection(), self.edited()
+        mask = edited.selected(found)
         if self.state.copy is not None:
-            mask = mask & (scene.copy == self.state.copy)
+            mask = mask & (edited.copy == self.state.copy)
         return mask.nonzero().squeeze(1)

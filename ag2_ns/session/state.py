@@ -1,13 +1,16 @@
-"""What a viewer session remembers, as immutable values: the selection, the edits, and the way back."""
+"""What a session remembers, as immutable values: the selection, the edits, and the way back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ag2_ns.core.answer import Answer
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.history import History, Step
 from ag2_ns.edit.operations import Edit
+from ag2_ns.query.query import Query
+from ag2_ns.query.text import Text
 
 STEPS = 100
 """Selections and edits that can be undone."""
@@ -17,13 +20,15 @@ Mode = Literal["select", "add", "remove"]
 
 @dataclass(frozen=True)
 class Question:
-    """One click or text, kept so that it can be asked again at another granularity."""
+    """One query and what its answer does, kept so that it can be asked again at another granularity."""
 
     mode: Mode
-    text: str | None = None
-    ray: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
-    """Origin and direction, scene units."""
-    several: bool | None = None
+    query: Query
+
+    @property
+    def text(self) -> str | None:
+        """The words of a text; None for other queries."""
+        return self.query.text if isinstance(self.query, Text) else None
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class State:
 
     selection: Selection | None = None
     """Over the trained Gaussians; None before anything was asked."""
+    answer: Answer | None = None
+    """To the last question; None before anything was asked."""
     copy: int | None = None
     """The duplicate that is meant (0: as trained); None for all."""
     questions: tuple[Question, ...] = ()

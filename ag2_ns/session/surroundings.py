@@ -1,55 +1,75 @@
-"""What a clean removal looks at, gathered from a model and the data it was trained on."""
+"""What a clean removal looks at, gathered from a scene and the masks of its capture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.view import NamedView
 from ag2_ns.edit.cleanup import spread_views
 from ag2_ns.edit.steps import Surroundings
 from ag2_ns.grouping.anchor_graph import AnchorGraph
-from ag2_ns.plugin.views import view_of
-
-if TYPE_CHECKING:
-    from ag2_ns.plugin.model import AG2Model
-    from ag2_ns.scene.scene_index import SceneIndex
+from ag2_ns.io.mask_store import MaskStore
+from ag2_ns.scene.scene import Scene, Source
 
 
 def surroundings(
-    model: AG2Model,
-    index: SceneIndex,
-    manager: Any,
+    scene: Scene,
     edited: bool = False,
     level: float = 0.5,
     progress: Callable[[float], None] | None = None,
 ) -> Surroundings:
-    """Graph, instances, training views and their masks; slow where images must be undistorted first.
+    """Graph, instances, training views and their masks.
 
     Args:
-        model: whose Gaussians are edited.
-        index: its instances.
-        manager: its datamanager; None where nothing is known of the data.
+        scene: as trained.
         edited: whether there are edits already: the masks may be out of date then and are left out.
         level: the granularity of the instances around.
         progress: told the part done, 0 to 1, while a removal looks at the views.
 
     Raises:
-        UserError: the run does not say what it was trained on.
+        UserError: no instances, or no cameras.
     """
-    if manager is None:
-        raise UserError("the run does not say what data it was trained on; open it with its own config.yml")
-    _ = manager.cached_train  # cameras are those of the undistorted images from here on
-    cameras = manager.train_dataset.cameras
-    views: Sequence[Any] = [view_of(cameras[i : i + 1].to(model.device)) for i in range(len(cameras))]
-    masks = None
-    if not edited and hasattr(manager, "view_masks") and manager.view_masks() is not None:
-        prepared = [manager.prepared("train", i) for i in range(len(views))]
-        masks = None if any(p is None for p in prepared) else [p.masks for p in prepared]
+    index, named = scene.require_index(), scene.of_split("train")
+    if not named:
+        raise UserError("the scene has no training cameras, so nothing tells what lies behind things")
+    views: Sequence[Any] = [v.view for v in named]
+    masks = None if edited or scene.source is None else StoredMasks.of(scene.source, named)
     graph = AnchorGraph(index.edges, index.num_anchors)
     if progress is not None:
         views = Watched(views, 3 * len(spread_views(views)), progress)
-    return Surroundings(graph, index.gaussian_node(level), views, model.backend(), masks)
+    return Surroundings(graph, index.gaussian_node(level), views, scene.rasterizer, masks)
+
+
+class StoredMasks(Sequence[MaskSet | None]):
+    """The masks of views, read when they are looked at: a removal looks at a few of perhaps a thousand views."""
+
+    def __init__(self, store: MaskStore, views: Sequence[NamedView]) -> None:
+        self._store, self._views = store, views
+
+    @staticmethod
+    def of(source: Source, views: Sequence[NamedView]) -> StoredMasks | None:
+        """The masks of a capture; None where it has none."""
+        if not MaskStore.exists(source.data, source.downscale):
+            return None
+        try:
+            return StoredMasks(MaskStore.open(source.data, source.downscale), views)
+        except UserError:  # they only sharpen borders
+            return None
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __getitem__(self, key: Any) -> Any:
+        """The masks of a view; None where they are damaged or of pictures of another size."""
+        view = self._views[key]
+        try:
+            masks = self._store.read(view.key)
+        except UserError:
+            return None
+        return masks if (masks.width, masks.height) == (view.view.width, view.view.height) else None
 
 
 class Watched(Sequence):

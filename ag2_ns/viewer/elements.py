@@ -1,12 +1,10 @@
-"""What nerfstudio's viewer elements lack: a text to read, rows of buttons, and the viewer itself, once it is there."""
+"""Elements of the panel on viser's page: inputs that hold a value before there is a page, texts, rows of buttons."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
-from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
 
 from ag2_ns.viewer.worker import Lane
 
@@ -14,7 +12,84 @@ AGAIN = 0.5
 """Seconds after which a text is sent once more."""
 
 
-class Note(ViewerElement[str]):
+class Host(Protocol):
+    """The viewer that the panel is part of."""
+
+    server: Any
+    """The viser server; None while there is no viewer."""
+
+    def lock(self) -> AbstractContextManager:
+        """Held while the model is trained or drawn."""
+        ...
+
+    def place(self) -> float | None:
+        """Order of the panel on the page; None for the end."""
+        ...
+
+    def redraw(self) -> None:
+        """Ask for a new picture in every tab."""
+        ...
+
+    def show_output(self, name: str, instead_of: str) -> bool:
+        """Change what pictures show, if they show `instead_of` and know `name`; whether they did."""
+        ...
+
+
+class Element(Protocol):
+    """Something on the page."""
+
+    def install(self, server: Any) -> None:
+        """Add it to the page of a viser server, in the folder that is open."""
+        ...
+
+
+Input = Literal["checkbox", "text", "number", "slider", "dropdown", "vector3", "rgb"]
+
+
+class Field:
+    """An input: its value, before and after there is a page.
+
+    Args:
+        kind: which of viser's inputs.
+        label: beside it.
+        value: the first one.
+        changed: called in viser's threads whenever somebody, or the program, gives it another value.
+        options: of viser's `add_KIND`: `hint`, `visible`, `options`, `min`, `max`, `step`.
+    """
+
+    def __init__(
+        self, kind: Input, label: str, value: Any, changed: Callable[[], None] | None = None, **options: Any
+    ) -> None:
+        self.kind, self.label, self._value, self._changed, self._options = kind, label, value, changed, options
+        self._handle: Any = None
+
+    def install(self, server: Any) -> None:
+        """Add it to the page."""
+        self._handle = getattr(server.gui, f"add_{self.kind}")(self.label, initial_value=self._value, **self._options)
+        if self._changed is not None:
+            self._handle.on_update(lambda _: self._changed())
+
+    @property
+    def value(self) -> Any:
+        """What it holds."""
+        return self._value if self._handle is None else self._handle.value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if self._handle is None:
+            self._value = value
+        else:
+            self._handle.value = value
+
+    def choices(self, options: Sequence[str]) -> None:
+        """Offer other choices in a dropdown; shows it."""
+        self._options |= {"options": tuple(options), "visible": True}
+        if self._handle is not None:
+            self._handle.options = tuple(options)
+            self._handle.visible = True
+
+
+class Note:
     """Markdown to read.
 
     On a busy machine viser's page does not always show the last text it was sent: it parses texts in the background, in
@@ -23,16 +98,13 @@ class Note(ViewerElement[str]):
     """
 
     def __init__(self, content: str) -> None:
-        super().__init__("note")
         self._content = content
+        self._handle: Any = None
         self._again = Lane("note", lambda error: None, latest_only=True)  # fails where the viewer has gone
 
-    def _create_gui_handle(self, viser_server: Any) -> None:
-        self.gui_handle = viser_server.gui.add_markdown(self._content)
-
-    def install(self, viser_server: Any) -> None:
+    def install(self, server: Any) -> None:
         """Add it to the page."""
-        self._create_gui_handle(viser_server)
+        self._handle = server.gui.add_markdown(self._content)
 
     @property
     def content(self) -> str:
@@ -43,15 +115,15 @@ class Note(ViewerElement[str]):
     def content(self, content: str) -> None:
         if content != self._content:
             self._content = content
-            if self.gui_handle is not None:
-                self.gui_handle.content = content
+            if self._handle is not None:
+                self._handle.content = content
                 self._again.submit(self._send_again, AGAIN)
 
     def _send_again(self) -> None:
-        self.gui_handle.content = self._content + "\n"
+        self._handle.content = self._content + "\n"
 
 
-class Buttons(ViewerElement[str]):
+class Buttons:
     """A row of buttons: what each does, by its caption.
 
     viser's own button groups keep the last caption as their value and stay silent when that is pressed again, so the
@@ -59,66 +131,47 @@ class Buttons(ViewerElement[str]):
     """
 
     def __init__(self, name: str, actions: Mapping[str, Callable[[], None]]) -> None:
-        super().__init__(name)
-        self.actions = dict(actions)
+        self.name, self.actions = name, dict(actions)
+        self._handle: Any = None
 
-    def _create_gui_handle(self, viser_server: Any) -> None:
-        self.gui_handle = viser_server.gui.add_button_group(self.name, tuple(self.actions))
-        self.gui_handle.value = ""
-
-    def install(self, viser_server: Any) -> None:
+    def install(self, server: Any) -> None:
         """Add it to the page."""
-        self._create_gui_handle(viser_server)
-        self.gui_handle.on_click(lambda _: self._pressed())
+        self._handle = server.gui.add_button_group(self.name, tuple(self.actions))
+        self._handle.value = ""
+        self._handle.on_click(lambda _: self._pressed())
 
     def _pressed(self) -> None:
-        caption = self.gui_handle.value
+        caption = self._handle.value
         if caption:
-            self.gui_handle.value = ""
+            self._handle.value = ""
             self.actions[caption]()
 
 
-class Control(ViewerControl):
-    """The viewer, once there is one; calls `ready` then."""
+class Suggestions:
+    """Buttons that come and go, each with a text to take.
 
-    def __init__(self, ready: Callable[[], None]) -> None:
-        self._ready = ready
+    Args:
+        take: called with the text of the button that is pressed.
+    """
 
-    def _setup(self, viewer: Any) -> None:
-        super()._setup(viewer)
-        self._ready()
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._server: Any = None
+        self._folder: Any = None
+        self._buttons: list[Any] = []
 
-    @property
-    def live(self) -> bool:
-        """Whether a viewer is there."""
-        return getattr(self, "viser_server", None) is not None
+    def install(self, server: Any, folder: Any) -> None:
+        """Show them in a folder of the page from now on."""
+        self._server, self._folder = server, folder
 
-    def lock(self) -> AbstractContextManager:
-        """Held while the model is trained or drawn."""
-        lock = self.viewer.train_lock if self.live else None
-        return nullcontext() if lock is None else lock
-
-    def folder(self, title: str, unfolded: bool = True, on_top: bool = False) -> AbstractContextManager:
-        """A folder of the page; elements installed inside of `with` go there.
-
-        Args:
-            title: its caption.
-            unfolded: whether it starts open.
-            on_top: between what is always visible and the viewer's tabs.
-        """
-        above = getattr(self.viewer, "stats_markdown", None) if on_top else None
-        order = None if above is None else above.order + 0.5
-        return self.viser_server.gui.add_folder(title, order=order, expand_by_default=unfolded)
-
-    def redraw(self) -> None:
-        """Ask for a new picture in every tab."""
-        if self.live:
-            self.viewer._trigger_rerender()
-
-    def show_output(self, name: str, instead_of: str) -> bool:
-        """Change the viewer's "Output type", if it shows `instead_of` and knows `name`; whether it did."""
-        dropdown = getattr(getattr(self.viewer, "control_panel", None), "_output_render", None) if self.live else None
-        if dropdown is None or dropdown.value != instead_of or name not in dropdown.options:
-            return False
-        dropdown.value = name
-        return True
+    def show(self, texts: Sequence[str] = ()) -> None:
+        """Offer these texts in place of those before."""
+        while self._buttons:
+            self._buttons.pop().remove()
+        if self._server is None:
+            return
+        with self._folder:
+            for text in texts:
+                button = self._server.gui.add_button(f"Take “{text}”")
+                button.on_click(lambda _, text=text: self._take(text))
+                self._buttons.append(button)

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, UInt32
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ag2_ns.core.view import View
 from ag2_ns.edit.operations import Quaternion, Vector
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -119,6 +120,14 @@ class Layers:
             camera = event.client.camera
             direction = screen_ray(event.screen_pos, camera.wxyz, camera.fov, camera.aspect)
             clicked(tuple(float(v) / SCALE for v in camera.position), direction)
+
+    @staticmethod
+    def look_through(client: Any, view: View) -> None:
+        """Let a tab of the page look through a camera (scene units)."""
+        pose = view.viewmat.detach().double().cpu().numpy()
+        x, y, z, w = Rotation.from_matrix(pose[:3, :3].T).as_quat().tolist()
+        client.camera.position = tuple(SCALE * -(pose[:3, :3].T @ pose[:3, 3]))
+        client.camera.wxyz = (w, x, y, z)
 
     def show_anchors(self, index: SceneIndex | None, chosen: Bool[Tensor, " A"] | None, size: float) -> None:
         """Show the chosen anchors and their edges; None shows none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ag2_ns.edit.operations import Delete, Patch
+from ag2_ns.edit.operations import Brighten, Delete, Patch
 
 if TYPE_CHECKING:
     from ag2_ns.edit.history import History
@@ -24,7 +24,7 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
     state = session.state
     found = state.selection
     lines = []
-    if session.model.scene_index() is None:
+    if session.scene().index is None:
         if not message:  # which says so itself, or why nothing happened
             lines.append(NO_INSTANCES)
     elif found is None:
@@ -37,6 +37,9 @@ def describe(session: Session, message: str = "", busy: tuple[str, ...] = ()) ->
         which = "" if state.copy in (None, 0) else f", copy {state.copy}"
         count, score = int(found.gaussian_mask.sum()), f"score {found.score:.2f}"
         lines.append(f"**{plain(found.label)}**{which} ({score}): {count:,} Gaussian{'' if count == 1 else 's'}")
+        second = None if state.answer is None or len(state.questions) > 1 else state.answer.runner_up
+        if second is not None:
+            lines.append(f"next: {plain(second.label)} ({second.score:.2f})")
     if len(state.history):
         lines.append(plain(edits(state.history)))
     lines += [f"*{plain(text)}*" for text in busy]
@@ -49,7 +52,7 @@ def edits(history: History) -> str:
     """How many edits there are, and the last of them, in a few words."""
     step = history.done[-1]
     words = f"{step[0].name} {step[0].label or 'selection'}"
-    tidied = [e for e in step if (isinstance(e, Delete) and e.residue is not None) or isinstance(e, Patch)]
+    tidied = [e for e in step if (isinstance(e, Delete) and e.residue is not None) or isinstance(e, (Patch, Brighten))]
     if any(isinstance(e, Patch) for e in tidied):
         words += ", hole closed"
     elif tidied:

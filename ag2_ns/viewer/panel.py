@@ -1,4 +1,4 @@
-"""The panel in nerfstudio's viewer: click, ask, edit, keep.
+"""The panel in the viewer: click, ask, edit, keep.
 
 Clicks and callbacks come in the viewer's threads and must not hold them up, so each only hands a job to a lane and
 returns. Jobs change the session, then the panel says what came of it and asks for a new picture.
@@ -11,11 +11,10 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from torch import nn
-
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import UnknownWords, UserError
+from ag2_ns.rendering.first_view import first_view
 from ag2_ns.session.session import Session
-from ag2_ns.viewer.elements import Control, Note
+from ag2_ns.viewer.elements import Host, Note, Suggestions
 from ag2_ns.viewer.layers import Layers
 from ag2_ns.viewer.messages import describe
 from ag2_ns.viewer.parts.change import Change
@@ -26,24 +25,21 @@ from ag2_ns.viewer.parts.show import Show
 from ag2_ns.viewer.worker import Lane
 
 if TYPE_CHECKING:
-    from ag2_ns.plugin.model import AG2Model
     from ag2_ns.scene.scene_index import SceneIndex
 
 TITLE = "AG2aussian"
 """Of the panel."""
 
+SUGGESTED = 3
+"""Most names that are offered where nothing is called what was typed."""
 
-class Panel(nn.Module):
-    """Everything in the viewer that belongs to one model. Holds no parameters.
 
-    A module only so that the viewer finds its `control`, through which the panel then installs itself.
-    """
+class Panel:
+    """Everything in the viewer that belongs to one session."""
 
-    def __init__(self, model: AG2Model) -> None:
-        super().__init__()
-        self.session = Session(model)
+    def __init__(self, session: Session, host: Host) -> None:
+        self.session, self.host = session, host
         self.layers = Layers()
-        self.control = Control(self._connected)
         self._message = ""
         self._said_of: SceneIndex | None = None
         self._describing = Lock()
@@ -56,30 +52,40 @@ class Panel(nn.Module):
             "clean": Lane("clean", self._failed),
             "keep": Lane("keep", self._failed),
         }
-        self._note = Note("")
+        self.note = Note("")
         self.find = Find(self)
+        self.suggestions = Suggestions(self.find.take)
         self.edit = Change(self)
         self.move = Place(self)
         self.show = Show(self)
         self.save = Save(self)
 
-    def _connected(self) -> None:
-        """There is a viewer: join it."""
-        self.layers.server = self.control.viser_server
-        self.session.hold = self.control.lock
-        with self.control.folder(TITLE, on_top=True):
-            self._note.install(self.control.viser_server)
+    def join(self) -> None:
+        """There is a viewer: add everything to its page."""
+        server = self.layers.server = self.host.server
+        self.session.hold = self.host.lock
+        with server.gui.add_folder(TITLE, order=self.host.place()) as folder:
+            self.note.install(server)
+            self.suggestions.install(server, folder)
             for part in (self.find, self.edit, self.move, self.show, self.save):
-                part.install()
+                part.install(server)
         self.layers.listen(self.find.clicked)
+        self._look()
         self.session.index_changed = self._instances_changed
         self.refresh()
+
+    def _look(self) -> None:
+        """Let every tab begin at a training camera that looks at what the capture is about."""
+        views = [v.view for v in self.session.scene().of_split("train")]
+        if views:
+            begin = views[first_view(views)]
+            self.layers.server.on_client_connect(lambda client: self.layers.look_through(client, begin))
 
     def _instances_changed(self) -> None:
         """Instances came or went, as a picture found: what was said of those before holds no longer."""
 
         def job() -> None:
-            if self._said_of is not self.session.model.scene_index():
+            if self._said_of is not self.session.scene().index:
                 self._set_message("")
             self._refresh()
 
@@ -91,7 +97,7 @@ class Panel(nn.Module):
         """Change the session in the background, while nothing is trained or drawn; then show it."""
 
         def held() -> None:
-            with self.control.lock():
+            with self.host.lock():
                 change()
 
         self.ask(held)
@@ -121,7 +127,10 @@ class Panel(nn.Module):
         return all(lane.wait(seconds) for lane in self.lanes.values())
 
     def _failed(self, error: BaseException) -> None:
-        if isinstance(error, UserError):
+        if isinstance(error, UnknownWords) and error.nearest:
+            self.say(f"nothing here is called “{error.text}”; nearest:")
+            self.suggestions.show(error.nearest[:SUGGESTED])
+        elif isinstance(error, UserError):
             self.say(str(error))
         else:
             traceback.print_exception(error)
@@ -139,7 +148,8 @@ class Panel(nn.Module):
         self._describe()
 
     def _set_message(self, text: str) -> None:
-        self._message, self._said_of = text, self.session.model.scene_index()
+        self._message, self._said_of = text, self.session.scene().index
+        self.suggestions.show()
 
     def refresh(self) -> None:
         """Bring panel, 3D layer and picture up to date. Called without the training lock, from any thread."""
@@ -153,11 +163,11 @@ class Panel(nn.Module):
 
     def draw(self) -> None:
         """Ask for a new picture in every tab."""
-        self.control.redraw()
+        self.host.redraw()
 
     def _describe(self) -> None:
         with self._describing:  # else a lane that is slow to write would overwrite what another said since
-            self._note.content = describe(self.session, self._message, tuple(self._busy.values()))
+            self.note.content = describe(self.session, self._message, tuple(self._busy.values()))
 
 
 class Busy:

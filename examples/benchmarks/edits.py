@@ -35,40 +35,31 @@ class Edits:
 
     @torch.no_grad()
     def main(self) -> None:
-        from ag2_ns.cli.pictures import to_uint8
-        from ag2_ns.edit import steps
-        from ag2_ns.edit.apply import apply_edits
+        import ag2_ns
         from ag2_ns.edit.operations import axis_angle
-        from ag2_ns.plugin import compat
-        from ag2_ns.plugin.run import load_run
-        from ag2_ns.query.answer import select
         from ag2_ns.rendering import render
-        from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
+        from ag2_ns.rendering.overlay import SELECTED, marked, selection_share, to_uint8
         from ag2_ns.rendering.sheet import contact_sheet
-        from ag2_ns.session.surroundings import surroundings
 
-        compat.apply()
-        run = load_run(self.load_config)
-        index, backend, gaussians = run.require_index(), run.model.backend(), run.gaussians
-        found = select(run, click=self.click, level=self.level)
-        trained = apply_edits(gaussians, index.gaussian_anchor, [])
-        around = surroundings(run.model, index, run.pipeline.datamanager)
+        scene = ag2_ns.open(self.load_config, edits=False)
+        backend, gaussians = scene.rasterizer, scene.gaussians
+        found = scene.select(click=self.click, level=self.level).selection
         start = time.perf_counter()
         place = {"translation": self.move, "wxyz": axis_angle((0.0, 0.0, 1.0), self.turn)}
         made = {
-            "removed": steps.delete(trained, found, around),
-            "alone": steps.isolate(trained, found, around),
-            "moved and turned": steps.transform(trained, found, around, **place),
+            "removed": scene.edit("delete", found),
+            "alone": scene.edit("isolate", found),
+            "moved and turned": scene.edit("move", found, **place),
         }
-        for name, edits in made.items():
-            print(f"{name}: " + "; ".join(e.describe() for e in edits))
+        for name, edited in made.items():
+            print(f"{name}: " + "; ".join(edited.history.describe()))
         print(f"{time.perf_counter() - start:.1f} s for {len(made)} edits of {len(gaussians):,} Gaussians")
-        scenes = [apply_edits(gaussians, index.gaussian_anchor, edits).gaussians for edits in made.values()]
+        scenes = [edited.edited.gaussians for edited in made.values()]
 
         def picture(scene, view) -> np.ndarray:
             return to_uint8(render(scene, view, backend, depth=False).rgb)
 
-        named = run.views("train")
+        named = [(v.name, v.view) for v in scene.of_split("train")]
         shares = [selection_share(gaussians, found.gaussian_mask[:, None], v, backend)[..., 0] for _, v in named]
         area = np.array([float(s.sum()) for s in shares])
         good = np.nonzero(area >= np.median(area))[0]
@@ -76,8 +67,8 @@ class Edits:
         rows = []
         for k in chosen:
             view, plain = named[k][1], picture(gaussians, named[k][1])
-            marked = overlay(plain, (shares[k] > SELECTED).cpu().numpy())
-            rows.append([plain, marked, *(picture(scene, view) for scene in scenes)])
+            shown = marked(plain, (shares[k] > SELECTED).cpu().numpy())
+            rows.append([plain, shown, *(picture(scene, view) for scene in scenes)])
         columns = ["rendered", f"{found.label}, granularity {self.level:g}", *made]
         contact_sheet(self.out, rows, columns, [named[k][0] for k in chosen])
         print(self.out)

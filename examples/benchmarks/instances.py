@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from queue import Queue
@@ -218,6 +218,7 @@ def measure(config: Path, modes: Sequence[str], scenes: Sequence[Path], folder: 
     """How well a run answers: with instances made in every way that is asked for and that it knows, then with the
     masks of other scenes (of the same views) lifted onto it by `ag2 lift`.
     """
+    import ag2_ns
     from ag2_ns.cli.lift import Lift
     from ag2_ns.plugin.run import load_run, read_config
 
@@ -229,37 +230,36 @@ def measure(config: Path, modes: Sequence[str], scenes: Sequence[Path], folder: 
             model.config.instances = mode
             for _ in range(2):  # the first also compiles and reads
                 start = clock()
-                model.build_instances(run.pipeline.datamanager)
+                run.pipeline.build_instances()
                 seconds = clock() - start
-            rows.append(row_of(run, mode, seconds))
+            rows.append(row_of(run.scene, run.pipeline, mode, seconds))
         del run, model
     for data in scenes:
         lift = Lift(load_config=config, data=data, output_dir=folder / config.parent.parent.parent.name)
-        path, _, seconds = lift.lift(console)
-        rows.append(row_of(load_run(path), "lifting", seconds))
+        path, pipeline, seconds = lift.lift(console.print)
+        rows.append(row_of(ag2_ns.open(path, edits=False), pipeline, "lifting", seconds))
     return rows
 
 
-def row_of(run, mode: str, seconds: float) -> dict:
+def row_of(scene, pipeline, mode: str, seconds: float) -> dict:
     """What is measured of a run."""
-    psnr, name = run.pipeline.get_average_eval_image_metrics()["psnr"], Path(run.config.data).name
+    psnr, name = pipeline.get_average_eval_image_metrics()["psnr"], scene.source.data.name
     base = {"mode": mode, "noise": float(name[name.rindex("n") + 1 :]), "psnr": psnr, "index_seconds": seconds}
     start = clock()
-    row = base | measure_index(run)
+    row = base | measure_index(scene)
     return row | {"measure_seconds": clock() - start}
 
 
-def measure_index(run) -> dict:
+def measure_index(scene) -> dict:
     """How well the instances that a run has now answer texts and clicks."""
     from ag2_ns.eval.run import evaluate_run
     from ag2_ns.eval.tabletop import read_ground_truth
 
-    run = replace(run, index=run.model.scene_index())
-    index = run.require_index()
-    found = evaluate_run(run, read_ground_truth(Path(run.pipeline.datamanager.config.data) / "ground_truth"))
+    index = scene.require_index()
+    found = evaluate_run(scene, read_ground_truth(scene.source.data / "ground_truth"))
     texts, clicks, instances = (part.as_dict() for part in (found.texts, found.clicks, found.instances))
     return {
-        "gaussians": len(run.gaussians),
+        "gaussians": len(scene.gaussians),
         "anchors": index.num_anchors,
         "nodes": index.tree.num_nodes,
         "text": texts["mean_over_prompts"]["miou"],

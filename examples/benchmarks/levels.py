@@ -13,10 +13,10 @@ import torch
 import tyro
 from rich.console import Console
 
-from ag2_ns.cli.pictures import to_uint8
+import ag2_ns
 from ag2_ns.core.errors import UserError
-from ag2_ns.plugin.run import load_run
 from ag2_ns.rendering import render
+from ag2_ns.rendering.overlay import to_uint8
 from ag2_ns.rendering.sheet import contact_sheet
 from ag2_ns.session.outputs import hues
 
@@ -40,10 +40,10 @@ class Levels:
     @torch.no_grad()
     def main(self) -> None:
         """Write the sheet; print how many instances there are at each level."""
-        run = load_run(self.load_config)
-        index, gaussians, backend = run.require_index(), run.gaussians, run.model.backend()
+        scene = ag2_ns.open(self.load_config, edits=False)
+        index, gaussians, backend = scene.require_index(), scene.gaussians, scene.rasterizer
         looks = [hues(index.gaussian_node(level)) for level in self.levels]
-        named = run.views("train")
+        named = [(v.name, v.view) for v in scene.of_split("train")]
         rows, names = [], []
         for i in np.linspace(0, len(named) - 1, self.views + 1).round().astype(int)[:-1]:
             name, view = named[i]

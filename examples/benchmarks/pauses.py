@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ag2_ns.plugin.run import read_config
+from ag2_ns.query.text import Text
 
 
 def main() -> None:
@@ -45,13 +46,13 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     config.get_base_dir().mkdir(parents=True)
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
-    panel = trainer.pipeline.model.AG2
+    panel = trainer.pipeline.AG2.panel
     c2w = trainer.pipeline.datamanager.train_dataset.cameras.camera_to_worlds
     uses = {"nobody": None, "clicks": lambda k: click(panel.session, c2w[k % len(c2w)])}
     uses["levels"] = lambda k: panel.session.set_level((k % 10) / 10)
     if args.text:
-        panel.session.ask(args.text)  # the encoder is loaded
-        uses["texts"] = lambda k: panel.session.ask(args.text)
+        panel.session.ask(Text(args.text))  # the encoder is loaded
+        uses["texts"] = lambda k: panel.session.ask(Text(args.text))
     parts = Parts(trainer, panel, uses, args.steps)
     trainer.train()
     parts.stop()

@@ -25,8 +25,9 @@ from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_store import Manifest, image_print
 from ag2_ns.perception.encoder import make_encoder
+from ag2_ns.perception.prepare import as_rgb
 from ag2_ns.perception.segmenter import make_segmenter
-from ag2_ns.plugin.undistorted import as_rgb, served_images
+from ag2_ns.plugin.undistorted import served_images
 
 
 def seconds(work, *arguments, device: str = "cpu", repeat: int = 1):

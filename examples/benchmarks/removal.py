@@ -58,22 +58,19 @@ class Removal:
 
     @torch.no_grad()
     def main(self) -> None:
-        from ag2_ns.plugin import compat
-        from ag2_ns.plugin.run import load_run
-        from ag2_ns.query.answer import select
+        import ag2_ns
         from ag2_ns.session.surroundings import surroundings
 
-        compat.apply()
-        run = load_run(self.load_config)
-        index, gaussians, backend = run.require_index(), run.gaussians, run.model.backend()
-        truth = Path(run.config.pipeline.datamanager.data or run.config.data) / "ground_truth"
+        opened = ag2_ns.open(self.load_config, edits=False)
+        index, gaussians, backend = opened.require_index(), opened.gaussians, opened.rasterizer
+        truth = opened.source.data / "ground_truth"
         labels = {int(k): v for k, v in json.loads((truth / "labels.json").read_text()).items()}
-        named = run.views("train") + run.views("eval")
+        named = [(v.name, v.view) for v in opened.views]
         named = [named[i] for i in np.linspace(0, len(named) - 1, min(self.views, len(named))).round().astype(int)]
         ids = [np.asarray(Image.open(truth / "ids" / f"{Path(name).stem}.png")) for name, _ in named]
         before = [render(gaussians, view, backend).rgb for _, view in named]
         trained = apply_edits(gaussians, index.gaussian_anchor, [])
-        around = surroundings(run.model, index, run.pipeline.datamanager)
+        around = surroundings(opened)
         table = Table("object", "IoU", "off border", "beside", "unchanged", "IoU, no cleanup", "off border", "residue",
                       "patch", "seconds", title=f"{len(gaussians)} Gaussians, changed by > {self.changed}")  # fmt: skip
         measured, rows = [], []
@@ -81,7 +78,7 @@ class Removal:
             large = [k for k in range(len(ids)) if (ids[k] == number).sum() >= LEAST]
             if label == "table" or not large:
                 continue
-            found = select(run, text=label)
+            found = opened.select(text=label).selection
             start = time.perf_counter()
             try:
                 step = steps.delete(trained, found, around)

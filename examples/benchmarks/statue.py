@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 
-from ag2_ns.cli.pictures import to_uint8
+import ag2_ns
 from ag2_ns.core.errors import UserError
 from ag2_ns.eval.metrics import boundary_iou, iou
 from ag2_ns.eval.tabletop import chosen_sets, read_ground_truth
-from ag2_ns.query.click import select_click
+from ag2_ns.query.click import answer_click
 from ag2_ns.rendering import render
-from ag2_ns.rendering.overlay import SELECTED, overlay, selection_share
+from ag2_ns.rendering.overlay import SELECTED, marked, selection_share, to_uint8
 from ag2_ns.rendering.sheet import contact_sheet
 
 BAR = 0.85
@@ -59,15 +59,11 @@ class Statue:
 
     @torch.no_grad()
     def main(self) -> None:
-        from ag2_ns.plugin import compat
-        from ag2_ns.plugin.run import load_run
-
-        compat.apply()
         truth = read_ground_truth(self.ground_truth)
         number, label = min(truth.labels.items())
-        run = load_run(self.load_config)
-        index, gaussians, backend = run.require_index(), run.gaussians, run.model.backend()
-        named = {Path(n).stem: (n, v) for n, v in run.views("train") + run.views("eval")}
+        scene = ag2_ns.open(self.load_config, edits=False)
+        index, gaussians, backend = scene.require_index(), scene.gaussians, scene.rasterizer
+        named = {Path(v.name).stem: (v.name, v.view) for v in scene.views}
         stems = [s for s in truth.files if s in named]
         if not stems:
             raise UserError(f"{self.ground_truth}: none of its ids is named like an image of {self.load_config}")
@@ -85,7 +81,7 @@ class Statue:
         start, found, answer = time.perf_counter(), {}, {}
         for c, (s, x, y) in enumerate(places):
             for level in self.levels:
-                picked = select_click(index, gaussians, backend, named[s][1], x, y, level)
+                picked = answer_click(index, gaussians, backend, named[s][1], x, y, level).selection
                 key = None if picked.empty else tuple(picked.nodes)
                 answer[c, level] = key
                 found.setdefault(key, picked)
@@ -143,8 +139,8 @@ class Statue:
                 x, y = places[c][1:]
                 picture = to_uint8(render(gaussians, named[s][1], backend, depth=False).rgb)
                 nothing = np.zeros_like(masks[s])
-                row = [overlay(picture, masks[s], (64, 220, 64))]
-                row += [overlay(picture, drawn.get((answer[c, v], s), nothing)) for v in self.levels]
+                row = [marked(picture, masks[s], (0.25, 0.86, 0.25))]
+                row += [marked(picture, drawn.get((answer[c, v], s), nothing)) for v in self.levels]
                 for cell in row:
                     cell[max(y - 4, 0) : y + 5, max(x - 4, 0) : x + 5] = (255, 255, 0)
                 rows.append(row)

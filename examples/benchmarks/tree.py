@@ -31,13 +31,16 @@ from ag2_ns.grouping.refine import refine_anchors
 from ag2_ns.grouping.tree import build_tree
 from ag2_ns.ops.neighbours import radius_edges
 from ag2_ns.perception.prompts import NEGATIVES
-from ag2_ns.query.click import select_click
 from ag2_ns.query.text import select_text
 from ag2_ns.scene.scene_index import SceneIndex, language_of
 from ag2_ns.splat.anchors import voxel_groups
 from ag2_ns.synthetic.tabletop.generate import FOCAL, _points, generate
 from ag2_ns.synthetic.tabletop.layout import lay, orbit
 from ag2_ns.synthetic.tabletop.render import light_up, render
+
+
+def click_of(*args) -> object:
+    return answer_click(*args).selection
 
 
 def parse() -> argparse.Namespace:
@@ -204,7 +207,7 @@ def main() -> None:
                     best = oracle(rasterizer, gaussians, named, truth)
                     bound = compared(gaussians, best, list(truth.labels), truth, named, rasterizer)
                     bound = [np.mean(b.iou) if b.iou else np.nan for b in bound]
-                    click = partial(clock, "click", select_click, index, gaussians, rasterizer)
+                    click = partial(clock, "click", click_of, index, gaussians, rasterizer)
                     clicked = evaluate_clicks(click, gaussians, *scene, known=known)
                     clock.times["click"] /= max(len(clicked.clicks), 1)
                     total = texts.as_dict()["mean_over_prompts"]

@@ -21,6 +21,7 @@ from rich.table import Table
 from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
 from ag2_ns.plugin.run import load_run
+from ag2_ns.query.text import Text
 
 
 def timed(job, device: torch.device, repeats: int) -> list[float]:
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
     run = load_run(args.load_config)
-    model, session = run.model, run.model.AG2.session
+    model, session = run.model, run.session
     c2w = run.pipeline.datamanager.train_dataset.cameras.camera_to_worlds[:1]
     f, size = 0.9 * args.width, {"width": args.width, "height": args.height}
     camera = Cameras(c2w, fx=f, fy=f, cx=args.width / 2, cy=args.height / 2, **size).to(model.device)
@@ -56,7 +57,7 @@ def main() -> None:
         session.click(origin, [v + 0.002 * k for v in forward])
 
     def ask(_: int) -> None:
-        session.ask(args.text)
+        session.ask(Text(args.text))
 
     def slide(k: int) -> None:
         session.set_level((k % 10) / 10)
@@ -66,7 +67,7 @@ def main() -> None:
         if name != "text" or args.text:
             rows[f"{name} to answer"] = answer
             rows[f"{name} to picture"] = lambda k, answer=answer: (answer(k), draw())
-    table = Table(title=f"{len(run.gaussians):,} Gaussians, {args.width}x{args.height}, {model.device}")
+    table = Table(title=f"{len(run.scene.gaussians):,} Gaussians, {args.width}x{args.height}, {model.device}")
     for name in ("", "median ms", "worst ms"):
         table.add_column(name, justify="right" if name else "left")
     for name, job in rows.items():
@@ -74,7 +75,7 @@ def main() -> None:
         table.add_row(name, f"{statistics.median(ms):.1f}", f"{max(ms):.1f}")
     try:
         session.click(origin, forward)
-        session.edit(*steps.delete(session.scene(), session.require_selection(), None), keep_selection=False)
+        session.edit(*steps.delete(session.edited(), session.require_selection(), None), keep_selection=False)
         ms = timed(lambda _: draw(), model.device, args.repeats)
         table.add_row("picture with an edit", f"{statistics.median(ms):.1f}", f"{max(ms):.1f}")
     except UserError as error:

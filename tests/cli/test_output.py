@@ -8,7 +8,7 @@ import blob_run
 import pytest
 from tiny_run import ag2
 
-from ag2_ns.cli.output import command_line
+from ag2_ns.core.console import command_line
 
 LABEL = "red [/b] a:key:b ball"
 FOLDER = "it's [b] a folder :key:"

@@ -12,20 +12,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ag2_ns.cli.prepare import Prepare, parse_shard
 from PIL import Image
 from stand_ins import Halves, Means
 
-from ag2_ns.cli.prepare import Prepare, parse_shard
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_store import image_print
 from ag2_ns.perception.files import FilesSegmenter
-from ag2_ns.perception.prepare import ImageView, prepare_views
+from ag2_ns.perception.prepare import ImageView, as_rgb, prepare_views, select_shard
 from ag2_ns.perception.preview import paint_masks, sheet
 from ag2_ns.perception.table import TableEncoder
-from ag2_ns.plugin.undistorted import as_rgb, select_shard, served_images
+from ag2_ns.plugin.undistorted import served_images
 
 
 def test_masks_and_features_whose_files_changed_are_read_again(tmp_path, views):

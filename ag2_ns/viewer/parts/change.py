@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement, ViewerRGB
 
 from ag2_ns.edit import steps
 from ag2_ns.session.surroundings import surroundings
-from ag2_ns.viewer.elements import Buttons
+from ag2_ns.viewer.elements import Buttons, Element, Field
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
@@ -25,13 +24,16 @@ class Change(Part):
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel)
         self.remove = Buttons("Remove", {"Delete": self.delete, "Isolate": self.isolate})
-        self.clean = ViewerCheckbox(
-            "Close holes", True, hint="After deleting or moving, remove what is left over and close the hole (slower)"
+        self.clean = Field(
+            "checkbox",
+            "Close holes",
+            True,
+            hint="After deleting or moving, remove what is left over and close the hole (slower)",
         )
-        self.color = ViewerRGB("Colour", (230, 60, 60))
+        self.color = Field("rgb", "Colour", (230, 60, 60))
         self.paint = Buttons("Paint", {"Recolour": self.recolour})
 
-    def elements(self) -> Sequence[ViewerElement]:
+    def elements(self) -> Sequence[Element]:
         """From top to bottom."""
         return (self.remove, self.clean, self.color, self.paint)
 
@@ -47,7 +49,7 @@ class Change(Part):
         session = self.panel.session
 
         def change() -> None:
-            found, copy, scene = session.require_selection(), session.state.copy, session.scene()
+            found, copy, scene = session.require_selection(), session.state.copy, session.edited()
             quick = make(scene, found, None, copy)
             session.edit(*quick, keep_selection=keep_selection)
             self.tidy(quick, lambda around: make(scene, found, around, copy))
@@ -68,16 +70,11 @@ class Change(Part):
 
         def job() -> None:
             with panel.busy("clean", "closing holes …") as busy:
-                around = surroundings(
-                    session.model,
-                    session.index(),
-                    session.datamanager,
-                    edited,
-                    progress=lambda part: busy.say(f"closing holes … {part:.0%}"),
-                )
+                progress = lambda part: busy.say(f"closing holes … {part:.0%}")  # noqa: E731
+                around = surroundings(session.scene(), edited, progress=progress)
                 with torch.no_grad():
                     step = make(around)
-                with panel.control.lock():
+                with panel.host.lock():
                     changed = session.amend(quick, step)
             if changed:
                 panel.refresh()
@@ -90,7 +87,7 @@ class Change(Part):
 
         def change() -> None:
             rgb = tuple(c / 255 for c in self.color.value)
-            step = steps.recolour(session.scene(), session.require_selection(), rgb, copy=session.state.copy)
+            step = steps.recolour(session.edited(), session.require_selection(), rgb, copy=session.state.copy)
             session.edit(*step)
 
         self.panel.act(change)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from nerfstudio.viewer.viewer_elements import ViewerDropdown, ViewerElement, ViewerSlider, ViewerText
-
-from ag2_ns.viewer.elements import Buttons
+from ag2_ns.query.text import Text
+from ag2_ns.viewer.elements import Buttons, Element, Field
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
@@ -32,27 +31,41 @@ class Find(Part):
         self._typed = ""
         self._followed = 0.5  # the granularity that the slider knows of
         self._following = Lock()
-        self.mode = ViewerDropdown(
+        self.mode = Field(
+            "dropdown",
             "Click to",
             "select",
-            ["select", "add", "remove", "do nothing"],
+            options=("select", "add", "remove", "do nothing"),
             hint="What a click on the picture does, and the button Find",
         )
-        self.text = ViewerText(
-            "Find", "", cb_hook=self._on_text, hint="What to look for; found when you stop typing, or with the button"
+        self.text = Field(
+            "text", "Find", "", self._on_text, hint="What to look for; found when you stop typing, or with the button"
         )
-        self.recent = ViewerDropdown(
-            "Again", RECENT, [RECENT], visible=False, cb_hook=self._on_recent, hint="Earlier searches and their scores"
+        self.recent = Field(
+            "dropdown",
+            "Again",
+            RECENT,
+            self._on_recent,
+            options=(RECENT,),
+            visible=False,
+            hint="Earlier searches and their scores",
         )
-        self.level = ViewerSlider(
-            "Granularity", 0.5, 0.0, 1.0, 0.05, cb_hook=self._on_level, hint="0: parts, 0.5: objects, 1: groups"
+        self.level = Field(
+            "slider",
+            "Granularity",
+            0.5,
+            self._on_level,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            hint="0: parts, 0.5: objects, 1: groups",
         )
         self.select = Buttons("Selection", {"Find": self.find, "Clear": lambda: panel.act(session.clear)})
         self.steps = Buttons(
             "Steps", {"Undo": lambda: panel.act(session.undo), "Redo": lambda: panel.act(session.redo)}
         )
 
-    def elements(self) -> Sequence[ViewerElement]:
+    def elements(self) -> Sequence[Element]:
         """From top to bottom."""
         return (self.mode, self.text, self.recent, self.level, self.select, self.steps)
 
@@ -70,27 +83,31 @@ class Find(Part):
         if mode != "do nothing":
             self.panel.ask(lambda: self.panel.session.click(origin, direction, mode))
 
+    def take(self, text: str) -> None:
+        """Look for a text that was offered."""
+        self._typed = text
+        self.text.value = text
+        self._look_for(text)
+
     def find(self) -> None:
         """Look for the text in the box."""
         self._look_for(self.text.value)
 
-    def _on_text(self, element: ViewerText) -> None:
-        if element.value.strip() and element.value.strip() != self._typed:
-            self._look_for(element.value, TYPING, typing=True)
+    def _on_text(self) -> None:
+        text = self.text.value
+        if text.strip() and text.strip() != self._typed:
+            self._look_for(text, TYPING, typing=True)
 
-    def _on_recent(self, element: ViewerDropdown) -> None:
-        if element.value != RECENT:
-            text = element.value.rpartition("  (")[0]
-            self._typed = text
-            self.text.value = text
-            self._look_for(text)
+    def _on_recent(self) -> None:
+        if self.recent.value != RECENT:
+            self.take(self.recent.value.rpartition("  (")[0])
 
-    def _on_level(self, element: ViewerSlider) -> None:
+    def _on_level(self) -> None:
         panel = self.panel
 
         def job() -> None:
             with self._following:
-                level = float(element.value)  # now: messages may come in any order, and several for one job
+                level = float(self.level.value)  # now: messages may come in any order, and several for one job
                 if level == panel.session.state.level:
                     return
                 panel.session.set_level(level)
@@ -110,7 +127,7 @@ class Find(Part):
             if text:
                 with panel.busy("text", f"looking for “{text}” …"):
                     panel.session.embed(text)
-            found = panel.session.ask(text, mode, continues=typing)
+            found = panel.session.ask(Text(text), mode, continues=typing)
             panel.say("")
             self._remember(text, found.score)
             panel.refresh()
@@ -122,5 +139,4 @@ class Find(Part):
         self._asked = self._asked[:10]
         if self.recent.value != RECENT:
             self.recent.value = RECENT
-        self.recent.set_options([RECENT] + [f"{t}  ({s:.2f})" for t, s in self._asked])
-        self.recent.set_hidden(False)
+        self.recent.choices([RECENT] + [f"{t}  ({s:.2f})" for t, s in self._asked])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nerfstudio.viewer.viewer_elements import ViewerElement
+from ag2_ns.viewer.elements import Element
 
 if TYPE_CHECKING:
     from ag2_ns.viewer.panel import Panel
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 class Part:
     """Some elements of the panel, in order.
 
-    Not a module: nerfstudio looks for elements in modules, and puts those it finds under "Custom Elements", far below.
     Elements' callbacks come in viser's threads; they hand a job to one of the panel's lanes and return.
     """
 
@@ -26,22 +25,21 @@ class Part:
     def __init__(self, panel: Panel) -> None:
         self.panel = panel
 
-    def elements(self) -> Sequence[ViewerElement]:
+    def elements(self) -> Sequence[Element]:
         """Its elements, from top to bottom."""
         raise NotImplementedError
 
-    def install(self) -> None:
-        """Add it to the page."""
-        control = self.panel.control
-        if self.title:
-            with control.folder(self.title, self.unfolded):
-                self._install()
-        else:
-            self._install()
+    def install(self, server: Any) -> None:
+        """Add it to the page of a viser server."""
+        if not self.title:
+            self._install(server)
+            return
+        with server.gui.add_folder(self.title, expand_by_default=self.unfolded):
+            self._install(server)
 
-    def _install(self) -> None:
+    def _install(self, server: Any) -> None:
         for element in self.elements():
-            element.install(self.panel.control.viser_server)
+            element.install(server)
 
     def follow(self) -> None:
         """Show what the session has come to. Called without the training lock, from any thread."""

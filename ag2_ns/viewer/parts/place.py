@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement, ViewerNumber, ViewerVec3
 from scipy.spatial.transform import Rotation
 
 from ag2_ns.core.errors import UserError
@@ -15,7 +14,7 @@ from ag2_ns.edit import steps
 from ag2_ns.edit.apply import centre_of
 from ag2_ns.edit.operations import Transform
 from ag2_ns.ops.bounds import robust_bounds
-from ag2_ns.viewer.elements import Buttons
+from ag2_ns.viewer.elements import Buttons, Element, Field
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
@@ -50,13 +49,13 @@ class Place(Part):
         self._pivot: Vector = ZERO
         self._size = 1.0
         self._told: tuple[Vector, Vector, float] = (ZERO, ZERO, 1.0)
-        self.gizmo = ViewerCheckbox("Gizmo", False, cb_hook=lambda _: panel.refresh(), hint="Drag arrows and rings")
-        self.shift = ViewerVec3("Move", ZERO, 0.01, cb_hook=lambda _: self._typed(), hint="Scene units")
-        self.turn = ViewerVec3("Turn", ZERO, 5.0, cb_hook=lambda _: self._typed(), hint="Degrees about x, y, z")
-        self.scale = ViewerNumber("Scale", 1.0, cb_hook=lambda _: self._typed(), hint="Factor")
+        self.gizmo = Field("checkbox", "Gizmo", False, panel.refresh, hint="Drag arrows and rings")
+        self.shift = Field("vector3", "Move", ZERO, self._typed, step=0.01, hint="Scene units")
+        self.turn = Field("vector3", "Turn", ZERO, self._typed, step=5.0, hint="Degrees about x, y, z")
+        self.scale = Field("number", "Scale", 1.0, self._typed, hint="Factor")
         self.put = Buttons("Here", {"Place": self.place, "Duplicate": self.duplicate})
 
-    def elements(self) -> Sequence[ViewerElement]:
+    def elements(self) -> Sequence[Element]:
         """From top to bottom."""
         return (self.gizmo, self.shift, self.turn, self.scale, self.put)
 
@@ -80,8 +79,8 @@ class Place(Part):
             panel.layers.hide_gizmo()
         elif not panel.layers.gizmo_shown:
             try:
-                with panel.control.lock():
-                    self._grasp(session.scene())
+                with panel.host.lock():
+                    self._grasp(session.edited())
             except UserError:
                 return
             panel.layers.show_gizmo(self._pivot, self._size, self._dragged)
@@ -129,10 +128,10 @@ class Place(Part):
     def _preview(self, gizmo: bool) -> None:
         panel, session = self.panel, self.panel.session
         self._told = move, turn, scale = self.numbers()
-        with panel.control.lock():
+        with panel.host.lock():
             session.set_preview(None)
             found = session.require_selection()
-            self._grasp(session.scene())
+            self._grasp(session.edited())
             edit = Transform(
                 session.members(), self._pivot, quaternion(turn), scale, move, label=found.label, copy=self._copy()
             )
@@ -176,7 +175,7 @@ class Place(Part):
         session = self.panel.session
         move, turn, scale = self.numbers()
         session.set_preview(None)
-        scene = session.scene()
+        scene = session.edited()
         with torch.no_grad():
             self._grasp(scene)
         where = {"translation": move, "wxyz": quaternion(turn), "scale": scale, "pivot": self._pivot}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerElement
-
+from ag2_ns.viewer.elements import Element, Field
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
@@ -21,17 +20,18 @@ class Show(Part):
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel)
         self._switched = False
-        self.overlay = ViewerCheckbox(
+        self.overlay = Field(
+            "checkbox",
             "Overlay",
             True,
-            cb_hook=lambda _: panel.refresh(),
+            panel.refresh,
             hint="Output type selection_overlay while something is selected",
         )
-        self.graph = ViewerCheckbox(
-            "Graph", False, cb_hook=lambda _: panel.refresh(), hint="The selection's anchors and the edges between them"
+        self.graph = Field(
+            "checkbox", "Graph", False, panel.refresh, hint="The selection's anchors and the edges between them"
         )
 
-    def elements(self) -> Sequence[ViewerElement]:
+    def elements(self) -> Sequence[Element]:
         """From top to bottom."""
         return (self.overlay, self.graph)
 
@@ -39,12 +39,11 @@ class Show(Part):
         """Change the output type to the overlay while something is selected; show or hide the graph."""
         panel, state = self.panel, self.panel.session.state
         if not state.empty and self.overlay.value:
-            self._switched = panel.control.show_output("selection_overlay", instead_of="rgb") or self._switched
+            self._switched = panel.host.show_output("selection_overlay", instead_of="rgb") or self._switched
         elif self._switched:
-            panel.control.show_output("rgb", instead_of="selection_overlay")
+            panel.host.show_output("rgb", instead_of="selection_overlay")
             self._switched = False
-        model = panel.session.model
-        index = model.scene_index()
-        shown = index is not None and not state.empty and self.graph.value
-        size = 0.004 * float(model.extent)
-        panel.layers.show_anchors(index, state.selection.anchor_mask if shown else None, size)
+        scene = panel.session.scene()
+        shown = scene.index is not None and not state.empty and self.graph.value
+        size = 0.004 * scene.extent
+        panel.layers.show_anchors(scene.index, state.selection.anchor_mask if shown else None, size)

@@ -1,4 +1,4 @@
-"""`ag2 demo`: the main job, from a folder of pictures to a trained scene with numbers, a video and a contact sheet."""
+"""The main job: from a folder of pictures to a trained scene with numbers, a video and a contact sheet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Demo:
 
     def main(self) -> None:
         """Run the job."""
-        from ag2_ns.cli.device import choose_device
+        from ag2_ns.ops.device import choose_device
 
         for option, value, least in (("--steps", self.steps, 1), ("--frames", self.frames, 2)):
             if value is not None and value < least:
@@ -104,7 +104,7 @@ class Demo:
         return trainer
 
     def _pictures(self, trainer: Trainer, timings: dict[str, float]) -> dict[str, float]:
-        from ag2_ns.cli.pictures import evaluate_and_draw, render_video
+        from ag2_ns.plugin.pictures import evaluate_and_draw, render_video
 
         folder = trainer.config.get_base_dir()
         start = time.perf_counter()
@@ -120,7 +120,7 @@ class Demo:
     ) -> None:
         from rich.table import Table
 
-        from ag2_ns.cli.output import command_line, console
+        from ag2_ns.core.console import command_line, console
 
         folder = trainer.config.get_base_dir()
         config = folder / "config.yml"
@@ -137,8 +137,9 @@ class Demo:
         def propose(what: str, command: str, *options: str | Path) -> None:
             out.print(f"{what:<15}{command_line(*command.split(), '--load-config', config, *options)}")
 
-        if trainer.pipeline.model.scene_index() is not None:
-            text = trainer.pipeline.model.AG2.session.texts.example()
+        scene = trainer.pipeline.live.scene()
+        if scene.index is not None:
+            text = scene.texts.example()
             propose("ask", "ag2 query", "--text", text, "--output-dir", folder / "answer")
             if (truth := data / "ground_truth").is_dir():
                 propose("queries", "ag2 eval", "--ground-truth", truth, "--output-dir", folder / "eval")

@@ -1,14 +1,9 @@
-"""Splats out: the whole scene, the selected piece and the rest, with instance and label of every Gaussian.
-
-The .ply files hold the standard properties of 3D Gaussian Splatting first, so every viewer opens them, and then two
-integers per Gaussian: `instance` (a key of labels.json, -1 for none) and `label_id` (a place in its list of labels).
-"""
+"""Which instance every Gaussian belongs to and what it is called, and labels.json, which says so."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
 from ag2_ns.export.boxes import Box
 from ag2_ns.io.atomic import write_atomic
-from ag2_ns.io.ply import write_gaussians
 from ag2_ns.language.relevancy import trusted_relevancy
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -160,19 +153,6 @@ def name_instances(
     return out
 
 
-def write_splat(path: str | Path, gaussians: Gaussians, labelled: Labelled) -> None:
-    """Write Gaussians with the properties `instance` and `label_id`, atomically.
-
-    Raises:
-        UserError: no Gaussians, or the file cannot be written.
-    """
-    if len(gaussians) == 0:
-        raise UserError(f"{path}: no Gaussians to write; choose another selection, or undo edits")
-    extra = {"instance": labelled.instance, "label_id": labelled.label_id()}
-    with writable(path):
-        write_gaussians(path, gaussians, extra)
-
-
 def subset(labelled: Labelled, mask: Bool[Tensor, " N"]) -> Labelled:
     """The same for chosen Gaussians; all that is known is kept, so that label numbers agree between files."""
     return replace(labelled, instance=labelled.instance[mask])
@@ -214,13 +194,3 @@ def write_labels(
         }
     content = {"frame": frame, "files": list(files), "labels": labels, "instances": instances}
     write_atomic(Path(path), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
-
-
-@contextmanager
-def writable(path: str | Path) -> Iterator[None]:
-    """Turns the operating system's refusal to write a file into a line for the user."""
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written ({why}); choose another --output-dir") from error

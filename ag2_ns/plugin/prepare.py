@@ -73,7 +73,7 @@ class Prepare:
         """Prepare the scene and say what was done."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from ag2_ns.cli.output import console
+        from ag2_ns.core.console import console
         from ag2_ns.io.exchange import aside
         from ag2_ns.perception.prepare import prepare_views
         from ag2_ns.plugin.undistorted import served_images
@@ -145,7 +145,7 @@ class Prepare:
         """The command that trains on what was prepared."""
         import torch
 
-        from ag2_ns.cli.output import command_line
+        from ag2_ns.core.console import command_line
 
         method = "ag2aussian" if torch.cuda.is_available() else "ag2aussian-small"
         size = [] if self.downscale_factor is None else ["ag2-data", "--downscale-factor", str(self.downscale_factor)]
@@ -207,7 +207,7 @@ class Prepare:
         return data_folder(self.data)
 
     def _device(self) -> str:
-        from ag2_ns.cli.device import choose_device
+        from ag2_ns.ops.device import choose_device
 
         return choose_device(self.device)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.rendering.overlay import to_uint8
 from ag2_ns.rendering.sheet import contact_sheet
 
 if TYPE_CHECKING:
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from nerfstudio.pipelines.base_pipeline import Pipeline
 
     from ag2_ns.core.view import View
-
-
-def to_uint8(image: Float[Tensor, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A colour picture in [0, 1] as bytes."""
-    return (image.clamp(0, 1) * 255 + 0.5).byte().cpu().numpy()
 
 
 def depth_colors(depth: Float[Tensor, "H W 1"]) -> Float[Tensor, "H W 3"]:
@@ -80,10 +76,10 @@ def render_video(pipeline: Pipeline, path: Path, frames: int, fps: float = 24.0)
     """
     from rich.progress import track
 
-    from ag2_ns.rendering.flight import capture, flight
+    from ag2_ns.rendering.flight import flight, in_order
     from ag2_ns.rendering.video import frame_writer
 
-    views, _ = flight(capture(pipeline.datamanager, "cpu"), frames)
+    views, _ = flight(in_order([v.to("cpu") for v in pipeline.live.scene().views]), frames)
     with frame_writer(path, fps) as write:
         for view in track(views, description="rendering", transient=True):
             outputs = pipeline.model.get_outputs_for_camera(camera_of(view))

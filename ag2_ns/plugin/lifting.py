@@ -1,0 +1,365 @@
+"""Instances and language for a splat that exists already: a run of this package or of splatfacto, or a .ply."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ag2_ns.core.errors import UserError
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.models.base_model import ModelConfig
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from ag2_ns.core.gaussians import Gaussians
+    from ag2_ns.plugin.pipeline import AG2Pipeline
+
+FRAME_VIEWS = 4
+"""Views that decide which frame a .ply lies in."""
+
+FRAME_MARGIN = 1.0
+"""How much better (dB) they must look in one frame than in the other."""
+
+LEAST_PSNR = 10.0
+"""Pictures that differ more (dB) are of something else: a picture and its mean colour differ by about as much."""
+
+SAME_FRAME = 0.01
+"""Frames that move the Gaussians by less than this share of the extent need not be told apart."""
+
+
+@dataclass
+class LiftJob:
+    """What is lifted, onto what, and where the run goes."""
+
+    load_config: Path | None = None
+    """config.yml of a run of ag2aussian or splatfacto."""
+    ply: Path | None = None
+    """A 3DGS .ply."""
+    data: Path | None = None
+    """The prepared scene of the .ply (or another place of the run's scene)."""
+    output_dir: Path = Path("outputs")
+    """The run is written to OUTPUT_DIR/SCENE/ag2aussian/TIME."""
+    frame: Literal["auto", "run", "world"] = "auto"
+    """Where the .ply lies: in nerfstudio's normalised frame or in the capture's own; auto renders both and compares."""
+    downscale_factor: int | None = None
+    """Use masks of images_2, images_4, … (with --ply)."""
+    instances: Literal["lifting", "features", "both"] = "lifting"
+    """What instances are made from: the masks; the features that a run of ag2aussian trained (as published); both."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where to work."""
+
+    def lift(self, say: Callable[[str], object] = print) -> tuple[Path, AG2Pipeline, float]:
+        """Lift; returns the new run's config.yml, its pipeline and the seconds from loaded scene to instances.
+
+        Raises:
+            UserError: options that contradict each other, no splat to lift, or no masks.
+        """
+        from ag2_ns.io.atomic import require_writable
+        from ag2_ns.io.mask_store import MaskStore
+        from ag2_ns.plugin.undistorted import served_downscale
+
+        if (self.load_config is None) == (self.ply is None):
+            raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
+        require_writable(self.output_dir)
+        config, gaussians, own, dropped = self._source()
+        for what in dropped:
+            say(f"{self.load_config}: {what}")
+        if own is None and self.instances != "lifting":
+            raise UserError(
+                f"--instances {self.instances}: only runs of ag2aussian have trained features; leave it out"
+            )
+        config.pipeline.model.instances = self.instances
+        pipeline = self._pipeline(config)
+        start = time.perf_counter()
+        reach = None
+        if own is not None:
+            pipeline.model.load_state_dict(own)
+        else:
+            gaussians = self._placed(gaussians, pipeline, say)
+            reach = self._adopt(gaussians, pipeline)
+        if pipeline.datamanager.view_masks() is None:
+            downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
+            prepare = MaskStore.command_for(config.data, downscale)
+            raise UserError(f"{config.data}: no masks to lift; run `{prepare}` first")
+        if self.load_config is not None and self.data is not None:
+            self._check_scene(pipeline.model.gaussians().detach(), pipeline)
+        pipeline.build_instances(reach)
+        seconds = time.perf_counter() - start
+        return write_run(config, pipeline, {"instances": seconds}), pipeline, seconds
+
+    # Where the splat comes from.
+
+    def _source(self) -> tuple[TrainerConfig, Gaussians | None, dict | None, list[str]]:
+        """The new run's configuration, foreign Gaussians or the state of a run of ours, and what is not taken over."""
+        from ag2_ns.plugin.methods import ag2aussian
+
+        if self.ply is not None:
+            from ag2_ns.io.ply import read_gaussians
+
+            if self.data is None:
+                raise UserError(f"{self.ply}: name its prepared scene with --data")
+            gaussians = read_gaussians(self.ply)
+            config = deepcopy(ag2aussian.config)
+            config.pipeline.datamanager.dataparser.downscale_factor = self.downscale_factor
+            self._set_data(config, self.data)
+            config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
+            return config, gaussians, None, []
+        return self._from_run()
+
+    def _from_run(self) -> tuple[TrainerConfig, Gaussians | None, dict | None, list[str]]:
+        from ag2_ns.plugin.methods import ag2aussian
+        from ag2_ns.plugin.run import read_config
+
+        source = read_config(self.load_config)
+        state = read_model_state(source, self.load_config)
+        if "child_params.offset" in state:
+            config = deepcopy(source)
+            gaussians, dropped = None, []
+        elif "gauss_params.means" in state:
+            config = deepcopy(ag2aussian.config)
+            config.pipeline.datamanager.dataparser = deepcopy(source.pipeline.datamanager.dataparser)
+            gaussians = splatfacto_gaussians(state)
+            config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
+            config.pipeline.model.background_color = source.pipeline.model.background_color
+            dropped = dropped_settings(source.pipeline.model)
+        else:
+            raise UserError(f"{self.load_config}: a run of {source.method_name}; only splat runs can be lifted")
+        data = self.data or source.pipeline.datamanager.data or source.data
+        self._set_data(config, Path(data))
+        return config, gaussians, (state if gaussians is None else None), dropped
+
+    def _set_data(self, config: TrainerConfig, data: Path) -> None:
+        config.data = data
+        config.pipeline.datamanager.data = data
+        config.output_dir = self.output_dir
+        config.experiment_name = data.resolve().stem
+        config.load_dir = config.load_checkpoint = config.load_config = None
+        config.set_timestamp()
+        config.timestamp += "-lifted"
+
+    # Building the run.
+
+    def _pipeline(self, config: TrainerConfig) -> Pipeline:
+        from ag2_ns.ops.device import choose_device
+
+        device = choose_device(self.device)
+        config.machine.device_type = device  # type: ignore[assignment]
+        if config.pipeline.model.rasterizer == "gsplat" and device == "cpu":
+            config.pipeline.model.rasterizer = "auto"
+        pipeline = config.pipeline.setup(device=device, test_mode="val")
+        pipeline.eval()
+        return pipeline
+
+    def _adopt(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
+        """Give the model voxel anchors with these Gaussians; returns the reach of their graph."""
+        from ag2_ns.splat.regroup import GROUP_VOXEL, group_by_voxel
+
+        model: Any = pipeline.model
+        extent = float(model.extent)
+        anchors, children = group_by_voxel(gaussians.to(model.device), extent)
+        model.adopt(anchors, children, extent)
+        return 2 * GROUP_VOXEL * extent
+
+    def _placed(self, gaussians: Gaussians, pipeline: Pipeline, say: Callable[[str], object]) -> Gaussians:
+        """The Gaussians in the run's frame.
+
+        Raises:
+            UserError: the pictures cannot tell in which frame they lie.
+        """
+        from ag2_ns.export.frame import world_frame
+
+        if self.ply is None:
+            return gaussians
+        outputs = pipeline.datamanager.train_dataparser_outputs
+        moved = (
+            world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale)).inverse().gaussians(gaussians)
+        )
+        if self.frame != "auto":
+            return moved if self.frame == "world" else gaussians
+        candidates = {"run": gaussians, "world": moved}
+        psnr = {name: self._fit(g, pipeline) for name, g in candidates.items()}
+        best = max(psnr, key=psnr.__getitem__)
+        # Where both frames are nearly the same, neither looks better, and either will do.
+        apart = float((moved.means - gaussians.means).norm(dim=-1).median()) / float(pipeline.model.extent)
+        if abs(psnr["run"] - psnr["world"]) < FRAME_MARGIN and apart > SAME_FRAME:
+            raise UserError(
+                f"{self.ply}: looks like the pictures of {self.data} in neither frame (PSNR {psnr['run']:.1f} dB run, "
+                f"{psnr['world']:.1f} world); say where it lies with --frame run or --frame world"
+            )
+        if psnr[best] < LEAST_PSNR:
+            raise UserError(
+                f"{self.ply}: does not look like the pictures of {self.data} (PSNR {psnr[best]:.1f} dB); name the "
+                "scene that it was made from, or say where it lies with --frame run or --frame world"
+            )
+        say(f"{self.ply}: lies in the {best} frame (PSNR {psnr['run']:.1f} dB run, {psnr['world']:.1f} world)")
+        return candidates[best]
+
+    def _check_scene(self, gaussians: Gaussians, pipeline: Pipeline) -> None:
+        """Refuse `data` that is not another place of the run's own scene.
+
+        Raises:
+            UserError: its cameras are normalised otherwise, so that the Gaussians lie elsewhere, or its pictures show
+                something else.
+        """
+        from ag2_ns.export.frame import FILE_NAME, run_to_world, world_frame
+
+        assert self.load_config is not None
+        folder = self.load_config if self.load_config.is_dir() else self.load_config.parent
+        if (folder / FILE_NAME).is_file():
+            outputs = pipeline.datamanager.train_dataparser_outputs
+            here = world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale))
+            eyes = outputs.cameras.camera_to_worlds[:, :, 3].cpu().double()
+            moved = run_to_world(folder / "config.yml").inverse().points(here.points(eyes)) - eyes
+            if float(moved.norm(dim=-1).median()) > SAME_FRAME * float(pipeline.model.extent):
+                raise UserError(
+                    f"{self.data}: its cameras are not those of {self.load_config}; name the scene that the run was "
+                    "made from, with all of its pictures"
+                )
+        psnr = self._fit(gaussians, pipeline)
+        if psnr < LEAST_PSNR:
+            raise UserError(
+                f"{self.load_config}: does not look like the pictures of {self.data} (PSNR {psnr:.1f} dB); name the "
+                "scene that the run was made from"
+            )
+
+    def _fit(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
+        """PSNR of a few training views."""
+        import torch
+
+        from ag2_ns.plugin.views import view_of
+        from ag2_ns.rendering import render
+
+        manager, model = pipeline.datamanager, pipeline.model
+        batches = manager.cached_train
+        cameras = manager.train_dataset.cameras.to(model.device)
+        chosen = torch.linspace(0, len(batches) - 1, min(FRAME_VIEWS, len(batches))).round().long().tolist()
+        errors = []
+        with torch.no_grad():
+            on_device = gaussians.to(model.device)
+            for i in chosen:
+                out = render(on_device, view_of(cameras[i : i + 1]), model.backend(), depth=False)
+                target = model.get_gt_img(batches[i]["image"])[..., :3]
+                errors.append((out.rgb.clamp(0, 1) - target).square().mean())
+        return float(-10 * torch.stack(errors).mean().clamp(min=1e-12).log10())
+
+
+def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]:
+    """The model's tensors from the newest checkpoint of a run.
+
+    Raises:
+        UserError: there is no checkpoint, or it is damaged.
+    """
+    import pickle
+    import zipfile
+
+    import torch
+
+    from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
+
+    folder = config.get_checkpoint_dir()
+    if not folder.is_dir():
+        folder = (config_path if config_path.is_dir() else config_path.parent) / "nerfstudio_models"
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        raise UserError(f"{folder}: no checkpoint there; the run was moved or never saved one")
+    refuse_truncated(newest)
+    try:
+        content = torch.load(newest, map_location="cpu", weights_only=True)
+        state = content["pipeline"]
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise UserError(f"{newest}: damaged ({str(error).splitlines()[0]}); train the run again") from error
+    return {k.removeprefix("_model."): v for k, v in state.items() if k.startswith("_model.")}
+
+
+def dropped_settings(model: ModelConfig) -> list[str]:
+    """What a splatfacto model was trained with and its Gaussians alone do not show, a line each."""
+    lines = []
+    if getattr(model, "rasterize_mode", "classic") != "classic":
+        lines.append(
+            f"rasterize_mode {model.rasterize_mode} is dropped; drawn as classic, small and far Gaussians are stronger"
+        )
+    mode = getattr(getattr(model, "camera_optimizer", None), "mode", "off")
+    if mode != "off":
+        lines.append(
+            f"camera_optimizer {mode} is dropped; masks are lifted from the cameras as captured, as ns-eval takes them"
+        )
+    if getattr(model, "use_bilateral_grid", False):
+        lines.append("use_bilateral_grid is dropped; colours are those of the splat, as ns-eval takes them")
+    return lines
+
+
+def splatfacto_gaussians(state: dict[str, Any]) -> Gaussians:
+    """The Gaussians of a splatfacto checkpoint."""
+    import torch
+
+    from ag2_ns.core.gaussians import Gaussians
+    from ag2_ns.ops.sh import rgb_to_sh
+
+    get = lambda name: state[f"gauss_params.{name}"].float()  # noqa: E731
+    dc, rest = get("features_dc"), get("features_rest")
+    if rest.shape[1] == 0:  # splatfacto then trains the colour itself, as a logit
+        dc = rgb_to_sh(dc.sigmoid())
+    return Gaussians(
+        get("means"),
+        get("quats"),
+        get("scales").exp(),
+        get("opacities").sigmoid().squeeze(-1),
+        torch.cat((dc[:, None], rest), dim=1),
+    )
+
+
+def write_run(config: TrainerConfig, pipeline: AG2Pipeline, seconds: dict[str, float] | None = None) -> Path:
+    """Write config.yml, the checkpoint, nerfstudio's transforms and the scene as training would; returns config.yml.
+
+    The run gets a folder of its own: where another was written in the same second, its time is given a number. It is
+    whole or absent.
+
+    Raises:
+        UserError: the disk is full, or nothing can be written there.
+    """
+    import torch
+
+    from ag2_ns.io.atomic import write_atomic
+
+    step = config.pipeline.model.schedule_steps
+    pipeline.model.schedule_length.fill_(step)
+    folder, made = config.get_base_dir(), None
+    try:
+        folder = made = _new_folder(config)
+        models = config.get_checkpoint_dir()
+        models.mkdir(parents=True, exist_ok=True)
+        content = {"step": step, "pipeline": pipeline.state_dict(), "optimizers": {}, "schedulers": {}, "scalers": {}}
+        packed = io.BytesIO()  # given a file, torch hides what the system says of it
+        torch.save(content, packed)
+        write_atomic(models / f"step-{step:09d}.ckpt", packed.getbuffer())
+        pipeline.datamanager.train_dataparser_outputs.save_dataparser_transform(folder / "dataparser_transforms.json")
+        pipeline.write_scene(config.method_name, step, folder, seconds or {})
+        config.save_config()
+        made = None
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room there or name another --output-dir"
+        ) from error
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+    return folder / "config.yml"
+
+
+def _new_folder(config: TrainerConfig) -> Path:
+    """Make the run's folder, under another time where it exists."""
+    stamp, count = config.timestamp, 1
+    while True:
+        try:
+            config.get_base_dir().mkdir(parents=True)
+            return config.get_base_dir()
+        except FileExistsError:
+            count += 1
+            config.timestamp = f"{stamp}-{count}"

@@ -1,0 +1,116 @@
+"""nerfstudio's trainer and its configuration: looks at what it is given first, and ends with a scene."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+
+from ag2_ns.core.errors import UserError
+from ag2_ns.plugin import compat
+from ag2_ns.plugin.datamanager import AG2DataManagerConfig, check_scene
+from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
+
+
+class AG2Trainer(Trainer):
+    """Makes the instances and writes the scene once training has ended, before the last checkpoint is saved.
+
+    That takes seconds; the viewer goes on meanwhile.
+    """
+
+    def _after_train(self) -> None:
+        if self.local_rank == 0:
+            self.pipeline.finish(self.config.method_name, self.step + 1, self.base_dir)
+        super()._after_train()
+
+
+LOCAL = "127.0.0.1"
+"""Only programs of this machine reach it."""
+
+
+@dataclass
+class AG2ViewerConfig(ViewerConfig):
+    """nerfstudio's viewer, reachable from this machine only unless another address is asked for."""
+
+    websocket_host: str = LOCAL
+    """Address that the viewer listens on; 0.0.0.0 lets every machine of the network in."""
+
+
+@dataclass
+class AG2TrainerConfig(TrainerConfig):
+    """A run that tells its pipeline where it lies, and looks at what it is given before it writes anything."""
+
+    _target: type = field(default_factory=lambda: AG2Trainer)
+    cpu_without_cuda: tyro.conf.Suppress[bool] = False
+    """Train on the CPU where torch sees no CUDA device."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # ns-viewer puts a viewer configuration of its own in place of ours, whose default lets the whole network in.
+        if name == "viewer" and value.websocket_host == "0.0.0.0" and not any("websocket-host" in a for a in sys.argv):
+            value.websocket_host = LOCAL
+        super().__setattr__(name, value)
+
+    def get_base_dir(self) -> Path:
+        """The folder of the run: where it was found (`found_in`), or else where it was trained."""
+        found = getattr(self, "found_in", None)
+        return super().get_base_dir() if found is None else found
+
+    def get_checkpoint_dir(self) -> Path:
+        """The folder of the checkpoints; nerfstudio asks for it before it builds a pipeline.
+
+        Raises:
+            UserError: the newest checkpoint there is truncated, or a run that was trained before holds none.
+        """
+        compat.apply()
+        self.pipeline.run_folder = str(self.get_base_dir())
+        folder = super().get_checkpoint_dir()
+        newest = newest_checkpoint(folder)
+        if newest is not None:
+            refuse_truncated(newest)
+        elif folder.is_dir() and not getattr(self, "_started", False):
+            raise UserError(f"{folder}: no checkpoint in it; train again, or give the config.yml of another run")
+        return folder
+
+    def check(self) -> None:
+        """Refuse what training would fail on.
+
+        Raises:
+            UserError: no CUDA where it is asked for, no checkpoint to resume from, or a scene that cannot be read.
+        """
+        compat.apply()
+        if self.machine.device_type == "cuda" and not torch.cuda.is_available():
+            if self.cpu_without_cuda:
+                self.machine.device_type = "cpu"
+                return self.check()
+            raise UserError(
+                "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
+                "or train ag2aussian-small, which is made for CPUs"
+            )
+        if self.load_dir is not None:
+            newest = newest_checkpoint(self.load_dir)
+            if newest is None:
+                raise UserError(f"{self.load_dir}: no checkpoint there; --load-dir takes a run's nerfstudio_models")
+            step = self.load_step
+            refuse_truncated(newest if step is None else self.load_dir / f"step-{step:09d}.ckpt")
+        if self.load_checkpoint is not None:
+            refuse_truncated(self.load_checkpoint)
+        if isinstance(self.pipeline.datamanager, AG2DataManagerConfig):
+            check_scene(self.pipeline.datamanager)
+
+    def save_config(self) -> None:
+        """Write config.yml, without the folder: runs may be moved.
+
+        Raises:
+            UserError: see `check`; nothing is written then.
+        """
+        self.check()
+        folder, self.pipeline.run_folder = self.pipeline.run_folder, ""
+        super().save_config()
+        self.pipeline.run_folder = folder
+        self._started = True  # a run that begins may find an empty folder of checkpoints
