@@ -34,6 +34,9 @@ class RefinementConfig:
     """Regions tried at most; each costs a pass over all units."""
 
 
+PUBLISHED = RefinementConfig()
+
+
 def stretched(relevancy: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     """Relevancy stretched over the query's range: 0 for its lower half, 1 for the best unit (published).
 
@@ -53,7 +56,7 @@ def refine_prompt(
     feature: Float[Tensor, "N F"],
     opacity: Float[Tensor, " N"],
     spread: float,
-    config: RefinementConfig = RefinementConfig(),
+    config: RefinementConfig = PUBLISHED,
 ) -> Bool[Tensor, " N"]:
     """The units that answer, by regions of like features.
 
@@ -91,7 +94,7 @@ def refine_nodes(
     tree: InstanceTree,
     score: Float[Tensor, " A"],
     opacity: Float[Tensor, " A"],
-    config: RefinementConfig = RefinementConfig(),
+    config: RefinementConfig = PUBLISHED,
     highest: float = 0.5,
 ) -> list[int]:
     """The nodes of the instance tree that answer: the same refinement, with the nodes around a seed as its regions.

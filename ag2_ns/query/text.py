@@ -39,6 +39,7 @@ def select_text(
     *,
     several: bool | None = None,
     level: float | None = None,
+    beside: Float[Tensor, " R"] | None = None,
 ) -> Selection:
     """The instance (or instances) that a text names.
 
@@ -49,6 +50,7 @@ def select_text(
         negatives: `relevancy.NEGATIVES` embedded likewise; None where the encoder does not know them.
         several: take all instances that answer; by default when the words are plural.
         level: look only at the instances of this level (0 parts, 0.5 objects, 1 groups); by default at all nodes.
+        beside: a second relevancy of every node, say of a language field, NaN where there is none; counts as much.
 
     Returns:
         The selection; empty, with a reason, for a text that the encoder knows nothing of or a scene without language.
@@ -68,6 +70,10 @@ def select_text(
         return index.nothing(text, f"no word of {text!r} is known to the encoder")
     tree = index.tree
     score, typical = trusted_relevancy(index.language, embedding, negatives)
+    if beside is not None:
+        both = torch.isfinite(beside)
+        score = torch.where(both, (score + torch.nan_to_num(beside)) / 2, score)
+        typical = (typical + float(beside[both].median())) / 2 if bool(both.any()) else typical
     allowed = index.language.trust > 0
     if level is not None:
         top = tree.top(level)

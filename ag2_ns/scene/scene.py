@@ -19,6 +19,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering.base import Rasterizer
@@ -84,6 +85,8 @@ class Scene:
     """The backend that draws it."""
     texts: TextEncoder | None = None
     """The encoder that its language is by, opened when the first text is asked; None where the capture is not known."""
+    language_field: LanguageField | None = None
+    """Language of every anchor or Gaussian, beside that of the instances; None where none was made."""
 
     @property
     def device(self) -> torch.device:
@@ -133,6 +136,7 @@ class Scene:
             index=move(self.index),
             views=tuple(v.to(device) for v in self.views),
             background=move(self.background),
+            language_field=move(self.language_field),
         )
 
     def nothing(self, label: str, reason: str) -> Selection:

@@ -1,8 +1,9 @@
 """`scene.safetensors`: one scene in one file, which opens without nerfstudio, pictures or optimizer state.
 
-Tensors lie under `gaussians.*`, `anchors.*`, `index.*`, `views.*`; everything else is JSON in the header's metadata
-under `scene`, with the schema's version. Parts that a writer did not have are left out, and names that a reader does
-not know are ignored, so a new tensor never refuses an old file. Positions in the world are kept in double precision.
+Tensors lie under `gaussians.*`, `anchors.*`, `index.*`, `language_field.*`, `views.*`; everything else is JSON in the
+header's metadata under `scene`, with the schema's version. Parts that a writer did not have are left out, and names
+that a reader does not know are ignored, so a new tensor never refuses an old file. Positions in the world are kept in
+double precision.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ag2_ns.core.errors import DamagedFile, MissingFile, UserError, first_line
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.atomic import replacing
+from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.ops.device import choose_device
 from ag2_ns.ops.similarity import Similarity
@@ -123,6 +125,8 @@ def _tensors(scene: Scene) -> dict[str, Tensor]:
         out["background"] = scene.background
     if scene.index is not None:
         out |= {f"index.{name}": tensor for name, tensor in scene.index.to_dict().items()}
+    if scene.language_field is not None:
+        out |= {f"language_field.{name}": tensor for name, tensor in scene.language_field.to_dict().items()}
     if scene.views:
         out["views.viewmat"] = torch.stack([v.view.viewmat for v in scene.views])
         out["views.K"] = torch.stack([v.view.K for v in scene.views])
@@ -147,6 +151,9 @@ def _header(scene: Scene) -> dict[str, Any]:
         "settings": dict(scene.settings),
         "provenance": dict(scene.provenance),
     }
+    if scene.language_field is not None:
+        known = scene.language_field
+        header["language_field"] = {"spread": known.spread, "per_gaussian": known.per_gaussian}
     if source is not None:
         header["source"] = {"data": str(source.data), "downscale": source.downscale}
     if frame is not None:
@@ -173,6 +180,10 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
     if source is not None:
         made_by = None if found is None else found.encoder
         texts = TextEncoder(source.data, source.downscale, device.type, lambda: made_by)
+    field, about = part("language_field"), header.get("language_field")
+    language_field = (
+        LanguageField.from_dict(field, float(about["spread"]), bool(about["per_gaussian"])) if field else None
+    )
     degree = header.get("sh_degree")
     return Scene(
         Gaussians(**{f.name: tensors[f"gaussians.{f.name}"] for f in fields(Gaussians)}),
@@ -190,6 +201,7 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
         file,
         header.get("rasterizer", "auto") if device.type != "cpu" else "auto",
         texts,
+        language_field,
     )
 
 
