@@ -17,6 +17,7 @@ COMMANDS = {
     "prepare": "ag2_ns.plugin.prepare:Prepare",
     "lift": "ag2_ns.cli.lift:Lift",
     "query": "ag2_ns.cli.query:Query",
+    "tree": "ag2_ns.cli.tree:Tree",
     "edit": "ag2_ns.cli.edit:Edit",
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.core.answer import Answer, Candidate
+from ag2_ns.core.answer import Answer
 from ag2_ns.core.errors import MissingLanguage, UnknownWords, UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.grouping.tree import InstanceTree
@@ -152,11 +153,15 @@ class Text(Query):
     text: str
     several: bool | None = None
     """All instances that answer; by default when the words are plural."""
+    strategy: Literal["tree", "collaborative", "both"] | None = None
+    """See `ag2_ns.query.collaborative.Strategy`; by default the one that measures best."""
+    floor: float | None = None
+    """Least relevancy of an answer, before any stretch; by default `FLOOR` where the canonical negatives are known."""
 
     @classmethod
-    def from_option(cls, value: str, all: bool = False) -> Text:
-        """`--text WORDS [--all]`."""
-        return cls(value, True if all else None)
+    def from_option(cls, value: str, all: bool = False, **further: Any) -> Text:
+        """`--text WORDS [--all] [--strategy S] [--floor F]`."""
+        return cls(value, True if all else None, **further)
 
     def reply(self, scene: Scene, level: float | None) -> Answer:
         """The best node anywhere in the tree, or every instance that answers when several are asked for.
@@ -176,12 +181,14 @@ class Text(Query):
             raise UnknownWords(text, hint=getattr(scene.texts.encoder(), "knows", ""))
         embedding = embedding.to(scene.device)
         negatives = None if negatives is None else negatives.to(scene.device)
-        found = select_text(index, text, embedding, negatives, several=self.several, level=level)
-        if found.empty:
-            return Answer(found, reason=found.reason)
-        others = best_nodes(index, embedding, negatives, found.nodes)
-        rest = tuple(Candidate(f"instance {node}", max(0.0, score), (node,)) for node, score in others)
-        return Answer(found, (Candidate(text, found.score, found.nodes), *rest), found.reason)
+        from ag2_ns.query.vector import FLOOR, called_nearest, select_vector  # which asks `select_text`
+
+        floor = self.floor if self.floor is not None else 0.0 if negatives is None else FLOOR
+        found = select_vector(
+            index, text, embedding, negatives, strategy=self.strategy or "tree", field=scene.language_field,
+            gaussians=scene.gaussians, floor=floor, several=self.several, level=level,
+        )  # fmt: skip
+        return called_nearest(scene, found, floor)
 
     def ignored(self, scene: Scene) -> str:
         """The words that make no difference to the answer, where the encoder can tell."""
