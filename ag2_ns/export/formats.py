@@ -33,6 +33,8 @@ FORMATS = {
     "anchors": "ag2_ns.export.anchors",
     "boxes": "ag2_ns.export.solids",
     "hulls": "ag2_ns.export.solids",
+    "grasp": "ag2_ns.export.grasp",
+    "semantic": "ag2_ns.export.semantic",
 }
 """Name to the module whose `write(job)` writes it; one of several names of a module writes its own."""
 
@@ -52,6 +54,8 @@ class ExportOptions:
     """Boxes along the axes, turned about the vertical, or turned freely."""
     vocabulary: tuple[str, ...] = ()
     """Words that name the instances that are not selected."""
+    metres_per_unit: float | None = None
+    """What a unit of the capture's cameras is, for grasps; None where it is not known, or is a metre."""
 
 
 @dataclass(frozen=True)

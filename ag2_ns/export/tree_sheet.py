@@ -14,9 +14,10 @@ from ag2_ns.core.view import View
 from ag2_ns.export.anchors import instance_colours
 from ag2_ns.rendering import render
 from ag2_ns.rendering.overlay import outline, to_uint8
+from ag2_ns.rendering.sheet import CELL
 from ag2_ns.scene.scene import Scene
 
-TINT = 0.55
+TINT = 0.45
 """Share of an instance's colour in its pixels."""
 
 SETS = 24
@@ -62,7 +63,8 @@ def level_picture(scene: Scene, view: View, level: float, names: Mapping[int, st
         picture = torch.where(outline(shown == node, width)[..., None], colours, picture)
     image = Image.fromarray(to_uint8(picture))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=FONT)
-    for node in present:
+    taken: list[tuple[float, float, float, float]] = []
+    for node in sorted(present, key=lambda n: -int((shown == n).sum())):
         rows, columns = (shown == node).nonzero(as_tuple=True)
         if len(rows) < LEAST:
             continue
@@ -70,8 +72,20 @@ def level_picture(scene: Scene, view: View, level: float, names: Mapping[int, st
         far = (rows - rows.float().mean()).square() + (columns - columns.float().mean()).square()
         k = int(far.argmin())
         place, name = (int(columns[k]), int(rows[k])), names.get(node, str(node))
+        left, top, right, bottom = draw.textbbox(place, name, font=font, anchor="mm", stroke_width=1)
+        if any(left < r and l < right and top < b and t < bottom for l, t, r, b in taken):  # noqa: E741
+            continue  # the name of something larger is there
+        taken.append((left, top, right, bottom))
         draw.text(place, name, fill="white", font=font, anchor="mm", stroke_width=1, stroke_fill="black")
     return np.asarray(image)
+
+
+def sized(view: View, side: int = CELL) -> View:
+    """The same camera with pictures whose longer side is `side`."""
+    factor = side / max(view.width, view.height)
+    K = view.K.clone()
+    K[:2] *= factor
+    return View(view.viewmat, K, max(1, round(view.width * factor)), max(1, round(view.height * factor)))
 
 
 def tree_rows(
@@ -79,7 +93,7 @@ def tree_rows(
 ) -> list[list[UInt8[np.ndarray, "H W 3"]]]:
     """For every view its picture, then each level."""
     rows = []
-    for view in views:
+    for view in map(sized, views):
         picture = render(scene.gaussians, view, scene.rasterizer, sh_degree=scene.sh_degree, depth=False).rgb
         rows.append([to_uint8(picture)] + [level_picture(scene, view, level, names) for level in levels])
     return rows

@@ -19,7 +19,7 @@ from ag2_ns.core.errors import MissingLanguage, UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.query.collaborative import Strategy
 from ag2_ns.query.query import Query
-from ag2_ns.query.vector import IMAGE_FLOOR, called_nearest, select_vector
+from ag2_ns.query.vector import IMAGE_FLOOR, called_nearest, select_vector, strategy_of
 from ag2_ns.scene.scene import Scene
 
 LEAST = 8
@@ -72,7 +72,7 @@ class Image(Query):
         vector = picture_vector(scene.texts.encoder(), cropped(pixels, self.crop, self.label)).to(scene.device)
         floor = IMAGE_FLOOR if self.floor is None else self.floor
         found = select_vector(
-            index, self.label, vector, None, strategy=self.strategy or "tree", field=scene.language_field,
+            index, self.label, vector, None, strategy=strategy_of(scene, self.strategy), field=scene.language_field,
             gaussians=scene.gaussians, floor=floor, several=False, level=level,
         )  # fmt: skip
         return called_nearest(scene, found, floor)

@@ -181,11 +181,11 @@ class Text(Query):
             raise UnknownWords(text, hint=getattr(scene.texts.encoder(), "knows", ""))
         embedding = embedding.to(scene.device)
         negatives = None if negatives is None else negatives.to(scene.device)
-        from ag2_ns.query.vector import FLOOR, called_nearest, select_vector  # which asks `select_text`
+        from ag2_ns.query.vector import FLOOR, called_nearest, select_vector, strategy_of  # which asks `select_text`
 
         floor = self.floor if self.floor is not None else 0.0 if negatives is None else FLOOR
         found = select_vector(
-            index, text, embedding, negatives, strategy=self.strategy or "tree", field=scene.language_field,
+            index, text, embedding, negatives, strategy=strategy_of(scene, self.strategy), field=scene.language_field,
             gaussians=scene.gaussians, floor=floor, several=self.several, level=level,
         )  # fmt: skip
         return called_nearest(scene, found, floor)

@@ -39,6 +39,15 @@ IMAGE_FLOOR = 0.55
 """Least relevancy against the scene's median of what a picture selects; 0.5 is as alike as anything else here."""
 
 
+BEST: Strategy = "tree"
+"""What measures best on table-tops, see examples/benchmarks/cos3d.py."""
+
+
+def strategy_of(scene: Scene, asked: Strategy | None) -> Strategy:
+    """The strategy of a query: as asked, as the scene was made for, or the best."""
+    return asked or dict(scene.settings.get("query", {})).get("strategy") or BEST
+
+
 @dataclass(frozen=True)
 class Asked:
     """A question in an encoder's space, to one scene."""

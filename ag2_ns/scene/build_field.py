@@ -47,6 +47,20 @@ class LanguageFieldConfig:
     """Of language over neighbours; anchors only have a graph."""
 
 
+ENOUGH = 30_000
+"""Steps that the published learning rate is meant for."""
+
+
+def field_config(steps: int) -> LanguageFieldConfig:
+    """The configuration for a number of steps: fewer than published make larger ones, to get as far."""
+    lr = min(InstanceFieldConfig.lr * max(1.0, (ENOUGH / max(steps, 1)) ** 0.5), MOST)
+    return LanguageFieldConfig(instance=InstanceFieldConfig(steps=steps, lr=lr))
+
+
+MOST = 5e-2
+"""Largest learning rate of the instance field."""
+
+
 def build_language_field(
     gaussians: Gaussians,
     views: Sequence[View],

@@ -87,6 +87,21 @@ def open_scene(path: Path, device: torch.device | str | None = None) -> Scene:
         return _scene({name: content.get_tensor(name) for name in content.keys()}, header, file, target)  # noqa: SIM118
 
 
+def read_language_field(file: Path, device: torch.device | str) -> LanguageField | None:
+    """The language field of a scene file alone; None where it has none.
+
+    Raises:
+        DamagedFile: truncated, or no scene.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with _one_line(file, SafetensorError), safe_open(file, "pt", device=str(device)) as content:
+        header = json.loads((content.metadata() or {})["scene"])
+        names = [k for k in content.keys() if k.startswith("language_field.")]  # noqa: SIM118
+        tensors = {name.removeprefix("language_field."): content.get_tensor(name) for name in names}
+        return _language_field(tensors, header)
+
+
 def _require(file: Path, asked: Path) -> None:
     """Refuse a place where no scene lies."""
     if file.is_file():
@@ -180,10 +195,6 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
     if source is not None:
         made_by = None if found is None else found.encoder
         texts = TextEncoder(source.data, source.downscale, device.type, lambda: made_by)
-    field, about = part("language_field"), header.get("language_field")
-    language_field = (
-        LanguageField.from_dict(field, float(about["spread"]), bool(about["per_gaussian"])) if field else None
-    )
     degree = header.get("sh_degree")
     return Scene(
         Gaussians(**{f.name: tensors[f"gaussians.{f.name}"] for f in fields(Gaussians)}),
@@ -201,8 +212,15 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
         file,
         header.get("rasterizer", "auto") if device.type != "cpu" else "auto",
         texts,
-        language_field,
+        _language_field(part("language_field"), header),
     )
+
+
+def _language_field(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> LanguageField | None:
+    about = header.get("language_field")
+    if not tensors or about is None:
+        return None
+    return LanguageField.from_dict(tensors, float(about["spread"]), bool(about["per_gaussian"]))
 
 
 def _views(tensors: Mapping[str, Tensor], known: list[dict[str, Any]]) -> tuple[NamedView, ...]:
