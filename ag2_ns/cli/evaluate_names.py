@@ -48,16 +48,13 @@ def measure_names(options: Eval) -> None:
     content = report.as_dict() | {"mapping": {w: classes[k] if k >= 0 else "void" for w, k in mapping.items()}}
     write_atomic(options.output_dir / "vocabulary.json", (json.dumps(content, indent=2) + "\n").encode())
     out = console()
-    out.print(
-        f"words      {report.count}; recall {report.words.recall:.3f}, precision {report.words.precision:.3f}"
-    )
+    out.print(f"words      {report.count}; recall {report.words.recall:.3f}, precision {report.words.precision:.3f}")
     if report.words.missed:
         out.print(f"missed     {', '.join(report.words.missed)}")
     if report.words.wrong:
         out.print(f"wrong      {', '.join(report.words.wrong)}")
     out.print(
-        f"named mIoU {score.miou:.3f} (void left out, as published: {score.miou_published:.3f}); "
-        f"{score.void:.1%} void"
+        f"named mIoU {score.miou:.3f} (void left out, as published: {score.miou_published:.3f}); {score.void:.1%} void"
     )
     mean, deviation = report.random_tpss
     out.print(f"TPSS       {report.tpss:.2f}; {report.count} random nouns {mean:.2f} +- {deviation:.2f}")

@@ -21,6 +21,7 @@ COMMANDS = {
     "points": "ag2_ns.cli.points:Points",
     "smap": "ag2_ns.cli.smap:Smap",
     "query": "ag2_ns.cli.query:Query",
+    "tree": "ag2_ns.cli.tree:Tree",
     "edit": "ag2_ns.cli.edit:Edit",
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",

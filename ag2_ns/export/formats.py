@@ -34,6 +34,8 @@ FORMATS = {
     "boxes": "ag2_ns.export.solids",
     "hulls": "ag2_ns.export.solids",
     "occupancy": "ag2_ns.export.occupancy",
+    "grasp": "ag2_ns.export.grasp",
+    "semantic": "ag2_ns.export.semantic",
 }
 """Name to the module whose `write(job)` writes it; one of several names of a module writes its own."""
 
@@ -57,6 +59,8 @@ class ExportOptions:
     """Edge of the voxels of an occupancy grid, in units of the frame of the files."""
     density: float = 0.3
     """Sum of opacities from which a voxel is full."""
+    metres_per_unit: float | None = None
+    """What a unit of the capture's cameras is, for grasps; None where it is not known, or is a metre."""
 
 
 @dataclass(frozen=True)

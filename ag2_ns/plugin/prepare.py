@@ -62,11 +62,9 @@ class Prepare:
     downscale_factor: int | None = None
     """Work on images_2, images_4, ...; unset: as training chooses. Give the same to ns-train, at its end:
     ag2-data --downscale-factor N."""
-<<<<<<< HEAD
     colmap_path: Path | None = None
     """Which COLMAP model of several, for instance sparse/1; unset: the one with most views. Give the same to
     ns-train, at its end: ag2-data --colmap-path PATH."""
-=======
     depth: str | None = None
     """Drives: lidar, or the folder of a metric depth model of transformers."""
     weights: Path | None = None
@@ -75,7 +73,6 @@ class Prepare:
     """Drives: weights of Talk2DINO, which takes CLIP's texts to DINOv2's patches."""
     patch_size: tuple[int, int] | None = None
     """Drives: width and height that pictures are encoded at; 896 504 for dinov2, 768 432 for maskclip."""
->>>>>>> refs/heads/gausstr
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
@@ -105,7 +102,6 @@ class Prepare:
         from ag2_ns.core.console import console
         from ag2_ns.io.exchange import aside
         from ag2_ns.perception.prepare import prepare_views
-
         from ag2_ns.plugin import prepare_drives
 
         if prepare_drives.is_drives(self.data):
