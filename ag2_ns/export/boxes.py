@@ -14,9 +14,7 @@ from scipy.spatial import ConvexHull, QhullError
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.io.atomic import write_atomic
-from ag2_ns.ops.boxes import Box, Shape, box_of, solid_points, upright_box
-
-__all__ = ["Box", "Hull", "Shape", "box_of", "hull_of", "write_glb"]
+from ag2_ns.ops.boxes import Box, solid_points, upright_box
 
 
 @dataclass(frozen=True)

@@ -119,17 +119,24 @@ def minilm_folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def minilm() -> Encode | None:
-    """all-MiniLM-L6-v2 as a function of texts, or None where the extra `words` is not installed. Loads in seconds."""
+    """all-MiniLM-L6-v2 as a function of texts, or None where the extra `words` is not installed.
+
+    Loads (5 s) when it is first called, which only words that the thesaurus does not know do.
+    """
     folder = minilm_folder()
     if folder is None:
         return None
-    words = WordEncoder(folder)
 
     @lru_cache(maxsize=4096)
     def one(text: str) -> Tensor:
-        return words.sentences([text])[0]
+        return _word_encoder(folder).sentences([text])[0]
 
-    return lambda texts: torch.stack([one(text) for text in texts]) if texts else torch.zeros(0, words.width)
+    return lambda texts: torch.stack([one(text) for text in texts])
+
+
+@lru_cache(maxsize=2)
+def _word_encoder(folder: Path) -> WordEncoder:
+    return WordEncoder(folder)
 
 
 class WordEncoder:

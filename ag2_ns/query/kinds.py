@@ -61,6 +61,18 @@ KINDS = (
         (Option("all", bool, "Take every instance that answers a text, not only the best.", False),),
     ),
     Kind(
+        "sentence",
+        "ag2_ns.query.sentence.query:Sentence",
+        str,
+        "What to look for, as a sentence: attributes, relations, order, negation.",
+        "--sentence 'the mug left of the red book'",
+        (
+            Option("seen_from", str, "The picture that left, right, in front and behind of a sentence are meant in."),
+            Option("up", tuple[float, float, float], "The vertical of a sentence, scene's frame; found by default."),
+            Option("reasoner", str, "A command that answers a sentence from the scene as JSON: see the documentation."),
+        ),
+    ),
+    Kind(
         "click",
         "ag2_ns.query.click:Click",
         tuple[str, float, float],

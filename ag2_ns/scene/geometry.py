@@ -45,7 +45,7 @@ class GeometryConfig:
     """Units between surfaces at which "far from" has risen to 1/2."""
     between: float = 0.3
     """Distance from the line between two things at which "between" has fallen to 1/e, as a share of the line."""
-    structure: float = 3.5
+    structure: float = 3.0
     """A thing longer than this many units is taken for a table, a floor or a wall: it is not meant by "thing"."""
     samples: int = 300
     """Points kept of each thing for distances: more change nearest distances by less than `touch` / 4."""
@@ -110,14 +110,27 @@ class Facts:
         return 1 / (1 + ratio**8)
 
     @cached_property
+    def closest_boxes(self) -> list[Box]:
+        """Each thing's box of least volume, of any orientation, upright frame."""
+        return [oriented_box(p) if len(p) >= 8 else b for p, b in zip(self.points, self.boxes)]
+
+    @cached_property
+    def bulk(self) -> Float[np.ndarray, " K"]:
+        """How big each thing looks: mean of its diagonal and the edge of a cube of its volume, as a length.
+
+        By volume alone an open book is smaller than an apple, by diagonal alone a pencil is larger than a mug.
+        """
+        size = np.array([b.size for b in self.closest_boxes]).reshape(-1, 3)
+        return np.sqrt(np.linalg.norm(size, axis=1) * np.cbrt(np.maximum(size, 1e-6).prod(1)))
+
+    @cached_property
     def tilt(self) -> Float[np.ndarray, " K"]:
         """How surely each thing stands neither upright nor flat, 0 to 1."""
         out = np.zeros(len(self))
-        for k, (points, box) in enumerate(zip(self.points, self.boxes)):
-            if len(points) >= 8 and self.is_thing[k] > 0.5:
-                ratio = float(np.prod(np.maximum(oriented_box(points).size, 1e-6))) / max(float(self.volume[k]), 1e-12)
+        for k, box in enumerate(self.closest_boxes):
+            if self.is_thing[k] > 0.5:
+                ratio = float(np.prod(np.maximum(box.size, 1e-6))) / max(float(self.volume[k]), 1e-12)
                 out[k] = 1 / (1 + np.exp((ratio - self.config.tilt) / 0.06))
-            del box
         return out
 
     @cached_property
@@ -185,11 +198,18 @@ class Facts:
         held = 1 / (1 + np.exp((self.config.footprint - self.over) / 0.1))
         score = contact * held
         np.fill_diagonal(score, 0)
-        # Of several things below, the highest one carries.
-        order = np.where(score > 0.25, self.surface, -np.inf)
-        best = order.max(1, keepdims=True)
-        lower = np.where(np.isfinite(best), np.exp(-np.clip(best - self.surface, 0, None) / (0.25 * scale)), 1.0)
-        return score * np.where(self.surface < best, lower, 1.0)
+        # Of several things below, that carries which the others carry: the plate, not the book under it.
+        lower = (score[:, :, None] * score[None] > 0.2).any(1) & (score > score.T)
+        score = np.where(lower, 0.15 * score, score)
+        # Things do not float: what touches nothing by this measure stands on the highest thing below it. Splats lack
+        # what no camera sees, so the lowest point seen may be well above the true one.
+        lost = (score.max(1, initial=0.0) < 0.4) & (self.is_thing > 0.5)
+        beneath = (self.over > 0.3) & (self.surface < self.centre[:, None, 2]) & ~np.eye(len(self), dtype=bool)
+        height = np.where(beneath, self.surface, -np.inf)
+        for i in np.flatnonzero(lost & beneath.any(1)):
+            j = int(height[i].argmax())
+            score[i, j] = max(score[i, j], 0.7)
+        return score
 
     @cached_property
     def carried(self) -> Float[np.ndarray, "K K"]:

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 import torch
-
 from ag2_ns.cli.pictures import camera_of
+
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
 from ag2_ns.io.atomic import write_png

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from ag2_ns.cli.prepare import Prepare
 from bad_scenes import transforms_scene
 from PIL import Image
 
 from ag2_ns.cli.main import COMMANDS, _job, main
-from ag2_ns.cli.prepare import Prepare
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.io.feature_store import FeatureStore

@@ -3,11 +3,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from ag2_ns.cli.prepare import Prepare
 from bad_scenes import HEIGHT, VIEWS, WIDTH, colmap_scene, edit_transforms, transforms_scene
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
-from ag2_ns.cli.prepare import Prepare
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin.datamanager import AG2DataManagerConfig, check_scene
 from ag2_ns.plugin.dataparser import AG2DataParserConfig

@@ -3,12 +3,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from ag2_ns.session.answer import Asked
 from blob_run import BLUE, CENTRES, GREEN, RED, TOP
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
 from ag2_ns.edit.edit_file import FILE_NAME
-from ag2_ns.session.answer import Asked
 from ag2_ns.session.appearance import contrast
 from ag2_ns.session.run_files import SELECTION_FILE
 

@@ -368,7 +368,7 @@ class _Solver:
         """A quantity of every thing that grows in the direction that its name says."""
         facts, seen = self.facts, self.seen
         if name == "size":
-            return np.cbrt(facts.volume)
+            return facts.bulk
         if name == "height":
             return facts.size[:, 2]
         if name == "top":
