@@ -480,10 +480,8 @@ class _Parser:
         if not word:
             return False
         start = self.at
-        if word in g.ORDINALS and self.peek(1) == "from":
-            self.at += 1
-            draft.orders.append(Order("?", True, g.ORDINALS[word], spoken=word))
-            return self._from_side(draft)
+        if self._ordinal_after(draft):
+            return True
         if word == "from" and self._from_side(draft):
             return True
         if depth == 0 and self._viewpoint_phrase():
@@ -602,7 +600,12 @@ class _Parser:
         word = self.peek()
         if word in g.HAVE or word in ("with", "without"):
             return self._having(draft, depth, negated) or self._back(start)
-        if self._from_side(draft) or self._absolute_side(draft, negated) or self._superlative_after(draft, depth):
+        if (
+            self._ordinal_after(draft)
+            or self._from_side(draft)
+            or self._absolute_side(draft, negated)
+            or self._superlative_after(draft, depth)
+        ):
             return True
         if self._comparison(draft, depth, negated):
             return True
@@ -831,6 +834,20 @@ class _Parser:
                     order, measure=measure, largest=largest, spoken=f"{order.spoken} from the {side}"
                 )
                 return True
+        return self._back(start)
+
+    def _ordinal_after(self, draft: _Draft) -> bool:
+        """Read "second from the left" after a noun or "is"."""
+        start = self.at
+        self.take("the")
+        word = self.peek()
+        if word in g.ORDINALS and self.peek(1) in ("from", "one"):
+            self.at += 1
+            self.take("one")
+            draft.orders.append(Order("?", True, g.ORDINALS[word], spoken=word))
+            if self._from_side(draft):
+                return True
+            draft.orders.pop()
         return self._back(start)
 
     def _to_side(self, draft: _Draft, word: str) -> bool:

@@ -14,8 +14,10 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.synthetic.tabletop import language, segmenter, sfm, write
+from ag2_ns.io.referring import write_amodal
+from ag2_ns.synthetic.tabletop import language, segmenter, sentences, sfm, write
 from ag2_ns.synthetic.tabletop.layout import MAX_OBJECTS, Layout, lay, orbit
+from ag2_ns.synthetic.tabletop.raytrace import pixel_rays
 from ag2_ns.synthetic.tabletop.render import Frame, Lit, light_up, render
 
 FOCAL = 0.95
@@ -77,11 +79,8 @@ def _in_place_of(out: Path) -> Iterator[Path]:
 def _points(frame: Frame, pose: np.ndarray, focal: float) -> np.ndarray:
     """World point at each pixel's centre, H x W x 3."""
     height, width = frame.ids.shape
-    x = (np.arange(width) + 0.5 - width / 2) / focal
-    y = -(np.arange(height) + 0.5 - height / 2) / focal
-    way = np.stack([*np.broadcast_arrays(x[None, :], y[:, None]), np.full((height, width), -1.0)], axis=2)
-    way = way / np.linalg.norm(way, axis=2, keepdims=True)
-    return pose[:, 3] + (way @ pose[:, :3].T) * frame.distance[..., None]
+    origins, ways = pixel_rays(pose, focal, width, height)
+    return (origins + ways * frame.distance.reshape(-1, 1)).reshape(height, width, 3)
 
 
 def _view(out: Path, index: int, frame: Frame, points: np.ndarray, lit: Lit, layout: Layout, noise: float, seed: int):
@@ -157,11 +156,25 @@ def generate(
         write.write_transforms(new, poses, focal, width, height)
         write.write_ply(new / "sparse_pc.ply", sparse)
         write.write_colmap(new / "sparse" / "0", sparse, poses, focal, width, height)
+        _write_sentences(new, layout, poses, focal, width, height, seed)
         _write_truth(new, layout, {
             "seed": seed, "objects": objects, "views": views, "width": width, "height": height, "noise": noise,
         })  # fmt: skip
         bar.advance(task)
     return out
+
+
+def _write_sentences(
+    out: Path, layout: Layout, poses: np.ndarray, focal: float, width: int, height: int, seed: int
+) -> None:
+    """Write sentences/: what they mean, and per view what each thing would cover alone."""
+    names = [write.stem(i) for i in range(len(poses))]
+    made = sentences.make_sentences(layout, poses, seed)
+    folder = out / "sentences"
+    (folder / "sentences.json").write_text(sentences.to_json(made, names), encoding="utf-8")
+    for name, pose in zip(names, poses):
+        masks = sentences.amodal_masks(layout, pose, focal, width, height)
+        write_amodal(folder / "amodal" / f"{name}.npz", masks)
 
 
 def _write_truth(out: Path, layout: Layout, options: dict) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS
 from ag2_ns.synthetic.tabletop.layout import Layout
 from ag2_ns.synthetic.tabletop.programs import Clause, Description, Pick, answer, fits, no_part_is_idle
-from ag2_ns.synthetic.tabletop.raytrace import cast
+from ag2_ns.synthetic.tabletop.raytrace import cast, pixel_rays
 from ag2_ns.synthetic.tabletop.shapes import pack
 from ag2_ns.synthetic.tabletop.truth import YES, Truth
 from ag2_ns.synthetic.tabletop.wording import Wording
@@ -281,34 +281,43 @@ _MAKERS: dict[str, Callable[[Truth, np.random.Generator, Any], Description | Non
 
 
 def amodal_masks(
-    layout: Layout,
-    origin: Float[np.ndarray, "P 3"],
-    ways: Float[np.ndarray, "P 3"],
-) -> dict[int, Bool[np.ndarray, " P"]]:
-    """The pixels that each thing would cover alone: every body is ray-traced by itself.
+    layout: Layout, pose: Float[np.ndarray, "3 4"], focal: float, width: int, height: int
+) -> dict[int, Bool[np.ndarray, "H W"]]:
+    """The pixels that each thing would cover in a view alone: every body is ray-traced by itself.
 
     Args:
         layout: the scene.
-        origin: of the rays through the pixels of one view.
-        ways: their directions, unit length.
+        pose: camera to world, OpenGL axes.
+        focal: focal length, pixels.
+        width: pixels across.
+        height: pixels down.
     """
     out = {}
     for placed in layout.placed:
         if not placed.id:
             continue
         alone = pack([placed], layout.room)
-        low, high = alone.box[0, :3], alone.box[0, 3:]
-        # Only rays that meet the box are traced.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            a, b = (low - origin) / ways, (high - origin) / ways
-        near = np.nanmax(np.minimum(a, b), axis=1)
-        far = np.nanmin(np.maximum(a, b), axis=1)
-        meets = np.flatnonzero((near <= far) & (far > 0))
-        mask = np.zeros(len(ways), bool)
-        if len(meets):
-            mask[meets] = cast(alone, origin[meets], ways[meets])[1] >= 0
+        mask = np.zeros((height, width), bool)
+        rows, columns = _window(alone.box[0], pose, focal, width, height)
+        if len(rows) and len(columns):
+            origins, ways = pixel_rays(pose, focal, width, height, rows, columns)
+            hit = cast(alone, origins, ways)[1] >= 0
+            mask[np.ix_(rows, columns)] = hit.reshape(len(rows), len(columns))
         out[placed.id] = mask
     return out
+
+
+def _window(box: Float[np.ndarray, " 6"], pose, focal: float, width: int, height: int):
+    """Rows and columns of the pixels that a box may cover."""
+    corners = np.array([[x, y, z] for x in box[[0, 3]] for y in box[[1, 4]] for z in box[[2, 5]]])
+    local = (corners - pose[:, 3]) @ pose[:, :3]
+    if (local[:, 2] > -1e-3).any():  # reaches behind the camera
+        return np.arange(height), np.arange(width)
+    x = width / 2 + focal * local[:, 0] / -local[:, 2]
+    y = height / 2 - focal * local[:, 1] / -local[:, 2]
+    first, last = int(np.floor(x.min())) - 1, int(np.ceil(x.max())) + 2
+    top, bottom = int(np.floor(y.min())) - 1, int(np.ceil(y.max())) + 2
+    return np.arange(max(top, 0), min(bottom, height)), np.arange(max(first, 0), min(last, width))
 
 
 def to_json(made: Sequence[Expression], names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
 from ag2_ns.ops.sh import rgb_to_sh
 from ag2_ns.synthetic.tabletop.layout import Layout
-from ag2_ns.synthetic.tabletop.raytrace import cast
+from ag2_ns.synthetic.tabletop.raytrace import cast, pixel_rays
 from ag2_ns.synthetic.tabletop.render import Lit, render
 
 OPACITY = 0.97
@@ -39,17 +39,6 @@ def opencv_view(pose: Float[np.ndarray, "3 4"], focal: float, width: int, height
     matrix[:3, :3], matrix[:3, 3] = turn.T, -turn.T @ pose[:, 3]
     K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     return View(torch.tensor(matrix).float(), torch.tensor(K).float(), width, height)
-
-
-def pixel_rays(
-    pose: Float[np.ndarray, "3 4"], focal: float, width: int, height: int
-) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, "P 3"]]:
-    """Origins and unit directions of the rays through all pixel centres of a view, row by row."""
-    x = (np.arange(width) + 0.5 - width / 2) / focal
-    y = -(np.arange(height) + 0.5 - height / 2) / focal
-    way = np.stack([*np.broadcast_arrays(x[None, :], y[:, None]), np.full((height, width), -1.0)], axis=2)
-    way = (way / np.linalg.norm(way, axis=2, keepdims=True)).reshape(-1, 3) @ pose[:, :3].T
-    return np.broadcast_to(pose[:, 3], way.shape), way
 
 
 def surface_splat(

@@ -16,7 +16,9 @@ from scipy.spatial.transform import Rotation
 from ag2_ns.synthetic.tabletop.segmenter import Proposal
 from ag2_ns.synthetic.tabletop.sfm import Sparse
 
-FOLDERS = ("images", "sparse/0", "ground_truth/ids", "masks_sparse", "clip_features")
+FOLDERS = (
+    "images", "sparse/0", "ground_truth/ids", "masks_sparse", "clip_features", "sentences/amodal"
+)  # fmt: skip
 
 
 def stem(index: int) -> str:
