@@ -123,13 +123,13 @@ POSTURES = _set(
     "sitting sits sit standing stands stand lying lies lie laying lays resting rests rest placed located positioned "
     "situated put stacked set hanging hangs perched found kept parked seated balanced balancing laid left stood sat "
     "staying floating residing displayed visible living living placed dropped leaning leans lean propped leaned leant "
-    "tilted tipped facing happens directly immediately right just straight exactly up down over out closely also "
+    "seen viewed shown tilted tipped facing happens directly immediately right just straight exactly up down over out closely also "
     "currently both still very quite really rather slightly bit somewhere"
 )
 """Words before a relation that say how, not where."""
 LEAN = _set("leaning leans lean propped leaned leant tilted tipped slanted reclining inclined")
 FILLERS = _set("please kindly now then just the same of colour color coloured colored shade hue kind sort type side "
-               "way please well actually maybe probably that there object")  # fmt: skip
+               "way please well actually maybe probably that there object only single sole")  # fmt: skip
 PLACES = _set("picture image photo photograph scene view frame shot screen room table desk group row line pile set "
               "bunch middle edge side corner end hand part area section region half")  # fmt: skip
 """What a side may be of without being a reference: "on the left side of the picture"."""

@@ -235,6 +235,11 @@ class _Parser:
                 spoken=self.spoken(start),
             )
         self._noun(draft)
+        if draft.noun == "one" and (draft.orders or draft.number) and self.take("of"):
+            inner = self.thing(depth, plain=plain)  # the larger one of the two mugs
+            if inner is not None:
+                orders = inner.orders + tuple(draft.orders)
+                return replace(inner, orders=orders, number=draft.number or 1, spoken=self.spoken(start))
         if self.at == start:
             return None
         if not plain:
@@ -299,6 +304,7 @@ class _Parser:
                 draft.orders.append(Order(measure, more, spoken=f"most {following}"))
             elif word in g.SUPERLATIVES and not self._side_noun(word, draft) and not self._of_side(draft):
                 self.at += 1
+                self.take("away")
                 self._superlative(draft, *g.SUPERLATIVES[word], 1, word)
             elif word in g.COMPARISONS and following != "than" and not draft.words:
                 self.at += 1
@@ -315,7 +321,9 @@ class _Parser:
             elif self._attribute_ahead(0) and not self._is_head(draft):
                 self._attribute(draft)
                 if self.peek() in ("and", "or") and self._attribute_ahead(1) and not draft.words:
-                    self.at += 1
+                    either = self.take("or") or not self.take("and")
+                    if either:
+                        self._either(draft)
             elif self._ends_noun(draft):
                 return
             else:
@@ -362,10 +370,19 @@ class _Parser:
         else:
             draft.attributes.append(Attribute(word, "word", negated))
 
+    def _either(self, draft: _Draft) -> None:
+        """Join the attribute ahead with the last one: "red or blue"."""
+        first = draft.attributes.pop()
+        self._attribute(draft)
+        second = draft.attributes.pop()
+        draft.attributes.append(replace(first, word=f"{first.word} or {second.word}"))
+
     def _ends_noun(self, draft: _Draft) -> bool:
         """Whether the words of a noun end before the next token."""
         word = self.peek()
         if word in g.RELATIVE or word in g.COPULAS or word in g.HAVE or word in g.AUXILIARIES:
+            return True
+        if word in ("counting", "counted", "starting", "seen", "viewed") and draft.words:
             return True
         if word in (
             "and",
@@ -482,7 +499,7 @@ class _Parser:
         start = self.at
         if self._ordinal_after(draft):
             return True
-        if word == "from" and self._from_side(draft):
+        if word in ("from", "counting", "counted", "starting") and self._from_side(draft):
             return True
         if depth == 0 and self._viewpoint_phrase():
             return True

@@ -259,11 +259,12 @@ class _Solver:
         return [Clause(noun, found.score)]
 
     def _attribute(self, attribute: Attribute) -> Clause | None:
-        found = self.words.attribute(attribute.word)
-        if found.score is None:
+        found = [self.words.attribute(word).score for word in attribute.word.split(" or ")]
+        if any(f is None for f in found):
             self.unused.append(attribute.word)
             return None
-        score = 1 - found.score if attribute.negated else found.score
+        score = np.max(found, axis=0)
+        score = 1 - score if attribute.negated else score
         return Clause(("not " if attribute.negated else "") + attribute.word, score)
 
     def _size(self, attribute: Attribute, so_far: np.ndarray) -> np.ndarray:
@@ -419,20 +420,22 @@ class _Solver:
             rank = order.rank if order.rank > 0 else count
             if rank > count:
                 return total, clauses, f"there are only {count} for {order.spoken!r}"
-            factor = self._soft_side(value, rivals) if order.soft else self._nth(value, rivals, rank)
+            first = thing.number if thing.number > 1 and rank == 1 else 1
+            factor = self._soft_side(value, rivals) if order.soft else self._nth(value, rivals, rank, min(first, count))
             factor = np.where(rivals, factor, 0.05)
             clauses = [*clauses, Clause(order.spoken, factor)]
             total = total * factor
         return total, clauses, ""
 
-    def _nth(self, value: np.ndarray, rivals: np.ndarray, rank: int) -> np.ndarray:
+    def _nth(self, value: np.ndarray, rivals: np.ndarray, rank: int, first: int = 1) -> np.ndarray:
+        """1 for the n-th of the rivals, or (`first`) for the first few; less for the others, by how far they are off."""
         where = np.flatnonzero(rivals)
         order = where[np.argsort(-value[where], kind="stable")]
         spread = max(float(np.ptp(value[where])), 1e-9)
         behind = np.abs(value - value[order[rank - 1]]) / (self.config.order_softness * spread)
         factor = np.exp(-behind)
-        factor[order[rank - 1]] = 1.0
-        return np.minimum(factor, np.where(np.arange(len(value)) == order[rank - 1], 1.0, 0.6))
+        chosen = np.isin(np.arange(len(value)), order[:first] if first > 1 else order[rank - 1])
+        return np.where(chosen, 1.0, np.minimum(factor, 0.6))
 
     @staticmethod
     def _soft_side(value: np.ndarray, rivals: np.ndarray) -> np.ndarray:
