@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ag2_ns.cli.picking import Opened
 from ag2_ns.core.errors import UserError
@@ -38,6 +38,12 @@ class Eval(Opened):
     """Random clicks per object; 0 leaves clicks out."""
     sheet_rows: int = 12
     """Prompts on the picture sheet."""
+    sentences: Path | None = None
+    """Also ask sentences: sentences/ of an example scene, or a scene's folder of Ref-LERF (with json/)."""
+    sentences_by: tuple[Literal["solver", "field", "text"], ...] = ("solver",)
+    """Who answers the sentences; text asks the encoder for the whole sentence."""
+    sentences_split: Literal["test", "train", "all"] = "test"
+    """Held-out sentences, those for training, or all."""
 
     def main(self) -> None:
         """Run the evaluation and print the table."""
@@ -61,9 +67,36 @@ class Eval(Opened):
             "ground_truth": str(self.ground_truth),
             "seconds_per_query": sum(report.text_seconds) / max(1, len(report.text_seconds)),
         }
+        tables = self._sentences(scene, truth, content) if self.sentences is not None else []
         write_atomic(self.output_dir / "report.json", (json.dumps(content, indent=2) + "\n").encode())
         self._sheet(scene, truth, report)
         self._print(content)
+        for table in tables:
+            self._console().print(table)
+
+    def _sentences(self, scene: OpenScene, truth: GroundTruth, content: dict) -> list:
+        """Ask the sentences, add the figures to the report; tables to print."""
+        from ag2_ns.core.notice import view_progress
+        from ag2_ns.eval.referring_run import evaluate_ref_lerf, evaluate_set, table_of
+
+        tables = []
+        content["sentences"] = {}
+        for by in self.sentences_by:
+            if (self.sentences / "json").is_dir():
+                report = evaluate_ref_lerf(scene, self.sentences, by=by)
+            else:
+                with view_progress(len(scene.views), f"sentences by {by}") as progress:
+                    report = evaluate_set(
+                        scene, self.sentences, truth, by=by, split=self.sentences_split, progress=progress
+                    )
+            content["sentences"][by] = report.as_dict()
+            tables.append(table_of(f"sentences by {by}", report))
+        return tables
+
+    def _console(self):
+        from ag2_ns.core.console import console
+
+        return console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED)
 
     def _sheet(self, scene: OpenScene, truth: GroundTruth, report: RunReport) -> None:
         import numpy as np

@@ -21,6 +21,7 @@ COMMANDS = {
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
+    "refer-train": "ag2_ns.cli.refer_train:ReferTrain",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ag2_ns.query.query import Query
@@ -69,6 +69,9 @@ KINDS = (
         (
             Option("seen_from", str, "The picture that left, right, in front and behind of a sentence are meant in."),
             Option("up", tuple[float, float, float], "The vertical of a sentence, scene's frame; found by default."),
+            Option(
+                "by", Literal["solver", "field"], "Who answers a sentence: the solver, or a field by ag2 refer-train."
+            ),
             Option("reasoner", str, "A command that answers a sentence from the scene as JSON: see the documentation."),
         ),
     ),

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.language.word_meaning import minilm
 from ag2_ns.query.query import Query
+from ag2_ns.query.sentence.by_field import answer_by_field
 from ag2_ns.query.sentence.meaning import SceneWords, closed_words, open_fit
 from ag2_ns.query.sentence.parse import parses
 from ag2_ns.query.sentence.reasoner import Reasoner, command_reasoner, reasoned
@@ -40,6 +41,8 @@ class Sentence(Query):
     """The vertical in the scene's frame; by default found from cameras and support planes."""
     reasoner: Reasoner | None = None
     """Answers instead of the solver: from the scene as data and the sentence to ids (see `reasoner`)."""
+    by: Literal["solver", "field"] = "solver"
+    """The field is one that `ag2 refer-train` trained; it answers with the instance that fits its response best."""
 
     @classmethod
     def from_option(
@@ -48,11 +51,12 @@ class Sentence(Query):
         seen_from: str | View | None = None,
         up: tuple[float, float, float] | None = None,
         reasoner: str | Reasoner | None = None,
+        by: Literal["solver", "field"] = "solver",
     ) -> Sentence:
-        """`--sentence WORDS [--seen-from IMAGE] [--up X Y Z] [--reasoner COMMAND]`."""
+        """`--sentence WORDS [--seen-from IMAGE] [--up X Y Z] [--by field] [--reasoner COMMAND]`."""
         if isinstance(reasoner, str):
             reasoner = command_reasoner(shlex.split(reasoner))
-        return cls(value, seen_from, None if up is None else tuple(up), reasoner)
+        return cls(value, seen_from, None if up is None else tuple(up), reasoner, by)
 
     def reply(self, scene: Scene, level: float | None) -> Answer:
         """The things that the sentence refers to, with the reason; empty with the clause that failed.
@@ -62,6 +66,8 @@ class Sentence(Query):
                 where one looks from where nobody looks (`solve.NeedsView`).
         """
         readings = parses(self.sentence)
+        if self.by == "field":
+            return answer_by_field(scene, self.sentence)
         facts = facts_of(scene, level, self.up)
         words = words_of_scene(scene, facts)
         seen = None if self.seen_from is None else Seen.by(facts, scene.view(self.seen_from))
@@ -98,6 +104,8 @@ class Sentence(Query):
 
     def ignored(self, scene: Scene) -> str:
         """The words that made no difference."""
+        if self.by == "field" or self.reasoner is not None:
+            return ""
         facts = facts_of(scene, None, self.up)
         words = words_of_scene(scene, facts)
         with suppress(Exception):
