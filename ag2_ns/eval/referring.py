@@ -215,7 +215,7 @@ def _masks(
     for start in range(0, len(chosen), BATCH):
         part = torch.stack(list(chosen[start : start + BATCH]), 1)
         drawn += list(
-            (selection_share(gaussians, part, view, rasterizer) > SELECTED).permutation(2, 0, 1).cpu().numpy()
+            (selection_share(gaussians, part, view, rasterizer) > SELECTED).permute(2, 0, 1).cpu().numpy()
         )
     for mask in chosen if whole else ():
         if bool(mask.any()):

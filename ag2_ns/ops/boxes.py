@@ -114,7 +114,7 @@ def oriented_box(points: Float[np.ndarray, "N 3"]) -> Box:
 
     try:
         to_origin, size = trimesh.bounds.oriented_bounds(points)
-    except (QhullError, ValueError, IndexError):  # flat, or fewer than four points
+    except (QhullError, ValueError, IndexError, TypeError):  # flat, or fewer than four points
         return upright_box(points, np.array([0.0, 0, 1]))
     rotation, shift = np.asarray(to_origin)[:3, :3], np.asarray(to_origin)[:3, 3]
     axes = rotation.copy()

@@ -271,7 +271,7 @@ class Facts:
         aside = np.linalg.norm(p - p[a] - along[:, None] * line, axis=1) / length
         score = np.exp(-((aside / self.config.between) ** 2)) * np.clip(np.minimum(along, 1 - along) / 0.12, 0, 1)
         score[[a, b]] = 0
-        return score
+        return score * (0.3 + 0.7 * self.is_thing)
 
 
 @dataclass(frozen=True)

@@ -292,7 +292,7 @@ class _Parser:
                 self.at += 1
             elif word in g.NUMBERS and not draft.words and word != "one":
                 draft.number, self.at = g.NUMBERS[word], self.at + 1
-            elif word.isdigit() and not draft.words and int(word) < 100:
+            elif word.isdecimal() and not draft.words and int(word) < 100:
                 draft.number, self.at = int(word), self.at + 1
             elif word in g.ORDINALS and not draft.words:
                 self.at += 1
@@ -518,7 +518,11 @@ class _Parser:
             self.at = start
             return False
         if word in g.COPULAS | g.AUXILIARIES | {"not"}:
-            return self._clause(draft, depth) or self._back(start)
+            if self._clause(draft, depth):
+                return True
+            self.at = start
+            self.skip(g.AUXILIARIES | g.COPULAS)  # what does the mug stand on
+            return self._object_relative(draft, depth) or self._back(start)
         if word in ("with", "without") or word in g.HAVE:
             return self._having(draft, depth) or self._back(start)
         if word == "except":

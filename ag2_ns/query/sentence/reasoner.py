@@ -104,3 +104,7 @@ def command_reasoner(command: Sequence[str]) -> Reasoner:
             ) from None
 
     return ask
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

@@ -35,7 +35,7 @@ class SolverConfig:
     """Of several that are asked for, those that reach this share of the best one's score belong to the answer."""
     rivals: float = 0.45
     """Things with this share of the best score take part in "biggest", "second", "leftmost"."""
-    order_softness: float = 0.1
+    order_softness: float = 0.25
     """Share of the spread among rivals at which an order has fallen to 1/e behind its best."""
     anything: float = 0.3
     """What "thing" makes of a table or a floor."""
