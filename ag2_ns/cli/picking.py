@@ -136,7 +136,8 @@ class Refining:
                 print(line, file=sys.stderr)
         if self.add or self.remove:
             add, remove = (_clicks(pixels) for pixels in (self.add, self.remove))
-            found = [replace(found[0], selection=scene.refine(found[0], add, remove, self.level))]
+            refined = scene.refine(found[0], add, remove, self.level)
+            found = [replace(found[0], selection=refined, reason=refined.reason)]
         return found
 
 

@@ -123,13 +123,13 @@ class PaletteEncoder:
 
     def encode_image(self, image: np.ndarray, masks: MaskSet, image_name: str = "") -> Float[Tensor, "M D"]:
         """One colour vector per mask, from all of its pixels; zero for an empty mask."""
-        codes = torch.from_numpy(_codes(image.reshape(-1, image.shape[-1])))
+        codes = torch.from_numpy(color_codes(image.reshape(-1, image.shape[-1])))
         pairs = (masks.mask.cpu().numpy(), codes[masks.pixel.cpu()].numpy())
         counts = csr_matrix(
             (np.ones(len(pairs[0]), np.float32), pairs), shape=(len(masks), 1 << 3 * BITS), dtype=np.float32
         )
-        basic, shade = _lookup()
-        return torch.from_numpy(_join(counts @ basic, counts @ shade).astype(np.float32))
+        basic, shade = color_tables()
+        return torch.from_numpy(join_blocks(counts @ basic, counts @ shade).astype(np.float32))
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
         """One vector per text; zero where the text names no colour."""
@@ -200,7 +200,7 @@ def _space() -> _Space:
 
 
 @lru_cache(maxsize=1)
-def _lookup() -> tuple[np.ndarray, np.ndarray]:
+def color_tables() -> tuple[np.ndarray, np.ndarray]:
     """Basic shares and footprints of every quantised colour, [2^15, 11] and [2^15, K], float32."""
     level = ((np.arange(1 << BITS) + 0.5) * (256 >> BITS)) / 255
     rgb = np.stack(np.meshgrid(level, level, level, indexing="ij"), -1).reshape(-1, 3)
@@ -212,13 +212,13 @@ def _lookup() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _codes(rgb: np.ndarray) -> np.ndarray:
+def color_codes(rgb: np.ndarray) -> np.ndarray:
     """Index of each uint8 colour [n, 3] in the lookup."""
     high = (rgb >> (8 - BITS)).astype(np.int32)
     return (high[:, 0] << 2 * BITS) | (high[:, 1] << BITS) | high[:, 2]
 
 
-def _join(basic: np.ndarray, shade: np.ndarray, weight: float = BASIC_WEIGHT) -> np.ndarray:
+def join_blocks(basic: np.ndarray, shade: np.ndarray, weight: float = BASIC_WEIGHT) -> np.ndarray:
     """Both blocks side by side, the first of length `weight`; rows have length one, and zero rows stay zero."""
     return _unit(np.concatenate([weight * _unit(basic), np.sqrt(1 - weight**2) * _unit(shade)], axis=1))
 
@@ -243,7 +243,7 @@ def _text_vector(text: str) -> np.ndarray:
             basic += _unit(space.basic(lab[None]))[0]
             further = lab + np.outer(FURTHER.get(name.split()[0], (0.0,)), (1, 0, 0))
             shade += _unit(space.shade(further)).mean(0)
-    return _join(basic[None], shade[None], SHADE_NAME_BASIC_WEIGHT)[0]
+    return join_blocks(basic[None], shade[None], SHADE_NAME_BASIC_WEIGHT)[0]
 
 
 def _parse(text: str) -> list[tuple[str, np.ndarray | None]]:

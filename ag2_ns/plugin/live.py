@@ -18,6 +18,7 @@ from ag2_ns.export.frame import world_frame
 from ag2_ns.io.view_store import view_key
 from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.plugin.dataparser import OFFSET
 from ag2_ns.plugin.model import AG2Model
 from ag2_ns.plugin.undistorted import served_downscale
 from ag2_ns.plugin.views import view_of
@@ -107,8 +108,9 @@ class LiveScene:
             to_world = world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale))
         except ValueError:
             return None  # another dataparser's, which is no similarity
-        x, y, z = (float(v) for v in (outputs.metadata or {}).get("world_offset", (0.0, 0.0, 0.0)))
-        return WorldFrame(to_world, (x, y, z))
+        x, y, z = (float(v) for v in (outputs.metadata or {}).get(OFFSET, (0.0, 0.0, 0.0)))
+        near = to_world.translation - torch.tensor([x, y, z], dtype=torch.double)
+        return WorldFrame(replace(to_world, translation=near), (x, y, z))
 
     def finished(self, method: str, steps: int, seconds: dict[str, float]) -> Scene:
         """The scene as it is written: with all cameras, and how it was made.

@@ -27,7 +27,7 @@ from ag2_ns.query.collaborative import (
     refined,
     select_units,
 )
-from ag2_ns.query.text import best_nodes, select_text
+from ag2_ns.query.text import against, best_nodes, select_text
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -61,6 +61,8 @@ class Asked:
     field: LanguageField | None = None
     gaussians: Gaussians | None = None
     """Of the scene; needed with a field."""
+    rivals: Float[Tensor, "V D"] | None = None
+    """Other texts that things may be called by."""
 
     @cached_property
     def said(self) -> FieldAnswer:
@@ -85,6 +87,7 @@ def select_vector(
     floor: float = 0.0,
     several: bool | None = None,
     level: float | None = None,
+    rivals: Float[Tensor, "V D"] | None = None,
 ) -> Answer:
     """What answers a vector.
 
@@ -99,6 +102,7 @@ def select_vector(
         floor: least relevancy of an answer; below, nothing is selected.
         several: all instances that answer, not only the best.
         level: look only at the instances of this level.
+        rivals: other texts that things may be called by, embedded likewise.
 
     Returns:
         The answer; empty, with the reason and what came nearest, where nothing is relevant enough.
@@ -115,7 +119,7 @@ def select_vector(
             f"{label!r}: its embedding has {vector.numel()} numbers but the scene's language field has "
             f"{field.language.shape[1]}; query with the encoder that prepared the scene"
         )
-    asked = Asked(index, label, vector, negatives, field, gaussians)
+    asked = Asked(index, label, vector, negatives, field, gaussians, rivals)
     if strategy == "collaborative":
         return _collaborative(asked, floor)
     answer = _tree(asked, floor, several, level, strategy == "both")
@@ -129,12 +133,21 @@ def _tree(asked: Asked, floor: float, several: bool | None, level: float | None,
     """The best node; with `both` by the mean of its own relevancy and the field's over it."""
     index = asked.index
     beside = node_relevancy(asked.field, index, asked.said) if both else None
-    found = select_text(index, asked.label, asked.vector, asked.negatives, several=several, level=level, beside=beside)
+    found = select_text(
+        index,
+        asked.label,
+        asked.vector,
+        asked.negatives,
+        rivals=asked.rivals,
+        several=several,
+        level=level,
+        beside=beside,
+    )
     if found.empty:
         return Answer(found, reason=found.reason)
     value = asked.by_node if beside is None else torch.fmax(asked.by_node, torch.nan_to_num(beside))
     best = max(float(value[n]) for n in found.nodes)
-    others = best_nodes(index, asked.vector, asked.negatives, found.nodes)
+    others = best_nodes(index, asked.vector, against(asked.vector, asked.negatives, asked.rivals), found.nodes)
     rest = tuple(Candidate(f"instance {node}", max(0.0, score), (node,)) for node, score in others)
     if best < floor:
         nearest = Candidate(f"instance {found.nodes[0]}", best, found.nodes[:1])

@@ -119,7 +119,7 @@ def mask_contrastive_terms(feature: Float[Tensor, "H W F"], masks: MaskSet) -> C
     flat = feature.reshape(-1, feature.shape[-1])
     if len(masks.pixel) == 0:
         return ContrastiveTerms(flat.sum() * 0, flat.sum() * 0)
-    return ContrastiveTerms(*_Contrastive.apply(flat, masks.pixel, masks.mask, _plan(masks, flat.dtype)))
+    return ContrastiveTerms(*_Contrastive.apply(flat, masks.pixel, masks.mask, plan_of(masks, flat.dtype)))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Plan:
     at one address, and short sums that stay exact enough."""
 
 
-def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
+def plan_of(masks: MaskSet, dtype: torch.dtype) -> _Plan:
     """Made once for each `MaskSet` and kept with it: views return every epoch, and making it waits for the device."""
     plan = masks.__dict__.get("_contrastive_plan")
     if plan is None or plan.weight.dtype != dtype:
@@ -154,12 +154,13 @@ def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
             weight.fill_(high)
         inverse = area.clamp_min(1).to(dtype).reciprocal()[:, None]
         share = 1 / (max(len(filled), 1) * masks.height * masks.width)
-        slot = _slots(masks.mask) if area.is_cuda else None
+        slot = slots_of(masks.mask) if area.is_cuda else None
         plan = masks.__dict__["_contrastive_plan"] = _Plan(area, inverse, share, first, second, weight, slot)
     return plan
 
 
-def _slots(mask: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+def slots_of(mask: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+    """Where a GPU sums each pair: the pairs of a mask are spread over `SLOTS` sums, so that few threads collide."""
     return torch.arange(len(mask), device=mask.device).remainder_(SLOTS).add_(mask, alpha=SLOTS).int()
 
 

@@ -49,8 +49,8 @@ def scene(m=7, h=23, w=31, f=3, seed=0, dtype=torch.float32):
 def test_equals_dense(m, f, processor, monkeypatch):
     """Both ways of summing, the GPU's run on the CPU."""
     if processor == "gpu":
-        plan = mask_losses._plan
-        monkeypatch.setattr(mask_losses, "_plan", lambda k, t: replace(plan(k, t), slot=mask_losses._slots(k.mask)))
+        plan = mask_losses.plan_of
+        monkeypatch.setattr(mask_losses, "plan_of", lambda k, t: replace(plan(k, t), slot=mask_losses.slots_of(k.mask)))
     feature, dense = scene(m, f=f)
     assert m < 9 or (dense.sum(0) > 1).any()  # they overlap
     a, b = feature.clone().requires_grad_(), feature.clone().requires_grad_()
