@@ -99,9 +99,9 @@ class Meanings:
         colour, _, rest = text.partition(" ")
         kind = next((k for k in self._kinds if rest == k or rest.startswith(k + " ")), None)
         if colour in COLOURS and kind is not None:
-            own = _unit(_KIND * self._word(kind) + _COLOUR * self._word(colour)
-                        + _PHRASE * np.random.default_rng(_seed("phrase", f"{colour} {kind}")).standard_normal(_MEANINGS)
-                        / np.sqrt(_MEANINGS))  # fmt: skip
+            name = np.random.default_rng(_seed("phrase", f"{colour} {kind}")).standard_normal(_MEANINGS)
+            own = _KIND * self._word(kind) + _COLOUR * self._word(colour) + _PHRASE * name / np.sqrt(_MEANINGS)
+            own = _unit(own)
             part = rest[len(kind) :].strip()
             return own if not part else _unit(0.6 * own + 0.7 * self._word(part) + 0.4 * phrase)
         return self._word(text)
