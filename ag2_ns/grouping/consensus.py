@@ -9,6 +9,7 @@ part cannot tell them apart; there the whole has the vote.
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,9 +33,19 @@ PIECE = 0.1
 stand on it cut it in two, and no view shows enough of both."""
 
 
-def elect(
-    lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Elected:
+    """What the masks decide about R candidates."""
+
+    kept: np.ndarray
+    """[R] whether each stays."""
+    votes: np.ndarray
+    """[R] its visible area (pixels, summed over the views) in the views where a mask votes for it."""
+    about: np.ndarray
+    """[M] the candidate that each mask is about, -1 for none that stays."""
+
+
+def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> Elected:
     """Which candidates have the masks behind them, and which masks.
 
     Args:
@@ -42,10 +53,6 @@ def elect(
         area: [M] the size of each mask, pixels.
         last: [R] the last candidate inside each.
         sure: [R] candidates that stay unless they are pieces; they too are voted for.
-
-    Returns:
-        [R] bool; [R] the visible area (pixels, over the views) of each in the views where a mask votes for it; [M] the
-        candidate that each mask is about, -1 for none.
     """
     num, views = lifted.num_units, lifted.num_views
     total = np.zeros((num, views))
@@ -75,11 +82,11 @@ def elect(
         if not leaving:
             alive, counted = ballot.alive, ballot.counted
             kept = alive & ~(sure & (counted < PIECE) & (counted[_holder(alive, last)] >= VIEWS))
-            return kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept)
+            return Elected(kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept))
         for u in ballot.drop(np.unique(leaving)).tolist():
             if ballot.alive[u] and not sure[u]:
                 heapq.heappush(heap, (ballot.counted[u], ballot.liked[u], u))
-    return sure.copy(), np.zeros(num), np.full(lifted.num_masks, -1)
+    return Elected(sure.copy(), np.zeros(num), np.full(lifted.num_masks, -1))
 
 
 class _Ballot:
