@@ -1,8 +1,10 @@
 """Protocol `2d`: a relevancy map, thresholded, and whether its peak lies on the thing (LERF, LangSplat).
 
-The map is what the instances' relevancies look like from a camera, blended by rendering weights. As LangSplat's evaluator
+The map is what the instances' relevancies look like from a camera, blended by rendering weights. As LangSplat's
+evaluator
 does, it is smoothed by a box of 29 pixels (at 988x731; in proportion elsewhere) and averaged with itself, stretched to
--1 to 1 over the frame, and thresholded at 0.4, the figure that its released script uses for every scene; the peak is that
+-1 to 1 over the frame, and thresholded at 0.4, the figure that its released script uses for every scene; the peak is
+that
 of the smoothed map before. Unlike there, one map is made from the tree, so no level is chosen. Where nothing is drawn,
 and where what is drawn belongs to no instance, the map has its least value.
 """

@@ -119,7 +119,8 @@ def objects(parent: np.ndarray, votes: np.ndarray, visible: np.ndarray, affinity
     Every mask votes for one node (`consensus.elect`). A node is an object rather than a group where the masks about it
     show more than those about the best objects inside it: a robot, whose masks outweigh those of its head and legs,
     but not a stack of books, whose books have more. It compares a node with its own parts only, so no absolute level
-    of agreement has to be chosen. (The optimal cut of a hierarchy, as in HDBSCAN's excess of mass; Campello et al. 2013.)
+    of agreement has to be chosen. (The optimal cut of a hierarchy, as in HDBSCAN's excess of mass; Campello et al.
+    2013.)
 
     Args:
         parent: [R] the node above each, -1 for none; parents come before their children.

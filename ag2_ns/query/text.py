@@ -66,7 +66,8 @@ def select_text(
         level: look only at the instances of this level (0 parts, 0.5 objects, 1 groups); by default at all nodes.
 
     Returns:
-        The selection; empty, with a reason, for a text that the encoder knows nothing of, a scene without language, or a
+        The selection; empty, with a reason, for a text that the encoder knows nothing of, a scene without language, or
+        a
         text that rivals outdo everywhere.
 
     Raises:
