@@ -33,7 +33,8 @@ from ag2_ns.language.regression import KernelConfig, MlpConfig
 from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.collaborative import Strategy, ask_field, refined, select_units
 from ag2_ns.query.refinement import stretched
-from ag2_ns.query.vector import FLOOR, IMAGE_FLOOR, select_vector
+from ag2_ns.query.config import DEFAULTS
+from ag2_ns.query.vector import select_vector
 from ag2_ns.scene.build_field import LanguageFieldConfig, collect_pairs, field_config, regress, smooth
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.instance_field import InstanceFieldConfig, train_instance_field
@@ -132,7 +133,7 @@ def instance_alone(scene: Scene, field: LanguageField) -> Ask:
 
 def ours(scene: Scene, field: LanguageField | None, strategy: Strategy, floor: bool = True) -> Ask:
     def ask(label, vector, negatives):
-        least = (FLOOR if negatives is not None else IMAGE_FLOOR) if floor else 0.0
+        least = (DEFAULTS.floor if negatives is not None else DEFAULTS.image_floor) if floor else 0.0
         return select_vector(
             scene.index, label, vector, negatives, strategy=strategy, field=field, gaussians=scene.gaussians,
             floor=least, several=False,
