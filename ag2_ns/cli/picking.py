@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.query.config import QueryConfig
 from ag2_ns.query.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def _options(several: bool) -> list[tuple]:
         else:
             found.append((kind.name, Annotated[kind.type | None, tyro.conf.arg(help=kind.help)], None))
         further = [(o.name, Annotated[o.type, tyro.conf.arg(help=o.help)], o.default) for o in kind.further]
-        found += further
+        known = {name for name, *_ in found}
+        found += [option for option in further if option[0] not in known]  # kinds may share options
     return found
 
 
@@ -77,6 +79,8 @@ class Refining:
     """A pixel of what does not, taken away once all is added: CAMERA X Y; may be given several times."""
     level: float | None = None
     """Granularity from 0 (parts) to 1 (groups); clicks are at 0.5 and texts look at all levels unless it is given."""
+    thresholds: QueryConfig = field(default_factory=QueryConfig)
+    """What counts as an answer, where the scene's own settings are not meant."""
 
     def given(self) -> list[tuple[str, Any]]:
         """What is asked for, each with the name of its option, in the order of the kinds."""
@@ -129,13 +133,15 @@ class Refining:
             UserError: something asked for has no answer that makes sense.
         """
         found = []
+        scene = scene.configured(self.thresholds)
         for query in self.queries():
             found.append(scene.select(query, level=self.level))
             if line := query.ignored(scene):
                 print(line, file=sys.stderr)
         if self.add or self.remove:
             add, remove = (_clicks(pixels) for pixels in (self.add, self.remove))
-            found = [replace(found[0], selection=scene.refine(found[0], add, remove, self.level))]
+            refined = scene.refine(found[0], add, remove, self.level)
+            found = [replace(found[0], selection=refined, reason=refined.reason)]
         return found
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.edit.apply import apply_edits
-from ag2_ns.edit.operations import Edit, Members, Patch
+from ag2_ns.edit.operations import Brighten, Edit, Members, Patch
 from ag2_ns.export.formats import ExportJob, Written
 from ag2_ns.io.atomic import writable
 from ag2_ns.io.ply import write_anchors
@@ -96,7 +96,9 @@ def edited_anchors(
         torch.ones(count, device=device),
         torch.zeros(count, 1, 3, device=device),
     )
-    moved = [_on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, Patch)]
+    moved = [
+        _on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, (Patch, Brighten))
+    ]
     scene = apply_edits(stand_in, torch.arange(count, device=device), moved)
     edges = torch.full((scene.duplicates + 1, count), -1, dtype=torch.long, device=device)
     edges[scene.copy, scene.source] = torch.arange(len(scene), device=device)

@@ -8,6 +8,9 @@ part cannot tell them apart; there the whole has the vote.
 
 from __future__ import annotations
 
+import heapq
+from dataclasses import dataclass
+
 import numpy as np
 
 from ag2_ns.grouping.lifting import LiftedMasks
@@ -30,17 +33,26 @@ PIECE = 0.1
 stand on it cut it in two, and no view shows enough of both."""
 
 
-def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """Which candidates have the masks behind them.
+@dataclass(frozen=True)
+class Elected:
+    """What the masks decide about R candidates."""
+
+    kept: np.ndarray
+    """[R] whether each stays."""
+    votes: np.ndarray
+    """[R] its visible area (pixels, summed over the views) in the views where a mask votes for it."""
+    about: np.ndarray
+    """[M] the candidate that each mask is about, -1 for none that stays."""
+
+
+def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> Elected:
+    """Which candidates have the masks behind them, and which masks.
 
     Args:
         lifted: the masks lifted onto the R candidates, which are in preorder.
         area: [M] the size of each mask, pixels.
         last: [R] the last candidate inside each.
         sure: [R] candidates that stay unless they are pieces; they too are voted for.
-
-    Returns:
-        [R] bool.
     """
     num, views = lifted.num_units, lifted.num_views
     total = np.zeros((num, views))
@@ -51,14 +63,30 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
     order = np.lexsort((unit, -iou, mask))
     order = order[iou[order] >= VOTE]
     ballot = _Ballot(unit[order], mask[order], view[order], iou[order], total, last)
+    # The candidate with the fewest views comes first; what changed is pushed again, and old entries are passed over.
+    heap = [(ballot.counted[u], ballot.liked[u], u) for u in np.flatnonzero(~sure).tolist()]
+    heapq.heapify(heap)
     while ballot.open:
-        alive, counted = ballot.alive, ballot.counted
-        if counted[alive & ~sure].min(initial=np.inf) >= VIEWS:
-            return alive & ~(sure & (counted < PIECE) & (counted[_holder(alive, last)] >= VIEWS))
-        liked, counted = (np.where(alive & ~sure, x, np.inf) for x in (ballot.liked, counted))
-        # Those that no mask likes best go together: nobody's votes depend on them.
-        ballot.drop(np.flatnonzero(liked == 0) if liked.min() == 0 else np.lexsort((liked, counted))[:1])
-    return sure.copy()
+        leaving: list[int] = []
+        while heap:
+            counted, liked, u = heap[0]
+            current = ballot.alive[u] and ballot.counted[u] == counted and ballot.liked[u] == liked
+            # Those that no mask likes best go together: nobody's votes depend on them.
+            if current and (counted >= VIEWS or (leaving and liked > 0)):
+                break
+            heapq.heappop(heap)
+            if current:
+                leaving.append(u)
+                if liked > 0:
+                    break
+        if not leaving:
+            alive, counted = ballot.alive, ballot.counted
+            kept = alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
+            return Elected(kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept))
+        for u in ballot.drop(np.unique(leaving)).tolist():
+            if ballot.alive[u] and not sure[u]:
+                heapq.heappush(heap, (ballot.counted[u], ballot.liked[u], u))
+    return Elected(sure.copy(), np.zeros(num), np.full(lifted.num_masks, -1))
 
 
 class _Ballot:
@@ -77,7 +105,7 @@ class _Ballot:
         self, unit: np.ndarray, mask: np.ndarray, view: np.ndarray, fit: np.ndarray, total: np.ndarray, last: np.ndarray
     ) -> None:
         self.unit, self.view, self.fit, self.total, self.last = unit, view, fit, total, last
-        _, first, self.mask = np.unique(mask, return_index=True, return_inverse=True)
+        self.number, first, self.mask = np.unique(mask, return_index=True, return_inverse=True)
         self.row = np.append(first, len(unit))
         self.by_unit = np.argsort(unit, kind="stable")
         self.unit_row = np.searchsorted(unit[self.by_unit], np.arange(len(total) + 1))
@@ -97,13 +125,21 @@ class _Ballot:
         """Whether any mask has something left to vote for."""
         return bool((self.choice >= 0).any())
 
-    def drop(self, units: np.ndarray) -> None:
-        """Let candidates go; the masks that one of them fits vote again."""
-        self.alive[units] = False
-        self._ask(np.unique(self.mask[self.by_unit[_ranges(self.unit_row, units)]]))
+    def about(self, num_masks: int, kept: np.ndarray) -> np.ndarray:
+        """[M] what each of all masks likes best, -1 for nothing that is kept."""
+        out = np.full(num_masks, -1)
+        liked = self.choice.copy()
+        liked[(liked < 0) | ~kept[liked.clip(0)]] = -1
+        out[self.number] = liked
+        return out
 
-    def _ask(self, masks: np.ndarray) -> None:
-        """Let these masks vote anew."""
+    def drop(self, units: np.ndarray) -> np.ndarray:
+        """Let candidates go; the masks that one of them fits vote again. Returns those whose votes changed."""
+        self.alive[units] = False
+        return self._ask(np.unique(self.mask[self.by_unit[_ranges(self.unit_row, units)]]))
+
+    def _ask(self, masks: np.ndarray) -> np.ndarray:
+        """Let these masks vote anew; returns the candidates whose votes may have changed."""
         before = self._enter(masks, -1)
         entry = _ranges(self.row, masks)
         entry = entry[self.alive[self.unit[entry]]]
@@ -122,6 +158,7 @@ class _Ballot:
         changed = np.unique(np.concatenate([before, self._enter(masks, 1)]))
         for share, count in ((self.liked, self._likes), (self.counted, self._votes)):
             share[changed] = ((count[changed] > 0) * self.total[changed]).sum(1) / self.visible[changed]
+        return changed
 
     def _enter(self, masks: np.ndarray, count: int) -> np.ndarray:
         """Add to, or take from, the counts what these masks say; returns the candidates that they like."""
@@ -139,7 +176,7 @@ def _ranges(row: np.ndarray, which: np.ndarray) -> np.ndarray:
     return np.arange(length.sum()) + np.repeat(row[which] - skipped, length)
 
 
-def _holder(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
+def holder_of(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
     """[R] the candidate that most closely holds each of those alive, itself where there is none."""
     out = np.arange(len(alive))
     for n in np.flatnonzero(alive):

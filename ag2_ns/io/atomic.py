@@ -79,7 +79,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_png(path: Path, pixels: UInt8[np.ndarray, "H W ..."]) -> None:
     """Write a picture; raises as `write_atomic` does."""
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
+    Image.fromarray(pixels).save(content, format="PNG", compress_level=1)  # 6, the default, takes five times as long
     write_atomic(path, content.getvalue())
 
 

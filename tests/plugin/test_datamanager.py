@@ -62,7 +62,7 @@ def test_masks_that_no_step_needs_are_loaded_once_to_check_them(prepared):
     assert ["masks" in served.next_train(step)[1] for step in range(train, train + 3)] == [False, True, False]
     for step in range(2 * train, 3 * train):
         served.next_train(step)
-    assert not served.view_masks()._coming, "what was fetched to be checked is not held"
+    assert not served.view_masks().coming, "what was fetched to be checked is not held"
 
 
 def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
