@@ -60,7 +60,7 @@ def test_absent_targets(scene):
 
 
 def test_amodal_masks_and_strata(scene):
-    g, view, ids = scene
+    g, view, _ = scene
     whole = np.ones((view.height, view.width), bool)
     hidden = np.zeros_like(whole)
     hidden[: view.height // 2, : view.width // 2] = True

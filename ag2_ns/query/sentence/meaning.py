@@ -1,8 +1,8 @@
 """What words say about the things of a scene: how well each thing answers a noun or an attribute.
 
-Three kinds of language are told apart. A closed list of texts (the `table` encoder, names given to nodes) says what each
-thing is; a word is then looked up among the names (`language.word_meaning`). An open encoder (CLIP) embeds any words. And
-a scene without either knows colours only, as drawn.
+Three kinds of language are told apart. A closed list of texts (the `table` encoder) says what each thing is; a word is
+then looked up among the names (`language.word_meaning`). An open encoder (CLIP) embeds any words. And a scene without
+either knows colours only, as drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARPNESS = 0.12
 """How far below its best name, as a share of the best one's lead over the median, a thing's fit to another name has
 fallen to 1/e. The same kind in another colour lies 0.5 below, another thing 0.8."""
 LEAST_LEAD, LEAD_WIDTH = 0.5, 0.07
-"""A thing whose best name leads by less than this share of what names usually lead by has none of them: walls, floors."""
+"""A thing whose best name leads by less than this share of the usual lead has none of them: walls, floors."""
 DRAWN = 0.3
 """Share of a thing that must have a colour to be called by it: things have several colours, and shadows."""
 

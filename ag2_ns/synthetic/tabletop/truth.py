@@ -16,8 +16,7 @@ from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS
 from ag2_ns.synthetic.tabletop.layout import TABLE_LABEL, Layout
 
 SIDE = 0.1
-"""Half widths of the table by which one thing must be further left, in front, nearer: closer ones are a matter of
-taste."""
+"""Half widths of the table by which one thing must be further left, in front, nearer; less is a matter of taste."""
 CONE = (45.0, 75.0)
 """Degrees off a direction up to which a thing lies in it, and beyond which it does not."""
 NEXT_TO = (0.18, 0.42)
