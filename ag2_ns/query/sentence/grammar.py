@@ -142,8 +142,9 @@ OPENINGS = [
     for line in """
     please | can you | could you | would you | will you | i am looking for | i am searching for | i look for | i want
     i would like | i need | i mean | look for | search for | show me | show | find me | find | select | pick up
-    pick out | pick | choose | give me | get me | get | bring me | bring | hand me | pass me | point at | point to | point out
-    highlight | mark | segment | locate | identify | where is | where are | where can i find | what is | what are
+    pick out | pick | choose | give me | get me | get | bring me | bring | hand me | pass me | point at | point to
+    point out | highlight | mark | segment | locate | identify | where is | where are | where can i find | what is
+    what are
     who is | tell me | there is | there are | it is | this is | these are | let me see | take | grab | fetch | see | me
     which is | which are | and | so | ok | hey | hi | the answer is | detect | outline | click on
     click | remove | delete
@@ -208,37 +209,6 @@ def tokens_of(text: str) -> list[str]:
         text = re.sub(pattern, new, text)
     found = re.findall(r"[^\W_]+(?:'[^\W_]+)?|'s|,", text)
     return [w for w in found if w == "," or words_of(w)]
-
-
-@lru_cache(maxsize=1)
-def _inflect():
-    import inflect
-
-    return inflect.engine()
-
-
-KEEP = _set("scissors glasses sunglasses goggles headphones pliers tongs tweezers trousers pants shorts jeans binoculars "
-            "bus gas lens glass brass grass dress cross moss canvas chess compass cactus octopus tennis walrus atlas "
-            "news series species christmas thermos class boss press iris virus across this is has was its towards "
-            "always perhaps less")  # fmt: skip
-"""Words in s that are singular, or that name one thing."""
-
-INFLECTED = {"snowmen": "snowman", "dice": "die", "leaves": "leaf", "loaves": "loaf", "cacti": "cactus"}
-
-
-@lru_cache(maxsize=4096)
-def singular(noun: str) -> str:
-    """The singular of a noun in lower case; the word itself where it is none or is singular."""
-    if noun in INFLECTED:
-        return INFLECTED[noun]
-    if noun in KEEP or len(noun) < 3 or not noun.isalpha() or noun.endswith(("ss", "us", "is")):
-        return noun
-    return _inflect().singular_noun(noun) or noun
-
-
-def is_plural(noun: str) -> bool:
-    """Whether a noun in lower case is a plural that names several things."""
-    return noun not in KEEP and singular(noun) != noun
 
 
 @lru_cache(maxsize=4096)

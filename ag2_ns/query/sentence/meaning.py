@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ag2_ns.language.relevancy import relevancy
 from ag2_ns.language.word_meaning import BEHIND_EXACT, Encode, Match, match
+from ag2_ns.perception.english import singular
 from ag2_ns.perception.palette import BASIC, colour_likeness, colour_terms
-from ag2_ns.query.sentence.grammar import is_colour, singular
+from ag2_ns.query.sentence.grammar import is_colour
 
 SHARPNESS = 0.12
 """How far below its best name, as a share of the best one's lead over the median, a thing's fit to another name has

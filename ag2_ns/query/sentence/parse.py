@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.perception.english import is_plural, singular
 from ag2_ns.query.sentence import grammar as g
 from ag2_ns.query.sentence.program import ALL, Attribute, Order, Program, Relation, Thing
 from ag2_ns.query.sentence.read_relations import RelationReader
@@ -241,7 +242,7 @@ class _Parser(RelationReader):
                 if self.peek() in g.COPULAS | g.HAVE or self._relation_ahead() or self.peek() in g.POSTURES:
                     return
             elif (word in g.ARTICLES or word in ("no", "of")) and not draft.words:
-                if word in ("some",) and following and g.is_plural(following):
+                if word in ("some",) and following and is_plural(following):
                     draft.number = ALL
                 self.at += 1
             elif word == "first" and following in g.NUMBERS:
@@ -355,11 +356,11 @@ class _Parser(RelationReader):
             while self.peek() and not self._ends_noun(Draft(["x"], [], [], [])) and self.peek() not in g.ARTICLES:
                 tail.append(self.peek())
                 self.at += 1
-            if g.singular(words[-1]) in g.PLACES | {"piece", "bit", "lump", "chunk", "kind", "sort", "type"}:
+            if singular(words[-1]) in g.PLACES | {"piece", "bit", "lump", "chunk", "kind", "sort", "type"}:
                 words = tail  # a piece of fruit
             else:
-                draft.plural = draft.plural or g.is_plural(words[-1])
-                draft.noun = " ".join([*(g.singular(t) for t in tail), *words[:-1], g.singular(words[-1])])
+                draft.plural = draft.plural or is_plural(words[-1])
+                draft.noun = " ".join([*(singular(t) for t in tail), *words[:-1], singular(words[-1])])
                 return
         while words and words[0] in g.FILLERS and len(words) > 1:
             words = words[1:]
@@ -381,8 +382,8 @@ class _Parser(RelationReader):
                 draft.noun = "one"
             draft.attributes += [Attribute(w, "word") for w in others]
             return
-        draft.plural = draft.plural or g.is_plural(head)
-        draft.noun = " ".join([*words[:-1], g.singular(head)])
+        draft.plural = draft.plural or is_plural(head)
+        draft.noun = " ".join([*words[:-1], singular(head)])
 
     def _of_noun(self) -> bool:
         """Whether "of" continues a noun: "cup of coffee"; not "left of the book"."""

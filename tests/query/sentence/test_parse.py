@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.query.sentence.grammar import is_plural, singular, tokens_of
+from ag2_ns.perception.english import is_plural, singular
+from ag2_ns.query.sentence.grammar import tokens_of
 from ag2_ns.query.sentence.parse import MAX_WORDS, parse, parses
 from ag2_ns.query.sentence.program import ALL
 
