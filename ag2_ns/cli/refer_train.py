@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ag2_ns.cli.picking import Opened
-from ag2_ns.eval.refer_job import ReferOptions
+from ag2_ns.eval.refer_options import ReferOptions
 
 
 @dataclass

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from ag2_ns.core.errors import MissingFile, UserError
+from ag2_ns.eval.refer_options import ReferOptions
 from ag2_ns.eval.refer_samples import (
-    MaskSource,
     exact_samples,
     pseudo_samples,
     ref_lerf_samples,
@@ -24,34 +23,8 @@ from ag2_ns.io.atomic import require_writable
 from ag2_ns.io.referring import read_ref_lerf, read_sentences
 from ag2_ns.language.word_meaning import WordEncoder, minilm_folder
 from ag2_ns.scene.scene import Scene
-from ag2_ns.splat.refer_field import PRESETS, Preset, ReferField, selected
+from ag2_ns.splat.refer_field import PRESETS, ReferField, selected
 from ag2_ns.splat.refer_training import FILE_NAME, Sample, save_field, train_field
-
-
-@dataclass
-class ReferOptions:
-    """How a field is trained."""
-
-    preset: Preset = "ours"
-    """Constants: the published code's with its bugs mended, as it is, or the paper's."""
-    masks: MaskSource = "exact"
-    """What to train on: masks of the ground truth, masks chosen among the prepared ones (the published way), or what
-    the solver answers."""
-    ground_truth: Path | None = None
-    """Folder with ids/*.png; by default ground_truth beside sentences/."""
-    text_model: Path | None = None
-    """Folder of a BERT that transformers can load (the paper: bert-large-uncased); by default all-MiniLM-L6-v2 of the
-    extra `words`."""
-    steps: int = 0
-    """Steps; by default five passes over all pairs of view and sentence (the paper's preset: 45,000)."""
-    views_per_sentence: int = 8
-    """Training views of each sentence that is not bound to one."""
-    downscale: int = 1
-    """Train on pictures smaller by this whole factor."""
-    stages: Literal[1, 2] = 1
-    """2: train again on masks drawn from the first stage's answers."""
-    seed: int = 0
-    """Of the order of the samples and of the networks."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.notice import notice
-from ag2_ns.eval.refer_job import ReferOptions, train_referring
+from ag2_ns.eval.refer_job import train_referring
+from ag2_ns.eval.refer_options import ReferOptions
 from ag2_ns.plugin.methods import ag2aussian
 from ag2_ns.plugin.pipeline import AG2Pipeline, AG2PipelineConfig
 from ag2_ns.scene.scene_file import open_scene
