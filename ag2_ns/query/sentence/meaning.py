@@ -159,6 +159,9 @@ def name_fit(
     cosine = unit(feature.float(), dim=1) @ unit(names.to(feature.device).float(), dim=1).T
     if cosine.numel() == 0:
         return cosine.cpu().numpy()
+    valued = (feature != 0).any(1, keepdim=True)
+    if int(valued.sum()) >= 4:  # some texts are close to all pictures: what counts is how far above that
+        cosine = cosine - cosine[valued.squeeze(1)].quantile(0.25, dim=0)
     middle = cosine.median(1, keepdim=True).values
     if cosine.shape[1] < 3:  # the median of so few is one of them
         middle = cosine.median(0, keepdim=True).values.expand_as(cosine)
@@ -167,7 +170,6 @@ def name_fit(
     usual = lead.quantile(0.6) if len(lead) > 1 else lead.max()
     fit = torch.exp(-((top - cosine) / lead) / SHARPNESS)
     has_name = torch.sigmoid((lead / usual.clamp_min(1e-6) - LEAST_LEAD) / LEAD_WIDTH)
-    valued = (feature != 0).any(1, keepdim=True)
     fit = fit * has_name * valued
     if trust is not None:
         fit = fit * (trust.to(fit)[:, None] / trust.max().clamp_min(1e-6)).clamp(0, 1) ** 0.5
