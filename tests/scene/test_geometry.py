@@ -86,8 +86,8 @@ def test_a_camera_that_looks_straight_down(facts):
     assert at(right, "blue book", "red book") > 0.8
 
 
-def ring(up=np.array([0.0, 0, 1.0]), count=12):
-    frame = upright_frame(up)
+def ring(up=(0.0, 0, 1.0), count=12):
+    frame = upright_frame(np.array(up, float))
     return [camera_in(frame, a) for a in np.linspace(0, 2 * np.pi, count, endpoint=False)]
 
 
