@@ -21,7 +21,7 @@ from ag2_ns.synthetic.tabletop.render import Frame, Lit, light_up, render
 FOCAL = 0.95
 """Focal length over picture width: a horizontal field of view of 55.5 degrees."""
 
-_MARK = Path("ground_truth") / "scene.json"
+MARK = Path("ground_truth") / "scene.json"
 
 
 def _check(
@@ -44,8 +44,8 @@ def _check(
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
             raise UserError(f"{out}: the folder is not empty; name another one or add --overwrite.")
-        if not (out / _MARK).is_file():
-            raise UserError(f"{out}: --overwrite only replaces an example scene, and this folder holds none ({_MARK}).")
+        if not (out / MARK).is_file():
+            raise UserError(f"{out}: --overwrite only replaces an example scene, and this folder holds none ({MARK}).")
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def _in_place_of(out: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _points(frame: Frame, pose: np.ndarray, focal: float) -> np.ndarray:
+def world_points(frame: Frame, pose: np.ndarray, focal: float) -> np.ndarray:
     """World point at each pixel's centre, H x W x 3."""
     height, width = frame.ids.shape
     x = (np.arange(width) + 0.5 - width / 2) / focal
@@ -145,7 +145,7 @@ def generate(
         with ThreadPoolExecutor(1) as pool:
             for i, pose in enumerate(poses):
                 frame = render(lit, pose, focal, width, height)
-                points = _points(frame, pose, focal)
+                points = world_points(frame, pose, focal)
                 jobs.append(pool.submit(_view, new, i, frame, points, lit, layout, noise, seed))
                 if i >= 2:
                     jobs[i - 2].result()
@@ -180,6 +180,6 @@ def _write_truth(out: Path, layout: Layout, options: dict) -> None:
         if p.id
     ]
     scene = {"options": options, "table_half": layout.table_half, "things": things}
-    (out / _MARK).write_text(json.dumps(scene, indent=1), encoding="utf-8")
+    (out / MARK).write_text(json.dumps(scene, indent=1), encoding="utf-8")
     texts = language.text_features([*layout.labels.values(), *language.NEGATIVES])
     (out / "text_features.json").write_text(json.dumps(texts), encoding="utf-8")
