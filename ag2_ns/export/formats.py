@@ -119,8 +119,12 @@ def export_scene(
         if found.empty:
             raise UserError(f"{found.label}: nothing found ({found.reason}); try other words or a click")
     frame = world_of(scene) if options.world else Similarity.identity()
+<<<<<<< HEAD
     offset = scene.frame.offset if options.world and scene.frame is not None else (0.0, 0.0, 0.0)
     names = _names(scene, options) if options.vocabulary else {}
+=======
+    names = _names(scene, options) if options.vocabulary else _vocabulary_names(scene, options.level)
+>>>>>>> 61b06cc (Store names in scenes; ag2 name, ag2 points, ag2 lift --points)
     trained = label_scene(index, selections, options.level, names)
     labelled = label_edited(trained, edited)
     pieces = _pieces(edited, selections)
@@ -158,6 +162,19 @@ def world_of(scene: Scene) -> Similarity:
     if scene.frame is None:
         raise UserError(f"{scene.path or 'the scene'}: its world is not known; export in the run's frame (no --world)")
     return scene.frame.to_world
+
+
+def _vocabulary_names(scene: Scene, level: float) -> dict[int, Instance]:
+    """Labels of a level's instances from the scene's own vocabulary (`ag2 name`); none where it was not named."""
+    if scene.vocabulary is None:
+        return {}
+    score = {name.node: name.score for name in scene.vocabulary.names}
+    out = {}
+    for node in scene.require_index().tree.instances(level).tolist():
+        word = scene.vocabulary.name_of(node)
+        if word is not None:
+            out[node] = Instance(word, score.get(node), level)
+    return out
 
 
 def _names(scene: Scene, options: ExportOptions) -> dict[int, Instance]:

@@ -68,7 +68,12 @@ class Rig:
     def scaled(self, longest: int) -> Rig:
         """The same cameras with pictures of at most `longest` pixels on their longer side."""
         return Rig(
-            self.source, self.names, tuple(_scaled(v, longest) for v in self.views), self.images, self.cloud, self.sweeps
+            self.source,
+            self.names,
+            tuple(_scaled(v, longest) for v in self.views),
+            self.images,
+            self.cloud,
+            self.sweeps,
         )
 
 

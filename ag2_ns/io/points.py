@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ag2_ns.core.errors import UserError, first_line
+from ag2_ns.io.atomic import replacing
+from ag2_ns.io.calibration import Rig
 
 Unit = Literal["m", "cm", "mm", "ft"]
 
@@ -107,9 +109,22 @@ def read_sweeps(
     join = lambda name: (  # noqa: E731
         None if any(getattr(c, name) is None for c in clouds) else np.concatenate([getattr(c, name) for c in clouds])
     )
-    return PointCloud(
-        join("xyz"), join("rgb"), join("intensity"), join("label"), sum(c.dropped for c in clouds)
-    )
+    return PointCloud(join("xyz"), join("rgb"), join("intensity"), join("label"), sum(c.dropped for c in clouds))
+
+
+def read_rig_cloud(path: Path, rig: Rig, unit: Unit = "m") -> PointCloud:
+    """A cloud, or with a folder the one that a calibration names, its further sweeps included.
+
+    Raises:
+        UserError: as `read_cloud`, or the calibration names no cloud.
+    """
+    if not path.is_dir():
+        return read_cloud(path, unit)
+    if rig.cloud is None:
+        raise UserError(f"{rig.source}: names no point cloud; give its file with --points")
+    if not rig.sweeps:
+        return read_cloud(rig.cloud, unit)
+    return read_sweeps([rig.cloud, *(p for p, _ in rig.sweeps)], [np.eye(4), *(m for _, m in rig.sweeps)], unit)
 
 
 def read_labels(path: Path | str, cloud: PointCloud) -> Int[np.ndarray, " N"]:
@@ -131,6 +146,24 @@ def read_labels(path: Path | str, cloud: PointCloud) -> Int[np.ndarray, " N"]:
     if len(labels) != expected:
         raise UserError(f"{path}: {len(labels)} labels for {expected} points; name the labels of this very cloud")
     return labels if cloud.kept is None else labels[cloud.kept]
+
+
+def write_cloud(path: Path, cloud: PointCloud, label: Int[np.ndarray, " N"] | None = None) -> None:
+    """Write a binary .ply with colours and labels where there are any, atomically."""
+    from plyfile import PlyData, PlyElement
+
+    columns = {c: cloud.xyz[:, k].astype("<f4") for k, c in enumerate("xyz")}
+    if cloud.rgb is not None:
+        columns |= {c: cloud.rgb[:, k] for k, c in enumerate(("red", "green", "blue"))}
+    if cloud.intensity is not None:
+        columns["intensity"] = cloud.intensity.astype("<f4")
+    if label is not None:
+        columns["label"] = label.astype("<i4")
+    rows = np.empty(len(cloud), [(name, values.dtype.str) for name, values in columns.items()])
+    for name, values in columns.items():
+        rows[name] = values
+    with replacing(path) as temporary:
+        PlyData([PlyElement.describe(rows, "vertex")]).write(str(temporary))
 
 
 def _finite(cloud: PointCloud, path: Path, scale: float) -> PointCloud:
@@ -300,7 +333,9 @@ def load_arrays(path: Path) -> object:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = first_line(error).split(". ")[0]
-        raise UserError(f"{path}: holds more than tensors and arrays, or is damaged ({reason}); export it anew") from None
+        raise UserError(
+            f"{path}: holds more than tensors and arrays, or is damaged ({reason}); export it anew"
+        ) from None
     return _arrays(content)
 
 

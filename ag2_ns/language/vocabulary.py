@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import DamagedFile, UserError
 from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.language.node_language import NodeLanguage
 from ag2_ns.language.relevancy import trusted_relevancy
@@ -117,7 +117,7 @@ class Vocabulary:
         """The inverse of `to_json`.
 
         Raises:
-            UserError: another format.
+            DamagedFile: another format.
         """
         try:
             content = json.loads(text)
@@ -133,7 +133,7 @@ class Vocabulary:
                 content["dropped"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"the names are of another version ({error}); make them again with `ag2 name`") from None
+            raise DamagedFile(f"the names are of another version ({error}); make them again with `ag2 name`") from None
 
 
 def empty_vocabulary(num_nodes: int, dropped: Mapping[str, str] | None = None) -> Vocabulary:
@@ -195,12 +195,8 @@ def find_vocabulary(
 
     used = sorted(set(chosen.values()), key=lambda k: (-float(said[k].sum()), words[k]))
     place = {k: i for i, k in enumerate(used)}
-    names = tuple(
-        _evidence(node, k, words, relevancy, rank, said, seen) for node, k in sorted(chosen.items())
-    )
-    dropped = unknown | {
-        w: _why(k, relevancy, enough, config) for k, w in enumerate(words) if k not in place
-    }
+    names = tuple(_evidence(node, k, words, relevancy, rank, said, seen) for node, k in sorted(chosen.items()))
+    dropped = unknown | {w: _why(k, relevancy, enough, config) for k, w in enumerate(words) if k not in place}
     node_word = _inherited(tree, {node: place[k] for node, k in chosen.items()})
     kept = {words[k]: synonyms[k] for k in used if synonyms[k]}
     return Vocabulary(tuple(words[k] for k in used), names, node_word, vectors[used].cpu(), kept, dropped)
@@ -282,7 +278,11 @@ def _assign(tree: InstanceTree, rank: Float[Tensor, "T R"], own: float) -> dict[
         if above is None:
             # A part of something that no word names: it is named where it answers better than every sibling.
             chosen[node] = k
-        elif k != above and best[node] > rank[k, parent[node]].clamp_min(0) + own and best[node] > rank[above, node] + own:
+        elif (
+            k != above
+            and best[node] > rank[k, parent[node]].clamp_min(0) + own
+            and best[node] > rank[above, node] + own
+        ):
             if float(best[node]) >= float(rank[k].max()) - 1e-6:
                 chosen[node] = k
     for node in reversed(range(tree.num_nodes)):  # groups, the innermost first
@@ -303,9 +303,7 @@ def _inherited(tree: InstanceTree, own: Mapping[int, int]) -> Int[Tensor, " R"]:
     return out
 
 
-def _evidence(
-    node: int, k: int, words: list[str], relevancy: Tensor, rank: Tensor, said: Tensor, seen: Tensor
-) -> Name:
+def _evidence(node: int, k: int, words: list[str], relevancy: Tensor, rank: Tensor, said: Tensor, seen: Tensor) -> Name:
     """Why a node is called by word k."""
     order = torch.argsort(rank[:, node], descending=True)
     second = next((int(o) for o in order if int(o) != k and float(rank[int(o), node]) > 0), None)

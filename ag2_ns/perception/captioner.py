@@ -33,6 +33,8 @@ class CaptionerTagger:
         prompt: what the caption starts with, where the model takes one.
     """
 
+    needs_image = True
+
     def __init__(
         self, model: Path | str, device: str = "cpu", grid: int = 2, tokens: int = 30, beams: int = 3, prompt: str = ""
     ):

@@ -94,7 +94,9 @@ class KindsEncoder:
         return _join(kinds, colours)
 
     @torch.no_grad()
-    def classify(self, image: np.ndarray, masks: MaskSet) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B 1000"]]]:
+    def classify(
+        self, image: np.ndarray, masks: MaskSet
+    ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B 1000"]]]:
         """Class probabilities of the masks' crops, in batches: (masks, probabilities)."""
         model = _classifier(self.device)
         for index, crops in context_crops(image, masks, SIZE, self.batch):
@@ -110,7 +112,11 @@ class KindsEncoder:
         named = [k for k, text in enumerate(bare) if text]
         kinds = torch.zeros(len(texts), class_vectors().shape[1])
         if named:
-            kinds[named] = normalize(cached_texts([bare[k] for k in named], {"model": "all-minilm-l6-v2"}, sentence_vectors) - common_vector(), dim=1)
+            kinds[named] = normalize(
+                cached_texts([bare[k] for k in named], {"model": "all-minilm-l6-v2"}, sentence_vectors)
+                - common_vector(),
+                dim=1,
+            )
         return _join(kinds, colours)
 
 
@@ -152,7 +158,9 @@ def sentence_vectors(texts: list[str], batch: int = 128) -> Float[Tensor, "T E"]
     tokenizer, model = _sentence_model()
     out = []
     for start in range(0, len(texts), batch):
-        inputs = tokenizer(texts[start : start + batch], padding=True, truncation=True, max_length=64, return_tensors="pt")
+        inputs = tokenizer(
+            texts[start : start + batch], padding=True, truncation=True, max_length=64, return_tensors="pt"
+        )
         hidden = model(**inputs).last_hidden_state
         mask = inputs["attention_mask"][..., None].to(hidden)
         out.append(normalize((hidden * mask).sum(1) / mask.sum(1), dim=1))
@@ -211,9 +219,13 @@ def _classifier(device: str) -> nn.Module:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         own = model.state_dict()
-        model.load_state_dict({name: _shaped(value, own[name], name) for name, value in zip(own, state.values(), strict=True)})
+        model.load_state_dict(
+            {name: _shaped(value, own[name], name) for name, value in zip(own, state.values(), strict=True)}
+        )
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path}: not the weights of EfficientNet-Lite2 ({first_line(error)}); install it anew") from None
+        raise UserError(
+            f"{path}: not the weights of EfficientNet-Lite2 ({first_line(error)}); install it anew"
+        ) from None
     return model.eval().to(device)
 
 

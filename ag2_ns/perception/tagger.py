@@ -32,7 +32,7 @@ Tags = list[tuple[str, float]]
 
 @runtime_checkable
 class Tagger(Protocol):
-    """Picture to words."""
+    """Picture to words. One that looks at pixels says so with an attribute `needs_image = True`; others get none."""
 
     name: str
     """As registered."""

@@ -31,8 +31,8 @@ class Prepare:
     segmenter: str = "auto"
     """auto, superpixel, sam or files. auto: files if masks_sparse/ exists, sam with a checkpoint, else superpixel."""
     encoder: str = "auto"
-    """auto, palette, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip with
-    --clip-checkpoint or --clip-model, else palette (colour words)."""
+    """auto, palette, kinds, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip with
+    --clip-checkpoint or --clip-model, else kinds where ag2-ns[words] is installed, else palette (colour words)."""
     preset: Literal["coarse", "default", "detail"] = "default"
     """Few large masks, or many small ones (superpixel, sam)."""
     sam_checkpoint: Path | None = None
@@ -217,6 +217,10 @@ class Prepare:
         if name == "auto":
             clip = bool(self.clip_checkpoint or self.clip_model)
             name = auto_encoder(folder, self._segmenter_name(), self.clip_features_dir, clip)
+            if name == "palette":
+                from ag2_ns.perception.kinds import available
+
+                name = "kinds" if available() else name
         options: dict = {}
         if name == "table":
             texts = self.text_features or folder / TEXTS
@@ -224,6 +228,8 @@ class Prepare:
                 "features": self.clip_features_dir or folder / FEATURES,
                 "texts": texts if self.text_features or texts.is_file() else None,
             }
+        elif name == "kinds":
+            options = {"device": self._device()}
         elif name == "openclip":
             options = {
                 "model": self.clip_model or "ViT-B-16",

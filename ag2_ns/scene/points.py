@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.masks import MaskSet
-from ag2_ns.core.view import View
+from ag2_ns.core.view import NamedView
 from ag2_ns.grouping.anchor_graph import AnchorGraph, build_graph
 from ag2_ns.io.calibration import Rig
 from ag2_ns.io.points import PointCloud
+from ag2_ns.io.view_store import Manifest, data_folder, view_key
+from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.ops.sh import rgb_to_sh
 from ag2_ns.perception.encoder import Encoder
 from ag2_ns.perception.segmenter import Segmenter
-from ag2_ns.rendering.base import NEAR_PLANE, Rasterizer
+from ag2_ns.rendering.base import Rasterizer
+from ag2_ns.rendering.point_projection import OVERLAP, point_sizes, project_points
+from ag2_ns.scene.scene import Scene, Source, WorldFrame
 from ag2_ns.scene.scene_index import SceneIndex, build_index
-from ag2_ns.splat.anchors import voxel_groups, voxel_size
-
-NEIGHBOURS = 6
-"""Nearest points whose mean distance says how large a point is: enough to reach the next ring of a LiDAR."""
-
-OVERLAP = 0.5
-"""Standard deviation of a point, as a share of that distance: neighbours then close the surface between them."""
-
-LARGEST = 8.0
-"""A point alone is at most this many times as large as the median one."""
+from ag2_ns.splat.anchors import Anchors, voxel_groups, voxel_size
 
 OPACITY = 0.95
 """Points are solid: what lies behind them is not seen."""
 
 ANCHOR_POINTS = 8
 """Points that an anchor holds on the average: the voxels that make anchors grow until it does."""
-
-OCCLUDED = 0.05
-"""A point further away than the nearest one at its pixel by this share of the depth is hidden."""
 
 LEAST_SEEN = 0.005
 """A rig that sees fewer of the points than this share of them does not belong to the cloud."""
@@ -62,87 +54,6 @@ class PointScene:
     """Of each view."""
     features: tuple[Float[Tensor, "M D"], ...]
     """Of each view; empty without an encoder."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """N points in one view."""
-
-    pixel: Int[Tensor, "N 2"]
-    """Column and row; of points outside of the picture anything."""
-    depth: Float[Tensor, " N"]
-    """Along the camera's axis, scene units; negative behind it."""
-    visible: Bool[Tensor, " N"]
-    """In front of the camera, inside the picture, and not behind another point."""
-
-
-def project_points(
-    xyz: Float[Tensor, "N 3"],
-    view: View,
-    size: Float[Tensor, " N"] | None = None,
-    *,
-    border: int = 0,
-    occlusion: bool = True,
-) -> Projection:
-    """Where points fall in a picture, and which of them are hidden by nearer ones.
-
-    A point hides what lies behind the square of its size around it. Published code (OpenScene on nuScenes) tests no
-    occlusion: give `occlusion=False`.
-
-    Args:
-        xyz: points, scene units.
-        view: the camera.
-        size: radius of each point, scene units; None makes each one pixel large.
-        border: pixels at the picture's edge that count as outside (OpenScene: 5 for nuScenes, 10 for ScanNet).
-        occlusion: leave out points behind others.
-    """
-    R, t = view.viewmat[:3, :3].to(xyz), view.viewmat[:3, 3].to(xyz)
-    local = xyz @ R.T + t
-    depth = local[:, 2]
-    safe = depth.clamp_min(NEAR_PLANE)
-    K = view.K.to(xyz)
-    u = K[0, 0] * local[:, 0] / safe + K[0, 1] * local[:, 1] / safe + K[0, 2]
-    v = K[1, 1] * local[:, 1] / safe + K[1, 2]
-    pixel = torch.stack([u.clamp(-1e6, 1e6).floor().long(), v.clamp(-1e6, 1e6).floor().long()], 1)
-    inside = (depth > NEAR_PLANE) & (pixel >= border).all(1)
-    inside &= (pixel[:, 0] < view.width - border) & (pixel[:, 1] < view.height - border)
-    if not occlusion or not bool(inside.any()):
-        return Projection(pixel, depth, inside)
-    radius = torch.ones_like(depth) if size is None else K[0, 0] * size.to(xyz) / safe
-    near = _depth_map(pixel[inside], depth[inside], radius[inside], view)
-    here = near[pixel[inside, 1], pixel[inside, 0]]
-    visible = inside.clone()
-    visible[inside] = depth[inside] <= here * (1 + OCCLUDED)
-    return Projection(pixel, depth, visible)
-
-
-def _depth_map(
-    pixel: Int[Tensor, "N 2"], depth: Float[Tensor, " N"], radius: Float[Tensor, " N"], view: View
-) -> Float[Tensor, "H W"]:
-    """Depth of the nearest square at each pixel. Squares are drawn by size: those of 2^k pixels in a picture of that
-    many pixels a cell, so that a large one costs as little as a small one."""
-    out = depth.new_full((view.height, view.width), torch.inf)
-    level = radius.mul(2).clamp(1, 64).log2().round().long()
-    for k in level.unique().tolist():
-        cell = 2**k
-        width, height = -(-view.width // cell), -(-view.height // cell)
-        chosen = level == k
-        column, row = (pixel[chosen] // cell).unbind(1)
-        coarse = depth.new_full((height * width,), torch.inf)
-        coarse.scatter_reduce_(0, row * width + column, depth[chosen], "amin")
-        fine = coarse.reshape(height, width).repeat_interleave(cell, 0).repeat_interleave(cell, 1)
-        out = torch.minimum(out, fine[: view.height, : view.width])
-    return out
-
-
-def point_sizes(xyz: Float[np.ndarray, "N 3"], neighbours: int = NEIGHBOURS) -> Float[np.ndarray, " N"]:
-    """Radius of each point, scene units: a share of the mean distance to its nearest neighbours."""
-    if len(xyz) == 1:
-        return np.full(1, 0.01, np.float32)
-    k = min(neighbours, len(xyz) - 1)
-    distance = cKDTree(xyz).query(xyz, k + 1, workers=-1)[0][:, 1:].mean(1)
-    middle = float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0
-    return (OVERLAP * np.clip(distance, 0.1 * middle, LARGEST * middle)).astype(np.float32)
 
 
 def point_colours(cloud: PointCloud, rig: Rig | None, size: Float[Tensor, " N"]) -> Float[Tensor, "N 3"]:
@@ -186,7 +97,9 @@ def check_rig(cloud: PointCloud, rig: Rig) -> None:
 
     def share(scale: float) -> float:
         points = torch.from_numpy(sample) * scale
-        return float(torch.stack([project_points(points, v, occlusion=False).visible for v in rig.views]).any(0).float().mean())
+        return float(
+            torch.stack([project_points(points, v, occlusion=False).visible for v in rig.views]).any(0).float().mean()
+        )
 
     def plausible(scale: float) -> bool:
         """Cameras are in or near the cloud, and the cloud is neither a grain nor a country."""
@@ -197,7 +110,11 @@ def check_rig(cloud: PointCloud, rig: Rig) -> None:
 
     if share(1.0) >= LEAST_SEEN and plausible(1.0):
         return
-    mended = [unit for unit, scale in (("mm", 0.001), ("cm", 0.01), ("ft", 0.3048)) if share(scale) >= 0.05 and plausible(scale)]
+    mended = [
+        unit
+        for unit, scale in (("mm", 0.001), ("cm", 0.01), ("ft", 0.3048))
+        if share(scale) >= 0.05 and plausible(scale)
+    ]
     if mended:
         raise UserError(
             f"{rig.source}: the cameras do not fit a cloud that is {cloud.extent:,.0f} m across; its unit may be "
@@ -289,3 +206,46 @@ def scene_of_points(
         progress=progress,
     )
     return PointScene(cloud, gaussians, index, rig, tuple(masks), tuple(features))
+
+
+def as_scene(lifted: PointScene, encoder: Encoder | None, provenance: Mapping[str, Any]) -> Scene:
+    """A lifted cloud as a scene that every command opens; its frame is the cloud's own, in metres.
+
+    Args:
+        lifted: the cloud.
+        encoder: what its language is by.
+        provenance: how it was made (JSON).
+    """
+    index, rig = lifted.index, lifted.rig
+    if encoder is not None:
+        index = replace(index, encoder=Manifest(encoder.name, encoder.settings, encoder.options).to_bytes())
+    radius = index.anchor_xyz.new_full((index.num_anchors, 1), float(lifted.gaussians.scales.max()))
+    names = _file_names(rig)
+    views = tuple(
+        NamedView(n, view_key(p, data_folder(rig.source)), "train", v) for n, p, v in zip(names, rig.images, rig.views)
+    )
+    eyes = torch.stack([-(v.viewmat[:3, :3].T @ v.viewmat[:3, 3]) for v in rig.views])
+    spread = float((eyes - eyes.mean(0)).norm(dim=1).max())
+    source = Source(data_folder(rig.source).absolute())
+    made_by = index.encoder
+    return Scene(
+        lifted.gaussians,
+        Anchors(index.anchor_xyz.cpu(), radius.cpu(), torch.ones(index.num_anchors, 3)),
+        index.gaussian_anchor.cpu(),
+        max(1.1 * spread, 0.25 * lifted.cloud.extent),
+        index.to("cpu"),
+        views,
+        None,
+        0,
+        source,
+        WorldFrame(),
+        {},
+        dict(provenance),
+        texts=None if encoder is None else TextEncoder(source.data, 1.0, "cpu", lambda: made_by),
+    )
+
+
+def _file_names(rig: Rig) -> list[str]:
+    """Names of the pictures: the file's, with the camera's in front where several share one."""
+    plain = [p.name for p in rig.images]
+    return plain if len(set(plain)) == len(plain) else [f"{n}{p.suffix}" for n, p in zip(rig.names, rig.images)]

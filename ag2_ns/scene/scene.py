@@ -20,6 +20,7 @@ from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.choose import RasterizerName, choose_rasterizer
@@ -86,6 +87,8 @@ class Scene:
     """The backend that draws it."""
     texts: TextEncoder | None = None
     """The encoder that its language is by, opened when the first text is asked; None where the capture is not known."""
+    vocabulary: Vocabulary | None = None
+    """What its instances are called (`ag2 name`); None where they were not named."""
 
     @property
     def device(self) -> torch.device:

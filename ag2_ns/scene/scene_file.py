@@ -23,6 +23,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.atomic import replacing
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.device import choose_device
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
@@ -126,6 +127,8 @@ def _tensors(scene: Scene) -> dict[str, Tensor]:
     if scene.views:
         out["views.viewmat"] = torch.stack([v.view.viewmat for v in scene.views])
         out["views.K"] = torch.stack([v.view.K for v in scene.views])
+    if scene.vocabulary is not None:
+        out["vocabulary.vectors"] = scene.vocabulary.vectors
     # Two names of one tensor, or a tensor that is a view of another, cannot be written as they are.
     seen: set[int] = set()
     for name, tensor in out.items():
@@ -147,6 +150,8 @@ def _header(scene: Scene) -> dict[str, Any]:
         "settings": dict(scene.settings),
         "provenance": dict(scene.provenance),
     }
+    if scene.vocabulary is not None:
+        header["vocabulary"] = scene.vocabulary.to_json()
     if source is not None:
         header["source"] = {"data": str(source.data), "downscale": source.downscale}
     if frame is not None:
@@ -190,6 +195,7 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
         file,
         header.get("rasterizer", "auto") if device.type != "cpu" else "auto",
         texts,
+        _vocabulary(header.get("vocabulary"), tensors.get("vocabulary.vectors"), found),
     )
 
 
@@ -198,6 +204,17 @@ def _views(tensors: Mapping[str, Tensor], known: list[dict[str, Any]]) -> tuple[
         NamedView(v["name"], v["key"], v["split"], View(viewmat, K, *map(int, v["size"])))
         for v, viewmat, K in zip(known, tensors.get("viewmat", ()), tensors.get("K", ()))
     )
+
+
+def _vocabulary(known: str | None, vectors: Tensor | None, index: SceneIndex | None) -> Vocabulary | None:
+    """The names; None where there are none, or where they are of another version or of other instances."""
+    if known is None or index is None:
+        return None
+    try:
+        found = Vocabulary.from_json(known, vectors)
+    except DamagedFile:
+        return None
+    return found if len(found.node_word) == index.tree.num_nodes else None
 
 
 def _frame(known: dict[str, Any] | None) -> WorldFrame | None:
