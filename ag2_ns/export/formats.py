@@ -119,12 +119,8 @@ def export_scene(
         if found.empty:
             raise UserError(f"{found.label}: nothing found ({found.reason}); try other words or a click")
     frame = world_of(scene) if options.world else Similarity.identity()
-<<<<<<< HEAD
     offset = scene.frame.offset if options.world and scene.frame is not None else (0.0, 0.0, 0.0)
-    names = _names(scene, options) if options.vocabulary else {}
-=======
     names = _names(scene, options) if options.vocabulary else _vocabulary_names(scene, options.level)
->>>>>>> 61b06cc (Store names in scenes; ag2 name, ag2 points, ag2 lift --points)
     trained = label_scene(index, selections, options.level, names)
     labelled = label_edited(trained, edited)
     pieces = _pieces(edited, selections)
