@@ -66,7 +66,7 @@ def draw_names(
         if mask.sum() < least:
             continue
         out[mask] = 0.65 * out[mask] + 0.35 * colours[name]
-        out[outline(mask, 1)] = colours[name]
+        out[outline(torch.from_numpy(mask), 1).numpy()] = colours[name]
         # The point of the thing that lies furthest from its border: the centre of a ring is not on the ring.
         distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         places.append((name, np.unravel_index(int(distance.argmax()), mask.shape)))
