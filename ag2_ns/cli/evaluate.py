@@ -38,6 +38,13 @@ class Eval(Opened):
     """Random clicks per object; 0 leaves clicks out."""
     sheet_rows: int = 12
     """Prompts on the picture sheet."""
+    vocabulary: bool = False
+    """Measure the names that `ag2 name` gave instead: words, named mIoU, TPSS with its control."""
+    mapping: Path | None = None
+    """JSON of word to class of the ground truth, or to a language model's answer (with --vocabulary)."""
+    point_labels: Path | None = None
+    """Classes of the cloud's points (SemanticKITTI .label, nuScenes _lidarseg.bin, .npy) instead of ids/ (with
+    --vocabulary); --ground-truth then is a folder with labels.json: class id to name."""
 
     def main(self) -> None:
         """Run the evaluation and print the table."""
@@ -46,6 +53,8 @@ class Eval(Opened):
         from ag2_ns.eval.tabletop import named_like, read_ground_truth
         from ag2_ns.io.atomic import require_writable, write_atomic
 
+        if self.vocabulary:
+            return self._names()
         for option, value in (("--clicks", self.clicks), ("--sheet-rows", self.sheet_rows)):
             if value < 0:
                 raise UserError(f"{option} {value}: give a number from 0")
@@ -64,6 +73,91 @@ class Eval(Opened):
         write_atomic(self.output_dir / "report.json", (json.dumps(content, indent=2) + "\n").encode())
         self._sheet(scene, truth, report)
         self._print(content)
+
+    def _names(self) -> None:
+        """Measure the scene's names."""
+        from ag2_ns.core.console import console
+        from ag2_ns.core.notice import view_progress
+        from ag2_ns.eval.named import evaluate_pictures, gaussian_classes, report_of, require_vocabulary
+        from ag2_ns.eval.tabletop import named_like, read_ground_truth
+        from ag2_ns.eval.vocabulary import map_by_answers, map_by_table, read_mapping, segmentation
+        from ag2_ns.io.atomic import require_writable, write_atomic
+        from ag2_ns.synthetic.captions import kind_of, same_thing
+
+        require_writable(self.output_dir)
+        scene = self.open(edits=False)
+        words = require_vocabulary(scene).words
+        labels = self._class_names() if self.point_labels else read_ground_truth(self.ground_truth).labels
+        classes = sorted({kind_of(label) for label in labels.values()})
+        place = {number: classes.index(kind_of(label)) for number, label in labels.items()}
+        table = read_mapping(self.mapping) if self.mapping else {}
+        if any("'" in answer for answer in table.values()):
+            mapping = map_by_answers(words, classes, table)
+        else:
+            known = {w: c for w in words for c in classes if same_thing(w, c)}
+            mapping = map_by_table(words, classes, known | table)
+        if self.point_labels is not None:
+            truth = self._point_classes(len(scene.gaussians), place)
+            score = segmentation(gaussian_classes(scene, mapping), truth, classes)
+            there = {classes[k] for k in truth.unique().tolist() if 0 <= k < len(classes)}
+        else:
+            pictures = named_like(read_ground_truth(self.ground_truth), scene.names_of)
+            with view_progress(len(scene.views), "comparing") as progress:
+                score = evaluate_pictures(scene, pictures, classes, place, mapping, progress)
+            there = set(classes)
+        by_class = lambda word, label: mapping.get(word, -1) == classes.index(label)  # noqa: E731
+        report = report_of(scene, score, sorted(there), by_class, self._noun_vectors(scene))
+        content = report.as_dict() | {"mapping": {w: classes[k] if k >= 0 else "void" for w, k in mapping.items()}}
+        write_atomic(self.output_dir / "vocabulary.json", (json.dumps(content, indent=2) + "\n").encode())
+        out = console()
+        out.print(
+            f"words      {report.count}; recall {report.words.recall:.3f}, precision {report.words.precision:.3f}"
+        )
+        if report.words.missed:
+            out.print(f"missed     {', '.join(report.words.missed)}")
+        if report.words.wrong:
+            out.print(f"wrong      {', '.join(report.words.wrong)}")
+        out.print(
+            f"named mIoU {score.miou:.3f} (void left out, as published: {score.miou_published:.3f}); void {score.void:.1%}"
+        )
+        mean, deviation = report.random_tpss
+        out.print(f"TPSS       {report.tpss:.2f}; {report.count} random nouns {mean:.2f} +- {deviation:.2f}")
+        out.print(f"report     {self.output_dir / 'vocabulary.json'}")
+
+    def _class_names(self) -> dict[int, str]:
+        """Class id to name, from labels.json."""
+        path = self.ground_truth / "labels.json" if self.ground_truth.is_dir() else self.ground_truth
+        try:
+            return {int(k): str(v) for k, v in json.loads(path.read_text()).items()}
+        except (OSError, ValueError, AttributeError):
+            raise UserError(f"{path}: not a JSON of class id to name; --point-labels needs one") from None
+
+    def _point_classes(self, count: int, place: dict[int, int]):
+        """The class of each point, 255 for those without."""
+        import numpy as np
+        import torch
+
+        from ag2_ns.io.points import PointCloud, read_labels
+
+        labels = read_labels(self.point_labels, PointCloud(np.zeros((count, 3), np.float32)))
+        out = np.full(len(labels), 255, np.int64)
+        for number, k in place.items():
+            out[labels == number] = k
+        return torch.from_numpy(out)
+
+    @staticmethod
+    def _noun_vectors(scene: OpenScene):
+        """Vectors of the nouns that the scene's encoder knows; None without one."""
+        from ag2_ns.core.errors import EncoderGone, MissingLanguage
+        from ag2_ns.perception.tagger import embed_words, words_for
+
+        if scene.texts is None:
+            return None
+        try:
+            encoder = scene.texts.encoder()
+        except (EncoderGone, MissingLanguage):
+            return None
+        return embed_words(encoder, words_for(encoder))[1]
 
     def _sheet(self, scene: OpenScene, truth: GroundTruth, report: RunReport) -> None:
         import numpy as np

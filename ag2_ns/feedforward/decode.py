@@ -52,7 +52,9 @@ def words_in(
         near = torch.topk(table @ row, min(shortlist, len(words))).indices
         share = nnls(table[near].T.numpy(), row.numpy())[0]
         order = np.argsort(-share)[:most]
-        out.append([(words[near[k]], float(share[k])) for k in order if share[k] > 0 and share[k] >= least * share.max()])
+        out.append(
+            [(words[near[k]], float(share[k])) for k in order if share[k] > 0 and share[k] >= least * share.max()]
+        )
     return out
 
 
@@ -88,11 +90,15 @@ class ClipCap(nn.Module):
         except ImportError:
             raise UserError("ClipCap needs transformers; run `pip install 'ag2-ns[captions]'`") from None
         except Exception as error:  # parsers of foreign files raise whatever they run into
-            raise UserError(f"{weights}: not ClipCap's weights with a GPT-2 in {gpt_folder} ({first_line(error)})") from None
+            raise UserError(
+                f"{weights}: not ClipCap's weights with a GPT-2 in {gpt_folder} ({first_line(error)})"
+            ) from None
         model = ClipCap(AutoModelForCausalLM.from_config(config), in_dim, config.n_embd)
         own = {name.replace("clip_project.model.", "clip_project."): t for name, t in state.items()}
         missing, _ = model.load_state_dict(own, strict=False)
-        left = [name for name in missing if "attn.bias" not in name and "masked_bias" not in name and "lm_head" not in name]
+        left = [
+            name for name in missing if "attn.bias" not in name and "masked_bias" not in name and "lm_head" not in name
+        ]
         if left:
             raise UserError(f"{weights}: lacks {left[0]}; give weights of ClipCap's MLP variant for COCO")
         return model.eval(), tokenizer

@@ -139,7 +139,7 @@ class MaskedAttention(nn.Module):
 class Smap(nn.Module):
     """Points with features to image-text vectors of regions."""
 
-    def __init__(self, config: SmapConfig = SmapConfig()) -> None:  # noqa: B008
+    def __init__(self, config: SmapConfig = SmapConfig()) -> None:
         super().__init__()
         self.config = config
         self.project = nn.Linear(config.in_dim, config.dim)

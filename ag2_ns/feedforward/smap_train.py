@@ -91,7 +91,7 @@ def read_sample(path: Path) -> SmapSample:
 def train_smap(
     samples: Sequence[SmapSample] | Sequence[Path],
     config: SmapConfig,
-    schedule: SmapTrainConfig = SmapTrainConfig(),  # noqa: B008
+    schedule: SmapTrainConfig = SmapTrainConfig(),
     *,
     folder: Path | None = None,
     device: str = "cpu",
@@ -165,7 +165,10 @@ def _batches(count: int, schedule: SmapTrainConfig) -> Iterator[list[int]]:
 
 
 def _augmented(xyz: Tensor, generator: torch.Generator) -> Tensor:
-    a, scale = float(torch.rand((), generator=generator)) * 2 * np.pi, 0.9 + 0.2 * float(torch.rand((), generator=generator))
+    a, scale = (
+        float(torch.rand((), generator=generator)) * 2 * np.pi,
+        0.9 + 0.2 * float(torch.rand((), generator=generator)),
+    )
     turn = xyz.new_tensor([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     return scale * xyz @ turn.T + 100 * torch.rand(3, generator=generator).to(xyz)
 
@@ -218,7 +221,9 @@ def _restore(folder: Path | None, model: Smap, optimizer, rate, config: SmapConf
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
         rate.last_epoch = content["rate"]
-        for group, lr in zip(optimizer.param_groups, (base * rate.lr_lambdas[0](rate.last_epoch) for base in rate.base_lrs)):
+        for group, lr in zip(
+            optimizer.param_groups, (base * rate.lr_lambdas[0](rate.last_epoch) for base in rate.base_lrs)
+        ):
             group["lr"] = lr
         return int(content["step"])
     except Exception as error:  # a checkpoint of other sizes, or none at all

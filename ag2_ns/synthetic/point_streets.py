@@ -120,7 +120,9 @@ def _box(rng: np.random.Generator, kind: str, count: int) -> np.ndarray:
     """Points on the sides of one thing that stands beside or on the road."""
     size = np.array(SIZES[kind]) * rng.uniform(0.85, 1.15)
     side = rng.choice([-1, 1])
-    across = side * (rng.uniform(1.5, 6) if kind in ("car", "truck", "bus", "bicycle", "motorcycle") else rng.uniform(7, 16))
+    across = side * (
+        rng.uniform(1.5, 6) if kind in ("car", "truck", "bus", "bicycle", "motorcycle") else rng.uniform(7, 16)
+    )
     centre = np.array([rng.uniform(-30, 30), across, -1.8 + size[2] / 2])
     points = rng.uniform(-0.5, 0.5, (count, 3))
     face = rng.integers(0, 2, count)
