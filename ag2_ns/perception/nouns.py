@@ -211,15 +211,18 @@ DOMAINS: dict[str, str] = {
         submarine, raft, lifeboat, gondola, airplane, jet, propeller plane, glider, helicopter, hot air balloon,
         airship, space shuttle, satellite, cable car, horse carriage, wagon, hand cart, tire, wheel, steering wheel,
         windshield, wiper, headlight, tail light, bumper, license plate, car door, car seat, child seat, side mirror,
-        hood ornament, exhaust pipe, roof rack, truck bed, bicycle basket, bicycle wheel, pedal, handlebar, bicycle seat
+        hood ornament, exhaust pipe, roof rack, truck bed, bicycle basket, bicycle wheel, pedal, handlebar,
+        bicycle seat
     """,
     "materials": """
         box, container, bag, sack, case, tube, stack of books, pile of wood, pile of clothes, firewood, wood, metal,
         steel bar, sheet metal, plastic, rubber, leather, wool, cotton, glass pane, mirror glass, ceramic, porcelain,
         marble slab, granite, wallpaper, cloth, net bag, foam, cardboard, wooden box, wooden board, wicker basket,
         rubbish, litter, junk, bottle crate, water tank, aquarium, terrarium, cage, trap, tomb, gravestone, cross,
-        altar, candelabra, incense burner, cauldron, urn, pot lid, pedestal, plinth, stage, podium, throne, kerosene lamp,
-        anchor, buoy, ship wheel, treasure chest, sword, shield, spear, arrow, bow, gun, pistol, rifle, cannon, knife rack
+        altar, candelabra, incense burner, cauldron, urn, pot lid, pedestal, plinth, stage, podium, throne,
+        kerosene lamp,
+        anchor, buoy, ship wheel, treasure chest, sword, shield, spear, arrow, bow, gun, pistol, rifle, cannon,
+        knife rack
     """,
 }
 """Nouns by domain, separated by commas."""

@@ -31,8 +31,8 @@ class Prepare:
     segmenter: str = "auto"
     """auto, superpixel, sam or files. auto: files if masks_sparse/ exists, sam with a checkpoint, else superpixel."""
     encoder: str = "auto"
-    """auto, palette, kinds, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip with
-    --clip-checkpoint or --clip-model, else kinds where ag2-ns[words] is installed, else palette (colour words)."""
+    """auto, palette, kinds, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip
+    with --clip-checkpoint or --clip-model, else kinds where ag2-ns[words] is installed, else palette (colour words)."""
     preset: Literal["coarse", "default", "detail"] = "default"
     """Few large masks, or many small ones (superpixel, sam)."""
     sam_checkpoint: Path | None = None

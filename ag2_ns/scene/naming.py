@@ -17,7 +17,7 @@ from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.view import NamedView
 from ag2_ns.grouping.visibility import visible_share
 from ag2_ns.io.view_store import data_folder
-from ag2_ns.language.vocabulary import SHOWN, Vocabulary, VocabularyConfig, find_vocabulary
+from ag2_ns.language.vocabulary import DEFAULT, SHOWN, Vocabulary, VocabularyConfig, find_vocabulary
 from ag2_ns.perception.tagger import Tagger, Tags, embed_words
 from ag2_ns.rendering import render
 from ag2_ns.rendering.overlay import to_uint8
@@ -34,7 +34,7 @@ def vocabulary_of(
     *,
     words: Sequence[str] = (),
     embed: Embed | None = None,
-    config: VocabularyConfig = VocabularyConfig(),
+    config: VocabularyConfig = DEFAULT,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Vocabulary, list[Tags]]:
     """Name the instances of a scene.
