@@ -137,7 +137,7 @@ def train_smap(
         optimizer.step()
         rate.step()
         if progress is not None:
-            progress(step + 1, float(loss))
+            progress(step + 1, float(loss.detach()))
         if folder is not None and ((step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps):
             save_smap(folder, model)
             _checkpoint(folder, model, optimizer, rate, step + 1)

@@ -56,7 +56,7 @@ def test_names_survive_the_file_and_answer_texts_and_clicks(captioned):
 def test_exports_carry_the_names(captioned, tmp_path):
     from ag2_ns.edit.apply import apply_edits
 
-    edited = apply_edits(captioned, [])
+    edited = apply_edits(captioned.gaussians, captioned.gaussian_anchor, [])
     export_scene(captioned, edited, [], tmp_path / "e", [], ["boxes"], ExportOptions())
     content = json.loads((tmp_path / "e" / "labels.json").read_text())
     assert {"blue ball", "plate"} <= set(content["labels"])
