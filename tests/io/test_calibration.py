@@ -34,8 +34,12 @@ def test_transforms_turn_from_opengl(tmp_path):
     rig = read_rig(write(tmp_path, {"fl_x": 5, "w": 8, "h": 6, "frames": [frame]}, "transforms.json"))
     ahead = rig.views[0].viewmat @ torch.tensor([0, 0, -2.0, 1])  # OpenGL looks along -z
     assert ahead[2] == 2
-    with pytest.raises(UserError, match="distortion"):
-        read_rig(write(tmp_path, {"k1": 0.1, "fl_x": 5, "w": 8, "h": 6, "frames": [frame]}, "transforms.json"))
+    bent = {"k1": 0.3, "fl_x": 5, "w": 8, "h": 6, "frames": [frame]}
+    rig = read_rig(write(tmp_path, bent, "transforms.json"))
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    assert rig.image(0).shape == (6, 8, 3) and (rig.image(0) != np.asarray(Image.open(tmp_path / "a.png"))).any()
+    with pytest.raises(UserError, match="fisheye"):
+        read_rig(write(tmp_path, bent | {"camera_model": "OPENCV_FISHEYE"}, "transforms.json"))
 
 
 def test_openscene_folders(tmp_path):

@@ -16,7 +16,7 @@ from ag2_ns.scene.scene_file import open_scene, save_scene
 
 @pytest.fixture(scope="module")
 def toy():
-    return toy_scene.make(objects=3, views=6, width=96, height=72, spacing=0.04, floaters=0, seed=2)
+    return toy_scene.make(objects=3, views=6, width=192, height=144, spacing=0.03, floaters=0, seed=2)
 
 
 def rig_of(toy, folder):
