@@ -4,11 +4,11 @@ from ag2_ns.scene.superpoints import name_superpoints, normals, superpoints
 
 
 def corner(count=400):
-    """Points on a floor and on a wall that meet."""
+    """Points on a floor and on a wall that all but meet."""
     g = torch.Generator().manual_seed(0)
     a, b = 2 * torch.rand(2, count, 2, generator=g)
     floor = torch.cat([a, torch.zeros(count, 1)], 1)
-    wall = torch.stack([torch.zeros(count), b[:, 0], b[:, 1]], 1)
+    wall = torch.stack([torch.zeros(count), b[:, 0], 0.3 + b[:, 1]], 1)
     return torch.cat([floor, wall]), torch.arange(2 * count) >= count
 
 
