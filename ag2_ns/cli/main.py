@@ -21,10 +21,13 @@ COMMANDS = {
     "points": "ag2_ns.cli.points:Points",
     "smap": "ag2_ns.cli.smap:Smap",
     "query": "ag2_ns.cli.query:Query",
+    "tree": "ag2_ns.cli.tree:Tree",
     "edit": "ag2_ns.cli.edit:Edit",
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
+    "occupancy": "ag2_ns.cli.occupancy:Occupancy",
+    "refer-train": "ag2_ns.cli.refer_train:ReferTrain",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

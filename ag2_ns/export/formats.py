@@ -21,10 +21,10 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
 from ag2_ns.edit.operations import Edit
-from ag2_ns.export.boxes import Box, box_of
 from ag2_ns.export.labels import Instance, Labelled, label_edited, label_scene, name_instances, subset, write_labels
 from ag2_ns.export.previous_files import earlier_files
 from ag2_ns.io.atomic import writable
+from ag2_ns.ops.boxes import Box, box_of
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene
 
@@ -33,6 +33,9 @@ FORMATS = {
     "anchors": "ag2_ns.export.anchors",
     "boxes": "ag2_ns.export.solids",
     "hulls": "ag2_ns.export.solids",
+    "occupancy": "ag2_ns.export.occupancy",
+    "grasp": "ag2_ns.export.grasp",
+    "semantic": "ag2_ns.export.semantic",
 }
 """Name to the module whose `write(job)` writes it; one of several names of a module writes its own."""
 
@@ -52,6 +55,12 @@ class ExportOptions:
     """Boxes along the axes, turned about the vertical, or turned freely."""
     vocabulary: tuple[str, ...] = ()
     """Words that name the instances that are not selected."""
+    voxel: float = 0.05
+    """Edge of the voxels of an occupancy grid, in units of the frame of the files."""
+    density: float = 0.3
+    """Sum of opacities from which a voxel is full."""
+    metres_per_unit: float | None = None
+    """What a unit of the capture's cameras is, for grasps; None where it is not known, or is a metre."""
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepare:
-    """Make masks and language features of exactly the images that training will serve.
+    """Make masks and language features of exactly the images that training will serve; of drives, features and depth.
 
     They are stored beside the scene in ag2/. Valid views are skipped, so a run may be stopped and started again.
     Without checkpoints everything works offline: superpixel masks, colour words.
     """
 
     data: tyro.conf.Positional[Path]
-    """The scene: a folder with transforms.json or a COLMAP model."""
+    """The scene: a folder with transforms.json or a COLMAP model; or drives of surround cameras."""
     segmenter: str = "auto"
     """auto, superpixel, sam or files. auto: files if masks_sparse/ exists, sam with a checkpoint, else superpixel."""
     encoder: str = "auto"
     """auto, palette, kinds, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip
-    with --clip-checkpoint or --clip-model, else kinds where ag2-ns[words] is installed, else palette (colour words)."""
+    with --clip-checkpoint or --clip-model, else kinds where ag2-ns[words] is installed, else palette (colour words).
+    Drives: dinov2, maskclip or none."""
     preset: Literal["coarse", "default", "detail"] = "default"
     """Few large masks, or many small ones (superpixel, sam)."""
     sam_checkpoint: Path | None = None
@@ -64,6 +65,14 @@ class Prepare:
     colmap_path: Path | None = None
     """Which COLMAP model of several, for instance sparse/1; unset: the one with most views. Give the same to
     ns-train, at its end: ag2-data --colmap-path PATH."""
+    depth: str | None = None
+    """Drives: lidar, or the folder of a metric depth model of transformers."""
+    weights: Path | None = None
+    """Drives: folder of DINOv2 as transformers stores it."""
+    talk2dino: Path | None = None
+    """Drives: weights of Talk2DINO, which takes CLIP's texts to DINOv2's patches."""
+    patch_size: tuple[int, int] | None = None
+    """Drives: width and height that pictures are encoded at; 896 504 for dinov2, 768 432 for maskclip."""
     device: str = "auto"
     """auto, cpu or cuda."""
     overwrite: bool = False
@@ -93,7 +102,11 @@ class Prepare:
         from ag2_ns.core.console import console
         from ag2_ns.io.exchange import aside
         from ag2_ns.perception.prepare import prepare_views
+        from ag2_ns.plugin import prepare_drives
 
+        if prepare_drives.is_drives(self.data):
+            prepare_drives.prepare(self)
+            return
         shard = parse_shard(self.shard)
         if self.preview_every < 0:
             raise UserError(f"--preview-every {self.preview_every}: give the number of views per sheet, or 0 for none")
@@ -251,6 +264,10 @@ class Prepare:
         from ag2_ns.io.view_store import data_folder
 
         return data_folder(self.data)
+
+    def chosen_device(self) -> str:
+        """Where models run."""
+        return self._device()
 
     def _device(self) -> str:
         from ag2_ns.ops.device import choose_device

@@ -19,6 +19,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.similarity import Similarity
@@ -89,6 +90,8 @@ class Scene:
     """The encoder that its language is by, opened when the first text is asked; None where the capture is not known."""
     vocabulary: Vocabulary | None = None
     """What its instances are called (`ag2 name`); None where they were not named."""
+    language_field: LanguageField | None = None
+    """Language of every anchor or Gaussian, beside that of the instances; None where none was made."""
 
     @property
     def device(self) -> torch.device:
@@ -151,6 +154,7 @@ class Scene:
             index=move(self.index),
             views=tuple(v.to(device) for v in self.views),
             background=move(self.background),
+            language_field=move(self.language_field),
         )
 
     def nothing(self, label: str, reason: str) -> Selection:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.synthetic.tabletop.generate import FOCAL, MARK, world_points
-from ag2_ns.synthetic.tabletop.layout import lay, orbit
-from ag2_ns.synthetic.tabletop.render import light_up, render
+from ag2_ns.synthetic.tabletop.generate import tabletop
+from ag2_ns.synthetic.tabletop.render import render
+from ag2_ns.synthetic.world import MARK, world_points
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,12 @@ def scan(folder: Path, *, voxel: float = 0.012, views: int = 24, width: int = 24
         options = json.loads((Path(folder) / MARK).read_text(encoding="utf-8"))["options"]
     except (OSError, ValueError, KeyError):
         raise UserError(f"{folder}: not a table-top scene (no {MARK}); make one with `ag2 example`") from None
-    layout = lay(options["objects"], options["seed"])
-    packed = layout.pack()
-    focal = FOCAL * width
-    lit = light_up(packed, layout.light, layout.table_half, layout.rug_half, int(np.clip(0.8 * width, 64, 512)))
+    world = tabletop(options["seed"], options["objects"], views, width, height)
+    lit = world.light_up()
     parts: list[tuple[np.ndarray, ...]] = []
-    for pose in orbit(views, layout.table_half, options["seed"]):
-        frame = render(lit, pose, focal, width, height)
-        xyz = world_points(frame, pose, focal)
+    for pose in world.poses:
+        frame = render(lit, pose, world.focal, width, height)
+        xyz = world_points(frame.distance, pose, world.focal)
         ok = np.isfinite(xyz).all(2) & (frame.ids > 0)
         parts.append((xyz[ok], frame.rgb[ok], frame.ids[ok]))
     xyz, rgb, label = (np.concatenate(column) for column in zip(*parts))
