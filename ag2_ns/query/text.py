@@ -260,23 +260,6 @@ class Text(Query):
         reason = f"called {word!r} by the scene's vocabulary"
         return Answer(found, (Candidate(text, found.score, found.nodes), *rest), reason)
 
-    def _named(self, scene: Scene, text: str, nodes: tuple[int, ...], level: float | None) -> Answer:
-        """What the scene's own vocabulary calls so: the one named most clearly, or all where several are asked for."""
-        index, tree = scene.require_index(), scene.index.tree
-        score = {n.node: n.score for n in scene.vocabulary.names}
-        order = sorted(nodes, key=lambda n: -score[n])
-        several = asks_for_several(text) if self.several is None else self.several
-        if level is not None:  # the instances of that level that hold, or are, what is called so
-            top = tree.top(level)
-            score |= {int(top[n]): score[n] for n in reversed(order)}
-            order = list(dict.fromkeys(int(top[n]) for n in order))
-        chosen = order if several else order[:1]
-        found = index.selection(sorted(chosen), text, score[order[0]], level)
-        rest = tuple(Candidate(text, score[n], (n,)) for n in order if n not in chosen)
-        word = scene.vocabulary.find(text)
-        reason = f"called {word!r} by the scene's vocabulary"
-        return Answer(found, (Candidate(text, found.score, found.nodes), *rest), reason)
-
     def ignored(self, scene: Scene) -> str:
         """The words that make no difference to the answer, where the encoder can tell."""
         if scene.texts is None or (scene.vocabulary is not None and scene.vocabulary.find(self.text)):

@@ -38,7 +38,9 @@ def main() -> None:
     config = SmapConfig(in_dim=width, published=options.published, **sizes)
     rate = 3e-4 if options.paper else 3e-3
     title = f"{device}, {options.steps} steps"
-    table = Table("seed", "cosine", "F1", "cosine untrained", "F1 untrained", "F1 mean of points", "train s", title=title)
+    table = Table(
+        "seed", "cosine", "F1", "cosine untrained", "F1 untrained", "F1 mean of points", "train s", title=title
+    )
     rows = []
     for seed in options.seeds:
         make = lambda k: sample(k, width, config.out_dim, points)  # noqa: E731
@@ -69,7 +71,9 @@ def sample(seed: int, width: int, out: int, points: int) -> tuple[SmapSample, np
         rng = np.random.default_rng([seed, 32])
         distance = np.maximum(np.linalg.norm(street.xyz, axis=1), 3)
         texts = point_streets.class_vectors(out)
-        pictures = [point_streets.picture_vector(street.label[c], 1 / distance[c], texts, rng, 1.0) for c in street.cameras]
+        pictures = [
+            point_streets.picture_vector(street.label[c], 1 / distance[c], texts, rng, 1.0) for c in street.cameras
+        ]
         target = np.stack(pictures).astype(np.float32)
     parts = (street.xyz, street.feature, street.cameras, target)
     return SmapSample(*map(torch.from_numpy, parts)), street.label

@@ -54,7 +54,9 @@ def main() -> None:
     device = choose_device("auto")
     console = Console()
     size = (80, 640, 480) if options.full else (24, 320, 240)
-    table = Table("scene", "noise", "words", "recall", "precision", "named mIoU", "TPSS", "random", "seconds", title=device)
+    table = Table(
+        "scene", "noise", "words", "recall", "precision", "named mIoU", "TPSS", "random", "seconds", title=device
+    )
     for noise in options.noise:
         rows = []
         for seed in options.seeds:
@@ -62,7 +64,9 @@ def main() -> None:
             table.add_row(f"table-top {seed}", f"{noise:g}", *shown(rows[-1]))
         mean = np.mean(rows, 0)
         met = all(m >= b for m, b in zip(mean[1:4], BARS.get(noise, (0, 0, 0))))
-        table.add_row("mean", f"{noise:g}", *shown(mean[:-1]), f"{mean[-1]:.1f} ({'bars met' if met else 'BARS MISSED'})")
+        table.add_row(
+            "mean", f"{noise:g}", *shown(mean[:-1]), f"{mean[-1]:.1f} ({'bars met' if met else 'BARS MISSED'})"
+        )
     for run in options.splat:
         table.add_row(str(run), "", *shown(splat(run)))
     console.print(table)
@@ -71,7 +75,12 @@ def main() -> None:
 
 
 def shown(row) -> list[str]:
-    return [f"{row[0]:.1f}", *(f"{v:.3f}" for v in row[1:4]), *(f"{v:.2f}" for v in row[4:6]), *(f"{v:.1f}" for v in row[6:])]
+    return [
+        f"{row[0]:.1f}",
+        *(f"{v:.3f}" for v in row[1:4]),
+        *(f"{v:.2f}" for v in row[4:6]),
+        *(f"{v:.1f}" for v in row[6:]),
+    ]
 
 
 def tabletop(seed: int, noise: float, size: tuple[int, int, int], device: str) -> list[float]:
@@ -110,7 +119,15 @@ def tabletop(seed: int, noise: float, size: tuple[int, int, int], device: str) -
     score, right = segmentation(predicted, truth, classes), word_score(found.words, classes, same_thing)
     features = index.language.feature.float()[index.gaussian_node(0.5).clamp_min(0)].cpu()
     control = random_tpss(features, vectors(NOUNS), len(found.words))[0]
-    return [len(found.words), right.recall, right.precision, score.miou, tpss(features, found.vectors), control, seconds]
+    return [
+        len(found.words),
+        right.recall,
+        right.precision,
+        score.miou,
+        tpss(features, found.vectors),
+        control,
+        seconds,
+    ]
 
 
 def splat(run: Path) -> list[float]:
@@ -154,7 +171,16 @@ def semantickitti(folder: Path, seeds: list[int]) -> Table:
     start = time.perf_counter()
     group = superpoints(torch.from_numpy(cloud.xyz))
     seconds = time.perf_counter() - start
-    table = Table("seed", "noise", "superpoints", "named mIoU", "by point alone", "best possible", "seconds", title="SemanticKITTI")
+    table = Table(
+        "seed",
+        "noise",
+        "superpoints",
+        "named mIoU",
+        "by point alone",
+        "best possible",
+        "seconds",
+        title="SemanticKITTI",
+    )
     counts = torch.zeros(int(group.max()) + 1, len(classes))
     ok = truth != 255
     counts.index_put_((group[ok], truth[ok]), torch.ones(int(ok.sum())), accumulate=True)

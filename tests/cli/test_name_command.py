@@ -61,5 +61,14 @@ def test_bad_options(scene, tmp_path, capsys, words, said):
 
 def test_evaluating_an_unnamed_scene_says_what_to_do(scene, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        run("eval", "--load-config", scene.path, "--ground-truth", tmp_path, "--output-dir", tmp_path / "e", "--vocabulary")
+        run(
+            "eval",
+            "--load-config",
+            scene.path,
+            "--ground-truth",
+            tmp_path,
+            "--output-dir",
+            tmp_path / "e",
+            "--vocabulary",
+        )
     assert "ag2 name" in capsys.readouterr().err

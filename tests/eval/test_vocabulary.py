@@ -60,7 +60,11 @@ def test_nothing_labelled_and_nothing_named():
 
 def test_words_become_classes():
     classes = ["road", "person", "car"]
-    assert map_by_table(["street", "cars", "cloud"], classes, {"street": "road"}) == {"street": 0, "cars": 2, "cloud": VOID}
+    assert map_by_table(["street", "cars", "cloud"], classes, {"street": "road"}) == {
+        "street": 0,
+        "cars": 2,
+        "cloud": VOID,
+    }
     answers = {"street": "It is 'road'.", "thing": "'road', 'car', 'person' or 'road'", "sky": "'void'", "x": "none"}
     got = map_by_answers(["street", "thing", "sky", "x", "Car", "woman", "y"], classes, answers)
     assert got == {"street": 0, "thing": 0, "sky": VOID, "x": VOID, "Car": 2, "woman": 1, "y": VOID}

@@ -72,7 +72,13 @@ def test_bad_files_are_one_line(tmp_path):
     (tmp_path / "s.npz").write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a sample"):
         read_sample(tmp_path / "s.npz")
-    np.savez(tmp_path / "t.npz", xyz=np.zeros((3, 3)), feature=np.zeros((2, 4)), masks=np.zeros((1, 1), np.uint8), target=np.zeros((1, 4)))
+    np.savez(
+        tmp_path / "t.npz",
+        xyz=np.zeros((3, 3)),
+        feature=np.zeros((2, 4)),
+        masks=np.zeros((1, 1), np.uint8),
+        target=np.zeros((1, 4)),
+    )
     with pytest.raises(UserError, match="do not belong together"):
         read_sample(tmp_path / "t.npz")
     (tmp_path / "smap.safetensors").write_bytes(b"nothing")

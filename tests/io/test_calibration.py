@@ -20,7 +20,11 @@ def write(folder, content, name="calibration.json"):
 
 
 def test_surround_calibration(tmp_path):
-    content = {"cameras": {"FRONT": CAMERA}, "lidar": {"file": "l.bin"}, "sweeps": [{"file": "s.bin", "sweep2lidar": EYE}]}
+    content = {
+        "cameras": {"FRONT": CAMERA},
+        "lidar": {"file": "l.bin"},
+        "sweeps": [{"file": "s.bin", "sweep2lidar": EYE}],
+    }
     rig = read_rig(write(tmp_path, content))
     assert rig.names == ("FRONT",) and rig.cloud == tmp_path / "l.bin" and len(rig.sweeps) == 1
     assert rig.image(0).shape == (6, 8, 3)

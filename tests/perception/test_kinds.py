@@ -27,7 +27,7 @@ def test_without_the_packages_the_error_says_what_to_install(monkeypatch):
 def test_crops_hold_the_mask_and_dim_what_surrounds_it():
     image = np.full((60, 80, 3), 255, np.uint8)
     masks = boxes(60, 80, (20, 10, 50, 40))
-    (index, crops), = kinds.context_crops(image, masks, 32, 4)
+    ((index, crops),) = kinds.context_crops(image, masks, 32, 4)
     assert index.tolist() == [0] and crops.shape == (1, 3, 32, 32)
     assert float(crops[0, :, 16, 16].min()) > 0.95
     assert float(crops[0, :, 0, 0].max()) < 0.9
@@ -57,6 +57,8 @@ def test_texts_fill_the_blocks_that_they_have_words_for():
     kind, colour = rows.split([384, encoder.dim - 384], 1)
     assert (colour[[0, 2]] != 0).any(1).all() and not (colour[1] != 0).any()
     assert (kind[[0, 1]] != 0).any(1).all() and not (kind[2] != 0).any()
-    assert torch.allclose(torch.nn.functional.normalize(kind[0], dim=0), torch.nn.functional.normalize(kind[1], dim=0), atol=1e-5)
+    assert torch.allclose(
+        torch.nn.functional.normalize(kind[0], dim=0), torch.nn.functional.normalize(kind[1], dim=0), atol=1e-5
+    )
     assert torch.allclose(rows.norm(dim=1), torch.ones(4), atol=1e-4)
     assert encoder.encode_text([]).shape == (0, encoder.dim)

@@ -44,4 +44,6 @@ def test_pieces_outvote_noise():
 
 def test_nothing_says_nothing():
     assert superpoints(torch.zeros(2, 3)).tolist() == [0, 1]
-    assert name_superpoints(torch.tensor([0, 0, 1]), torch.tensor([[1.0, 0], [0, 0], [0, 0]]), torch.eye(2)).tolist() == [0, -1]
+    assert name_superpoints(
+        torch.tensor([0, 0, 1]), torch.tensor([[1.0, 0], [0, 0], [0, 0]]), torch.eye(2)
+    ).tolist() == [0, -1]

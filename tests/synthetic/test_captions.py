@@ -7,7 +7,14 @@ from PIL import Image
 from ag2_ns.core.errors import UserError
 from ag2_ns.perception.tagger import FilesTagger, Tagger, make_tagger
 from ag2_ns.synthetic import point_streets
-from ag2_ns.synthetic.captions import SimulatedTagger, kind_of, same_thing, simulated_words, word_vectors, write_captions
+from ag2_ns.synthetic.captions import (
+    SimulatedTagger,
+    kind_of,
+    same_thing,
+    simulated_words,
+    word_vectors,
+    write_captions,
+)
 from ag2_ns.synthetic.tabletop.scan import scan
 
 LABELS = {1: "red mug", 2: "blue book", 3: "table"}
