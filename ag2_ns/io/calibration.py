@@ -2,9 +2,9 @@
 
 Three layouts are read:
 
-- `calibration.json`: `cameras: {NAME: {file, width, height, cam2img, lidar2cam}}`, optionally `lidar: {file}`
-  and `sweeps: [{file, sweep2lidar}]`. `lidar2cam` is the camera's own: on a moving car it holds the motion between the sweep
-  and that camera's shutter, so two cameras need not agree on where the car was.
+- `calibration.json`: `cameras: {NAME: {file, width, height, cam2img, lidar2cam}}`, optionally `lidar: {file}` and
+  `sweeps: [{file, sweep2lidar}]`. `lidar2cam` is the camera's own: on a moving car it holds the motion between the
+  sweep and that camera's shutter, so two cameras need not agree on where the car was.
 - `transforms.json` (nerfstudio) of perspective lenses, in the capture's own frame.
 - OpenScene: `color/NAME.jpg`, `pose/NAME.npy|txt` (camera to world) and `K/NAME.npy`, or one `intrinsic*.txt`.
 """
