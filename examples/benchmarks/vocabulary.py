@@ -1,4 +1,4 @@
-"""How well scenes name their things: python examples/benchmarks/vocabulary.py [--seeds 200 201 …] [--noise 1 2] [--full]
+"""How well scenes name their things: python examples/benchmarks/vocabulary.py [--seeds 200 …] [--noise 1 2] [--full]
 
 Table-tops as scans: captions with a captioner's errors (misses, synonyms, things that are not there), names by `ag2
 name`'s rules, compared with the truth point by point. With --semantickitti FOLDER (000000.bin and .label): features
