@@ -43,6 +43,8 @@ class Example:
     """street: pixels along the edge of a patch of features."""
     reach: float = 40.0
     """street: half the width of the square of voxels around the car, metres."""
+    mixed: bool = False
+    """street: trucks, buses, bicycles and barriers beside cars, people and cones."""
     noise: float = 1.0
     """Defects of the simulated masks, features and depth: 0 perfect, 1 realistic, 2 twice as bad."""
     overwrite: bool = False
@@ -70,6 +72,7 @@ class Example:
                 patch=self.patch,
                 reach=self.reach,
                 noise=self.noise,
+                mixed=self.mixed,
                 overwrite=self.overwrite,
             )
             console().print(f"{self.frames} frames to train on, {self.eval_frames} to evaluate: {self.out}")
