@@ -1,4 +1,4 @@
-"""Occupancy from surround cameras: the voxeliser's speed, and what training on streets gives, with nerfstudio's commands.
+"""Occupancy from surround cameras: the voxeliser's speed, and what training on streets gives (ns-train, ns-eval).
 
     python examples/benchmarks/occupancy.py                       # CPU: 96 x 56 pixels, +-20 m, three seeds
     python examples/benchmarks/occupancy.py --device cuda         # 192 x 112 pixels, 256 frames

@@ -200,3 +200,24 @@ def test_pictures_for_the_viewer(run):
     assert shown["rgb"].shape == (28, 48, 3) and float(shown["rgb"].max()) > 0
     metrics, images = pipeline.get_eval_image_metrics_and_images(0)
     assert "iou" in metrics and images["above"].shape == images["truth"].shape
+
+
+def test_several_processes_train_one_network(run, tmp_path):
+    """What nerfstudio does with several GPUs, with one process: wrap the model, run it, add up the gradients."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    pipeline = open_gausstr(run)
+    pipeline.datamanager.rays = pipeline.config.model.loss
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        pipeline._model = DistributedDataParallel(pipeline.model, find_unused_parameters=True)
+        pipeline.train()
+        _, losses, _ = pipeline.get_train_loss_dict(0)
+        sum(losses.values()).backward()
+        grads = [p.grad for p in pipeline.model.network.parameters()]
+        assert all(g is not None and bool(torch.isfinite(g).all()) for g in grads)
+        state = {f"_model.module.{k}": v for k, v in pipeline.model.state_dict().items()}
+        pipeline.load_pipeline(state, 0)
+    finally:
+        dist.destroy_process_group()

@@ -144,3 +144,12 @@ def test_only_an_example_is_replaced(street, tmp_path):
         generate(tmp_path / "mine", overwrite=True, progress=False)
     options = json.loads((street / "street.json").read_text())
     assert options["seed"] == 3 and options["reach"] == 8.0
+
+
+def test_the_command_makes_a_street(tmp_path, capsys):
+    from ag2_ns.cli.main import main
+
+    main(["example", str(tmp_path / "out"), "--scene", "street", "--frames", "1", "--eval-frames", "0", "--width", "32",
+          "--height", "18", "--reach", "6", "--mixed"])  # fmt: skip
+    assert "1 frames to train on" in capsys.readouterr().out
+    assert len(read_drives(tmp_path / "out")) == 1
