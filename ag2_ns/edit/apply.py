@@ -13,7 +13,7 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
-from ag2_ns.edit.operations import Delete, Duplicate, Edit, Isolate, Members, Patch, Recolour, Transform
+from ag2_ns.edit.operations import Brighten, Delete, Duplicate, Edit, Isolate, Members, Patch, Recolour, Transform
 from ag2_ns.ops.bounds import robust_bounds
 from ag2_ns.ops.sh import rgb_to_sh, sh_to_rgb
 from ag2_ns.ops.similarity import Similarity
@@ -125,6 +125,9 @@ def _carry_out(scene: EditedScene, edit: Edit) -> EditedScene:
         return replace(scene, gaussians=_put(scene.gaussians, on, edit.similarity.gaussians(scene.gaussians[on])))
     if isinstance(edit, Recolour):
         return replace(scene, gaussians=_put(scene.gaussians, on, recoloured(scene.gaussians[on], edit)))
+    if isinstance(edit, Brighten):
+        factor = torch.where(on, edit.factors(on.device)[scene.source], 1.0).to(scene.gaussians.sh)
+        return replace(scene, gaussians=brightened(scene.gaussians, factor))
     if isinstance(edit, Patch):
         return _patch(scene, edit)
     raise TypeError(f"unknown edit {type(edit).__name__}")
@@ -213,6 +216,12 @@ def recoloured(gaussians: Gaussians, edit: Recolour) -> Gaussians:
     rest = (sh[:, 1:] @ grey)[..., None].expand_as(sh[:, 1:])
     new = torch.cat([rgb_to_sh(target)[:, None], rest], 1)
     return replace(gaussians, sh=torch.lerp(sh, new, edit.strength))
+
+
+def brightened(gaussians: Gaussians, factor: Float[Tensor, " N"]) -> Gaussians:
+    """Gaussians whose colours are so many times as bright."""
+    base = rgb_to_sh(sh_to_rgb(gaussians.sh[:, 0]) * factor[:, None])
+    return replace(gaussians, sh=torch.cat([base[:, None], gaussians.sh[:, 1:] * factor[:, None, None]], 1))
 
 
 def to_trainable(gaussians: Gaussians) -> dict[str, Tensor]:

@@ -233,7 +233,39 @@ class Patch(Edit):
         return f"patch hole left by {self.label or 'selection'}: {len(self)} Gaussians added"
 
 
-OPERATIONS: dict[str, type[Edit]] = {t.name: t for t in (Delete, Isolate, Transform, Duplicate, Recolour, Patch)}
+@dataclass(frozen=True)
+class Brighten(Edit):
+    """Make each member so many times as bright: what a shadow took away."""
+
+    name = "brighten"
+    factor: bytes = b""
+    """Of each member, in order, float16."""
+
+    @staticmethod
+    def of(mask: Bool[Tensor, " N"], factor: Float[Tensor, " K"], label: str = "") -> Brighten:
+        """From a mask of K trained Gaussians and a factor of each."""
+        packed = factor.detach().cpu().numpy().astype("<f2").tobytes()
+        return Brighten(Members.of(mask), packed, label=label, copy=0)
+
+    def __post_init__(self) -> None:
+        if len(self.factor) != 2 * self.members.size:
+            raise ValueError("brighten needs one factor per member")
+
+    def factors(self, device: torch.device | str = "cpu") -> Float[Tensor, " N"]:
+        """The factor of each Gaussian of the trained scene, 1 for those that are no members."""
+        out = torch.ones(self.members.count, device=device)
+        values = np.frombuffer(self.factor, "<f2").astype(np.float32)
+        out[self.members.mask(device)] = torch.from_numpy(values).to(device)
+        return out
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"lift shadow of {self.label or 'selection'}: {self.members.size} Gaussians"
+
+
+OPERATIONS: dict[str, type[Edit]] = {
+    t.name: t for t in (Delete, Isolate, Transform, Duplicate, Recolour, Patch, Brighten)
+}
 """Edits by the name they have in files."""
 
 

@@ -12,21 +12,22 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
-from ag2_ns.edit.apply import EditedScene, centre_of
-from ag2_ns.edit.cleanup import Cleanup, find_residue, revealed
+from ag2_ns.edit.apply import EditedScene, brightened, centre_of
+from ag2_ns.edit.cleanup import DEFAULT, Cleanup, find_residue, revealed
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.edit.history import Step
 from ag2_ns.edit.operations import (
     Delete,
     Duplicate,
     Isolate,
     Members,
-    Patch,
     Quaternion,
     Recolour,
     Transform,
     Vector,
 )
-from ag2_ns.edit.patch import find_hole
+from ag2_ns.edit.patch import find_hole, support_plane
+from ag2_ns.edit.shadow import brighten, contact_shadow
 from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.rendering.base import Rasterizer
 
@@ -43,8 +44,10 @@ class Surroundings:
     rasterizer: Rasterizer
     masks: Sequence[MaskSet] | None = None
     """The segmenter's masks of these views; leave out once things have been moved."""
+    config: EditConfig = DEFAULT
+    """Thresholds."""
     patch: bool = True
-    """Whether to close the hole in a flat support."""
+    """Whether to close the hole in a flat support and to lift the shadow on it."""
 
 
 def delete(scene: EditedScene, selection: Selection, around: Surroundings | None, copy: int | None = None) -> Step:
@@ -149,20 +152,28 @@ def _chosen(scene: EditedScene, selection: Selection, copy: int | None) -> Bool[
 
 def _cleaned(
     scene: EditedScene, selection: Selection, chosen: Bool[Tensor, " N'"], around: Surroundings, patch: bool
-) -> tuple[Cleanup, tuple[Patch, ...]]:
-    count = len(selection.gaussian_mask)
+) -> tuple[Cleanup, Step]:
+    """What else goes and what stays, and the edits that mend the support: its shadow lifted, its hole closed."""
+    count, label, config = len(selection.gaussian_mask), selection.label, around.config
     instance = scene.instances(around.node.to(chosen.device))[0]
     cleanup = find_residue(
-        scene.gaussians, scene.anchor, around.graph, instance, chosen, around.views, around.rasterizer, around.masks
-    )
+        scene.gaussians, scene.anchor, around.graph, instance, chosen, around.views, around.rasterizer, around.masks,
+        config,
+    )  # fmt: skip
     if not patch or cleanup.votes is None:
         return cleanup, ()
-    removed = cleanup.removed(chosen)
-    hole = find_hole(
-        scene.gaussians, scene.anchor, around.graph, removed, chosen, cleanup.votes, around.views, around.rasterizer
-    )
+    removed, votes = cleanup.removed(chosen), cleanup.votes
+    plane = support_plane(scene.gaussians, scene.anchor, around.graph, removed, votes, config)
+    if plane is None:
+        return cleanup, ()
+    factor = contact_shadow(scene.gaussians, removed, plane, chosen, config)
+    lit, step = scene.gaussians, ()
+    if factor is not None:
+        lit, lift = brightened(lit, factor), brighten(factor, scene.source, scene.copy, count, label)
+        step = () if lift is None else (lift,)
+    hole = find_hole(lit, plane, removed, chosen, votes, around.views, around.rasterizer, config)
     # The new Gaussians belong to copy 0; a support that is itself a duplicate cannot carry them.
     if hole is None or bool((scene.copy[hole.support] != 0).any()):
-        return cleanup, ()
-    hidden = revealed(scene.gaussians, removed, cleanup.votes, around.views, around.rasterizer)
-    return cleanup.also(hole.under(scene.gaussians, hidden)), (hole.patch(scene.source, count, selection.label),)
+        return cleanup, step
+    hidden = revealed(scene.gaussians, removed, votes, around.views, around.rasterizer, config)
+    return cleanup.also(hole.under(scene.gaussians, hidden)), (*step, hole.patch(scene.source, count, label))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.edit.apply import apply_edits
-from ag2_ns.edit.operations import Edit, Members, Patch
+from ag2_ns.edit.operations import Brighten, Edit, Members, Patch
 from ag2_ns.export.formats import ExportJob, Written
 from ag2_ns.io.atomic import writable
 from ag2_ns.io.ply import write_anchors
@@ -28,7 +28,7 @@ def write(job: ExportJob) -> Written:
     chosen = torch.stack([s.anchor_mask for s in job.selections]).any(0) if job.selections else None
     cloud = edited_anchors(cloud, index.gaussian_anchor, job.edits, job.trained.next, chosen).moved(job.frame)
     path = job.folder / "anchors.ply"
-    write_anchor_cloud(path, cloud, instance_colours(cloud.instance))
+    write_anchor_cloud(path, cloud, instance_colours(cloud.instance), job.offset)
     return [(path, f"{len(cloud.xyz)} anchors, {cloud.edges.shape[1]} edges")]
 
 
@@ -96,7 +96,9 @@ def edited_anchors(
         torch.ones(count, device=device),
         torch.zeros(count, 1, 3, device=device),
     )
-    moved = [_on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, Patch)]
+    moved = [
+        _on_anchors(edit, gaussian_anchor.cpu(), count) for edit in edits if not isinstance(edit, (Patch, Brighten))
+    ]
     scene = apply_edits(stand_in, torch.arange(count, device=device), moved)
     edges = torch.full((scene.duplicates + 1, count), -1, dtype=torch.long, device=device)
     edges[scene.copy, scene.source] = torch.arange(len(scene), device=device)
@@ -123,14 +125,23 @@ def _on_anchors(edit: Edit, gaussian_anchor: Int[Tensor, " N"], count: int) -> E
     return replace(edit, **changed)
 
 
-def write_anchor_cloud(path: str | Path, cloud: AnchorCloud, rgb: UInt8[Tensor, "A 3"] | None = None) -> None:
+def write_anchor_cloud(
+    path: str | Path,
+    cloud: AnchorCloud,
+    rgb: UInt8[Tensor, "A 3"] | None = None,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
     """Write anchors as a PLY point cloud with radius, features, instance (`label`) and the graph as PLY edges.
+
+    With an offset, which is added to them, positions are of type double.
 
     Raises:
         UserError: the file cannot be written.
     """
     with writable(path):
-        write_anchors(path, cloud.xyz, cloud.radius, cloud.feature, cloud.instance, rgb=rgb, edges=cloud.edges)
+        write_anchors(
+            path, cloud.xyz, cloud.radius, cloud.feature, cloud.instance, rgb=rgb, edges=cloud.edges, offset=offset
+        )
 
 
 def instance_colours(instance: Int[Tensor, " A"]) -> UInt8[Tensor, "A 3"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ag2_ns.edit.operations import Delete, Patch
+from ag2_ns.edit.operations import Brighten, Delete, Patch
 
 if TYPE_CHECKING:
     from ag2_ns.edit.history import History
@@ -52,7 +52,7 @@ def edits(history: History) -> str:
     """How many edits there are, and the last of them, in a few words."""
     step = history.done[-1]
     words = f"{step[0].name} {step[0].label or 'selection'}"
-    tidied = [e for e in step if (isinstance(e, Delete) and e.residue is not None) or isinstance(e, Patch)]
+    tidied = [e for e in step if (isinstance(e, Delete) and e.residue is not None) or isinstance(e, (Patch, Brighten))]
     if any(isinstance(e, Patch) for e in tidied):
         words += ", hole closed"
     elif tidied:

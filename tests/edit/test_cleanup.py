@@ -108,11 +108,12 @@ def test_the_table_is_found_and_the_hole_under_the_object(scene, selection):
     assert float(plane.normal[2]) > 0.99 and abs(plane.offset) < 0.02
     assert float((scene.owner[plane.support] == surrogate.toy_scene.TABLE).float().mean()) > 0.95
     own = selection.gaussian_mask
-    hole = find_hole(*arguments[:-1], own, out.votes, scene.toy.views, scene.rasterizer)
-    everything = find_hole(*arguments[:-1], own | plane.support, out.votes, scene.toy.views, scene.rasterizer)
+    seen = (out.votes, scene.toy.views, scene.rasterizer)
+    hole = find_hole(scene.gaussians, plane, removed, own, *seen)
+    everything = find_hole(scene.gaussians, plane, removed, own | plane.support, *seen)
     assert not own[hole.support].any() and len(everything.support) == len(hole.support)
     claimed = own | (plane.support & (torch.arange(len(own)) % 2 == 0))
-    assert not claimed[find_hole(*arguments[:-1], claimed, out.votes, scene.toy.views, scene.rasterizer).support].any()
+    assert not claimed[find_hole(scene.gaussians, plane, removed, claimed, *seen).support].any()
     middle = scene.gaussians.means[scene.owner == 2].mean(0)
     assert float((hole.centre[:, 2]).abs().max()) < 0.03
     radius = float((scene.gaussians.means[scene.owner == 2] - middle)[:, :2].norm(dim=1).max())
