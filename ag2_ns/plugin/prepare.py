@@ -103,7 +103,6 @@ class Prepare:
         from ag2_ns.io.exchange import aside
         from ag2_ns.perception.prepare import prepare_views
         from ag2_ns.plugin import prepare_drives
-        from ag2_ns.plugin.undistorted import served_images
 
         if prepare_drives.is_drives(self.data):
             prepare_drives.prepare(self)
