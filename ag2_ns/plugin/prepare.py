@@ -87,8 +87,12 @@ class Prepare:
 
     def main(self) -> None:
         """Prepare the scene and say what was done."""
+        from ag2_ns.plugin import prepare_drives
         from ag2_ns.plugin.undistorted import served_images
 
+        if prepare_drives.is_drives(self.data):
+            prepare_drives.prepare(self)
+            return
         self.prepare(served_images(self.data, None, self.downscale_factor, self.colmap_path))
 
     def prepare(self, views: ServedImages) -> None:
@@ -102,11 +106,7 @@ class Prepare:
         from ag2_ns.core.console import console
         from ag2_ns.io.exchange import aside
         from ag2_ns.perception.prepare import prepare_views
-        from ag2_ns.plugin import prepare_drives
 
-        if prepare_drives.is_drives(self.data):
-            prepare_drives.prepare(self)
-            return
         shard = parse_shard(self.shard)
         if self.preview_every < 0:
             raise UserError(f"--preview-every {self.preview_every}: give the number of views per sheet, or 0 for none")
