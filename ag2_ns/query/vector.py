@@ -173,7 +173,13 @@ def _collaborative(asked: Asked, floor: float) -> Answer:
     if found.empty:
         reason = f"no region of the language field answers {asked.label!r} as a whole"
         return Answer(index.nothing(asked.label, reason), reason=reason)
-    return Answer(found, (Candidate(asked.label, found.score),), "")
+    # Its region is no union of nodes, so only what it is not can be named: the instances that it mostly covers are it.
+    own = index.tree.cut(0.5)
+    inside = torch.bincount(own[found.anchor_mask & (own >= 0)], minlength=index.tree.num_nodes)
+    whole = torch.bincount(own[own >= 0], minlength=index.tree.num_nodes)
+    covered = (2 * inside > whole.clamp_min(1)).nonzero().squeeze(1).tolist()
+    rivals = best_nodes(index, asked.vector, asked.negatives, covered) if index.has_language else []
+    return Answer(found, tuple(Candidate(f"instance {n}", max(0.0, score), (n,)) for n, score in rivals))
 
 
 def nothing(
