@@ -124,18 +124,21 @@ def lifted(data: Path, size: dict) -> tuple[float, OccupancyScore]:
     return max(found, key=lambda pair: pair[1].iou)
 
 
-def train(data: Path, out: Path, name: str, steps: int, device: str, extra: list[str]) -> tuple[float, dict]:
-    """Minutes of training and the scores."""
+def train(data: Path, out: Path, name: str, steps: int, device: str, extra: list[str]) -> tuple[float, Path]:
+    """Minutes of training, and the run's config.yml."""
     place = ["--output-dir", out, "--experiment-name", data.name, "--timestamp", name]
     quiet = ["--machine.device-type", device, "--steps-per-eval-image", 10**7, "--steps-per-eval-all-images", 10**7]
     drop = ["--optimizers.network.scheduler.drop-at", int(steps * 2 / 3), "--optimizers.network.scheduler.warmup",
             max(1, min(60, steps // 10))]  # fmt: skip
     start = time.perf_counter()
     run("ns-train", *METHOD[device], "--data", data, "--max-num-iterations", steps, *place, *quiet, *extra, *drop)
-    minutes = (time.perf_counter() - start) / 60
-    config = out / data.name / "gausstr-small" / name / "config.yml"
+    return (time.perf_counter() - start) / 60, out / data.name / "gausstr-small" / name / "config.yml"
+
+
+def evaluate(config: Path) -> dict:
+    """The scores of a run."""
     run("ns-eval", "--load-config", config, "--output-path", config.parent / "eval.json")
-    return minutes, json.loads((config.parent / "eval.json").read_text())["results"]
+    return json.loads((config.parent / "eval.json").read_text())["results"]
 
 
 def row(what: str, iou: float, fifteen: float, seventeen: float, rest: str = "") -> None:
@@ -214,7 +217,8 @@ def main() -> None:
             spent, _ = train(data, out, f"{name}-calibration", CALIBRATION, options.device, VARIANTS[name])
             short, _ = train(data, out, f"{name}-calibration", 3, options.device, VARIANTS[name])
             steps = max(100, int(minutes / max(1e-4, (spent - short) / (CALIBRATION - 3))))
-            took, found = train(data, out, name, steps, options.device, VARIANTS[name])
+            took, config = train(data, out, name, steps, options.device, VARIANTS[name])
+            found = evaluate(config)
             means.setdefault(name, []).append(found)
             rest = f"{steps} steps, {took:.1f} min, {found['seconds_per_frame']:.2f} s a frame"
             row(name, found["iou"], found["miou15"], found["miou17"], rest)
