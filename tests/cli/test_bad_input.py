@@ -18,6 +18,8 @@ from tiny_run import BIN, ag2, nerfstudio_command, run_process, small_config, tr
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin import methods as configurations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def copy(scene, tmp_path) -> Path:
