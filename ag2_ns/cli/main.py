@@ -15,12 +15,18 @@ COMMANDS = {
     "demo": "ag2_ns.plugin.main_job:Demo",
     "example": "ag2_ns.cli.example:Example",
     "prepare": "ag2_ns.plugin.prepare:Prepare",
+    "undistort": "ag2_ns.cli.undistort:Undistort",
     "lift": "ag2_ns.cli.lift:Lift",
+    "name": "ag2_ns.cli.name:Name",
+    "points": "ag2_ns.cli.points:Points",
+    "smap": "ag2_ns.cli.smap:Smap",
     "query": "ag2_ns.cli.query:Query",
+    "tree": "ag2_ns.cli.tree:Tree",
     "edit": "ag2_ns.cli.edit:Edit",
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
+    "occupancy": "ag2_ns.cli.occupancy:Occupancy",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

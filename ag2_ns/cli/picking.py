@@ -38,7 +38,8 @@ def _options(several: bool) -> list[tuple]:
         else:
             found.append((kind.name, Annotated[kind.type | None, tyro.conf.arg(help=kind.help)], None))
         further = [(o.name, Annotated[o.type, tyro.conf.arg(help=o.help)], o.default) for o in kind.further]
-        found += further
+        known = {name for name, *_ in found}
+        found += [option for option in further if option[0] not in known]  # kinds may share options
     return found
 
 

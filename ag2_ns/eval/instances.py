@@ -85,7 +85,7 @@ def evaluate_instances(
     """
     names, which = torch.unique(instance, return_inverse=True)
     numbers = [i for i, _ in labels]
-    weight = _weight_on_objects(gaussians, which, len(names), numbers, truth, views, rasterizer)
+    weight = weight_on_objects(gaussians, which, len(names), numbers, truth, views, rasterizer)
     most, owner = weight.max(1)
     owner[(most <= 0) | (owner == len(labels)) | (names < 0)] = -1  # the last column is no label
     chosen = owner[which][:, None] == torch.arange(len(labels), device=owner.device)
@@ -97,7 +97,7 @@ def evaluate_instances(
     return InstanceReport(results, int(((owner < 0) & (names >= 0)).sum()))
 
 
-def _weight_on_objects(
+def weight_on_objects(
     gaussians: Gaussians,
     which: Int[Tensor, " N"],
     count: int,
@@ -106,15 +106,99 @@ def _weight_on_objects(
     views: Sequence[tuple[str, View]],
     rasterizer: Rasterizer,
 ) -> Float[Tensor, "K L+1"]:
-    """Pixels that each of `count` instances accounts for on each id, and last on all other pixels, over the views."""
+    """Pixels that each of `count` instances accounts for on each id, and last on all other pixels, over the views.
+
+    Summed by instance view after view, so memory is for the Gaussians and the ids of one view.
+    """
     device = gaussians.device
-    held = torch.zeros(len(gaussians), len(ids) + 1, dtype=torch.double, device=device)
+    held = torch.zeros(count, len(ids) + 1, dtype=torch.double, device=device)
     for _, _, view, image in labelled_views(truth, views):
         columns = [k for k, there in enumerate(np.isin(ids, image)) if there]
         place = np.full(max(image.max(), *ids) + 1, len(columns))
         place[[ids[k] for k in columns]] = range(len(columns))
         maps = torch.eye(len(columns) + 1, device=device)[torch.from_numpy(place[image]).to(device)]
-        held[:, [*columns, len(ids)]] += rasterizer.lift(
-            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view
-        )
-    return held.new_zeros(count, len(ids) + 1).index_add_(0, which, held)
+        weight = rasterizer.lift(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view)
+        by_instance = torch.zeros(count, len(columns) + 1, dtype=torch.double, device=device)
+        for rows in torch.arange(len(gaussians), device=device).split(ROWS):
+            by_instance.index_add_(0, which[rows], weight[rows].double())
+        held[:, [*columns, len(ids)]] += by_instance
+    return held
+
+
+ROWS = 1 << 20
+"""Gaussians whose weights are summed in double precision at a time."""
+
+
+@dataclass(frozen=True)
+class AgnosticReport:
+    """How the instances fall on the objects, whatever either is called."""
+
+    labels: list[str]
+    best: list[float]
+    """IoU of each object with the one instance that fits it best, in rendering weight over all views."""
+    pieces: list[int]
+    """Instances that hold at least a tenth of each object."""
+    merged: int
+    """Instances of which two or more objects each hold a tenth, and none nine tenths."""
+    precision: dict[str, float]
+    """Average precision at IoU 0.5, 0.75 and over 0.5 to 0.95, instances ranked by size."""
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return {
+            "best_iou": float(np.mean(self.best)) if self.best else 0.0,
+            "over_segmentation": float(np.mean(self.pieces)) if self.pieces else 0.0,
+            "under_segmentation": self.merged,
+            "objects": dict(zip(self.labels, self.best)),
+        } | self.precision
+
+
+def evaluate_agnostic(
+    held: Float[Tensor, "K L+1"], labels: Sequence[str], scores: Float[Tensor, " K"] | None = None
+) -> AgnosticReport:
+    """Compare instances with objects by what `weight_on_objects` found.
+
+    Args:
+        held: pixels of each instance on each object, and last on none.
+        labels: of the L objects; those that no pixel shows are left out.
+        scores: confidence of each instance; by default its pixels.
+    """
+    table = held.double().cpu().numpy()
+    inside, size, area = table[:, :-1], table.sum(1), table[:, :-1].sum(0)
+    shown = area > 0
+    union = size[:, None] + area[None] - inside
+    iou = np.where(union > 0, inside / np.where(union > 0, union, 1.0), 0.0)[:, shown]
+    part = inside / np.where(area > 0, area, 1.0)
+    share = inside / np.where(size > 0, size, 1.0)[:, None]
+    merged = int((((share >= 0.1).sum(1) >= 2) & (share.max(1, initial=0) < 0.9)).sum())
+    rank = size if scores is None else scores.cpu().numpy()
+    # What lies on no object is neither right nor wrong, as nothing says what is there.
+    counted = (size > 0) & (inside.sum(1) >= 0.5 * size)
+    precision = {f"ap{round(100 * t)}": average_precision(iou[counted], rank[counted], t) for t in (0.5, 0.75)}
+    steps = np.arange(0.5, 1.0, 0.05)
+    precision["ap"] = float(np.mean([average_precision(iou[counted], rank[counted], t) for t in steps]))
+    best = iou.max(0, initial=0.0).tolist()
+    pieces = (part >= 0.1).sum(0)[shown].tolist()
+    return AgnosticReport([t for t, s in zip(labels, shown) if s], best, pieces, merged, precision)
+
+
+def average_precision(iou: Float[np.ndarray, "K L"], score: Float[np.ndarray, " K"], threshold: float) -> float:
+    """Area under the precision-recall curve of K predictions for L objects, as COCO computes it (101 recall points).
+
+    Predictions take, best first, the free object that they overlap most, if by at least the threshold.
+    """
+    num, objects = iou.shape
+    if objects == 0:
+        return 0.0
+    free, hit = np.ones(objects, bool), np.zeros(num, bool)
+    order = np.argsort(-score, kind="stable")
+    for place, k in enumerate(order):
+        fits = np.where(free, iou[k], -1.0)
+        best = int(fits.argmax())
+        if fits[best] >= threshold:
+            free[best], hit[place] = False, True
+    found = np.cumsum(hit)
+    precision = found / np.arange(1, num + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(found / objects, np.linspace(0, 1, 101), side="left")
+    return float(np.mean(np.append(precision, 0.0)[np.minimum(at, num)]))

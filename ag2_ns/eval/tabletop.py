@@ -291,10 +291,10 @@ def _compare(
     return torch.stack((ious(drawn, target), ious(edges, target & id_boundaries(ids)[..., None])), 1).tolist()
 
 
-def shown(ids: Int[np.ndarray, "H W"], numbers: Iterable[int]) -> list[int]:
-    """Those objects that a view shows well enough to count for them (see `MIN_PIXELS`)."""
+def shown(ids: Int[np.ndarray, "H W"], numbers: Iterable[int], least: float = 1.0) -> list[int]:
+    """Those objects that a view shows well enough to count for them (`MIN_PIXELS`, times `least`)."""
     count = np.bincount(ids.ravel())
-    least = MIN_PIXELS * ids.size / (640 * 480)
+    least = least * MIN_PIXELS * ids.size / (640 * 480)
     return [n for n in numbers if 0 <= n < len(count) and count[n] >= least]
 
 

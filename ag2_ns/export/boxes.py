@@ -45,6 +45,10 @@ class Box:
             axes[2] *= -1  # a box is its own mirror image
         return Box(centre, axes, self.size * frame.scale)
 
+    def shifted(self, offset: tuple[float, float, float]) -> Box:
+        """The box elsewhere, in double precision."""
+        return Box(self.centre.astype(np.float64) + np.array(offset), self.axes, self.size)
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers: centre, axes as rows, size."""
         return {k: np.asarray(getattr(self, k), float).round(9).tolist() for k in ("centre", "axes", "size")}

@@ -25,6 +25,10 @@ GROWTH = 0.05
 """A region is a candidate where it was about to grow by at least this share of its visible area."""
 
 
+WHOLE = 0.75
+"""An object's own masks show more than this share ... of what those about the things inside it show."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """R regions in preorder: those inside region n are n + 1 to last[n]."""
@@ -50,7 +54,7 @@ def candidates(merges: Merges) -> Candidates:
     )  # fmt: skip
     above = _above(merges.one, merges.other, kept, num)
     nodes = np.flatnonzero(kept)
-    order, last = _preorder(nodes, above[nodes])
+    order, last = preorder(nodes, above[nodes])
     number = np.full(len(kept) + 1, -1)
     number[order] = np.arange(len(order))
     leaf = np.where(kept[:num], np.arange(num), above[:num])
@@ -99,6 +103,35 @@ def _above(one, other, kept, num):
     return above
 
 
+def objects(parent: np.ndarray, votes: np.ndarray) -> np.ndarray:
+    """Which nodes are objects: those disjoint ones that account for most of what the masks show.
+
+    Every mask votes for one node (`consensus.elect`). A node is an object rather than a group where the masks about it
+    show more than those about the best objects inside it: a robot, whose masks outweigh those of its head and legs,
+    but not a stack of books, whose books have more. It compares a node with its own parts only, so no absolute level
+    of agreement has to be chosen. (The optimal cut of a hierarchy, as in HDBSCAN's excess of mass; Campello et al. 2013.)
+
+    Args:
+        parent: [R] the node above each, -1 for none; parents come before their children.
+        votes: [R] visible area of each node in the views where a mask votes for it.
+    """
+    num = len(parent)
+    inside, has_children = np.zeros(num), np.zeros(num, bool)
+    best = votes.astype(float).copy()
+    for n in range(num - 1, -1, -1):
+        best[n] = max(votes[n], inside[n])
+        if parent[n] >= 0:
+            inside[parent[n]] += best[n]
+            has_children[parent[n]] = True
+    out = np.zeros(num, bool)
+    below = np.zeros(num, bool)
+    for n in range(num):
+        up = parent[n]
+        below[n] = up >= 0 and (out[up] or below[up])
+        out[n] = not below[n] and (WHOLE * votes[n] >= inside[n] or not has_children[n])
+    return out
+
+
 def levels(parent: np.ndarray, is_object: np.ndarray) -> np.ndarray:
     """The level of each node, in equal steps: 0 the finest part of an object, 0.5 the object, less than 1 a group.
 
@@ -128,11 +161,11 @@ def levels(parent: np.ndarray, is_object: np.ndarray) -> np.ndarray:
             most = inside[top[n]]
             out[n] = 0.5 * inside[n] / most if most else 0.5
         else:
-            out[n] = 0.5 + 0.5 * above[n] / (above[top[n]] + 1)
+            out[n] = 1 - 0.5 ** (above[n] + 1)
     return out
 
 
-def _preorder(nodes: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def preorder(nodes: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order nodes so that each is followed by all nodes below it: (nodes in the new order, place of the last below)."""
     below: dict[int, list[int]] = {}
     for node, up in zip(nodes.tolist(), above.tolist()):

@@ -30,8 +30,10 @@ PIECE = 0.1
 stand on it cut it in two, and no view shows enough of both."""
 
 
-def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """Which candidates have the masks behind them.
+def elect(
+    lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which candidates have the masks behind them, and which masks.
 
     Args:
         lifted: the masks lifted onto the R candidates, which are in preorder.
@@ -40,7 +42,8 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
         sure: [R] candidates that stay unless they are pieces; they too are voted for.
 
     Returns:
-        [R] bool.
+        [R] bool; [R] the visible area (pixels, over the views) of each in the views where a mask votes for it; [M] the
+        candidate that each mask is about, -1 for none.
     """
     num, views = lifted.num_units, lifted.num_views
     total = np.zeros((num, views))
@@ -54,11 +57,12 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
     while ballot.open:
         alive, counted = ballot.alive, ballot.counted
         if counted[alive & ~sure].min(initial=np.inf) >= VIEWS:
-            return alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
+            kept = alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
+            return kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept)
         liked, counted = (np.where(alive & ~sure, x, np.inf) for x in (ballot.liked, counted))
         # Those that no mask likes best go together: nobody's votes depend on them.
         ballot.drop(np.flatnonzero(liked == 0) if liked.min() == 0 else np.lexsort((liked, counted))[:1])
-    return sure.copy()
+    return sure.copy(), np.zeros(num), np.full(lifted.num_masks, -1)
 
 
 class _Ballot:
@@ -77,7 +81,7 @@ class _Ballot:
         self, unit: np.ndarray, mask: np.ndarray, view: np.ndarray, fit: np.ndarray, total: np.ndarray, last: np.ndarray
     ) -> None:
         self.unit, self.view, self.fit, self.total, self.last = unit, view, fit, total, last
-        _, first, self.mask = np.unique(mask, return_index=True, return_inverse=True)
+        self.number, first, self.mask = np.unique(mask, return_index=True, return_inverse=True)
         self.row = np.append(first, len(unit))
         self.by_unit = np.argsort(unit, kind="stable")
         self.unit_row = np.searchsorted(unit[self.by_unit], np.arange(len(total) + 1))
@@ -96,6 +100,14 @@ class _Ballot:
     def open(self) -> bool:
         """Whether any mask has something left to vote for."""
         return bool((self.choice >= 0).any())
+
+    def about(self, num_masks: int, kept: np.ndarray) -> np.ndarray:
+        """[M] what each of all masks likes best, -1 for nothing that is kept."""
+        out = np.full(num_masks, -1)
+        liked = self.choice.copy()
+        liked[(liked < 0) | ~kept[liked.clip(0)]] = -1
+        out[self.number] = liked
+        return out
 
     def drop(self, units: np.ndarray) -> None:
         """Let candidates go; the masks that one of them fits vote again."""

@@ -9,16 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.grouping.condense import candidates, levels
+from ag2_ns.grouping.condense import candidates, levels, objects, preorder
 from ag2_ns.grouping.consensus import elect
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.grouping.lifting import LiftedMasks
-from ag2_ns.grouping.merge import OBJECT, Merges, merge_regions
+from ag2_ns.grouping.merge import Merges, merge_regions
+from ag2_ns.grouping.nesting import lift_out
 
 SEEN = 1.0
 """Visible area (pixels, summed over all views) below which an anchor counts as never seen."""
@@ -207,10 +209,37 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> I
     size = tree.subtree_sum(torch.bincount(anchor_node[held], minlength=len(parent)).float()).round().long()
     nodes = tree.lift(lifted)
     support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
-    elected = elect(nodes, lifted.accounted.double().cpu().numpy(), found.last, found.sure)
+    area = lifted.accounted.double().cpu().numpy()
+    elected, _, about = elect(nodes, area, found.last, found.sure)
+    number = np.where(elected, np.cumsum(elected) - 1, -1)
     tree = replace(tree, size=size, support=support).keep(torch.as_tensor(elected, **to))
-    level = levels(tree.parent.cpu().numpy(), found.affinity[elected] >= OBJECT)
+    about = np.where(about >= 0, number[about.clip(0)], -1)
+    tree = _nested(tree, lifted, lift_out(tree.lift(lifted), tree.parent.cpu().numpy(), about))
+    everything = np.ones(tree.num_nodes, bool)
+    _, votes, _ = elect(tree.lift(lifted), area, tree.last.cpu().numpy(), everything)
+    up = tree.parent.cpu().numpy()
+    level = levels(up, objects(up, votes))
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
+
+
+def _nested(tree: InstanceTree, lifted: LiftedMasks, parent: np.ndarray) -> InstanceTree:
+    """The tree with other parents; nodes that are left without anchors go."""
+    to = {"device": tree.parent.device}
+    order, last = preorder(np.arange(tree.num_nodes), parent)
+    number = np.full(tree.num_nodes + 1, -1)
+    number[order] = np.arange(len(order))
+    anchor_node = torch.as_tensor(number, **to)[tree.anchor_node]
+    empty = torch.zeros(tree.num_nodes, **to)
+    out = InstanceTree(
+        torch.as_tensor(number[parent[order]], **to), torch.as_tensor(last, **to), empty, empty.long(), empty,
+        anchor_node, tree.seen,
+    )  # fmt: skip
+    held = anchor_node >= 0
+    size = out.subtree_sum(torch.bincount(anchor_node[held], minlength=out.num_nodes).float()).round().long()
+    nodes = out.lift(lifted)
+    support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
+    out = replace(out, size=size, support=support)
+    return out if bool((size > 0).all()) else out.keep(size > 0)
 
 
 def adopt_unseen(tree: InstanceTree, edges: Int[Tensor, "2 E"]) -> InstanceTree:

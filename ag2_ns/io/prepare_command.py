@@ -68,6 +68,7 @@ def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, str | Non
             "--masks-dir": _elsewhere(own.get("folder"), folder, MASKS),
             "--resize-masks": bool(own.get("resize")),
             "--allow-missing-masks": bool(own.get("allow_missing")),
+            "--masks-on": _but(own.get("made_on"), "auto"),
         },
         "sam": {"--sam-checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
         "superpixel": {"--preset": _but(own.get("preset"), "default")},

@@ -34,9 +34,10 @@ from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.text import select_text
 from ag2_ns.scene.scene_index import SceneIndex, language_of
 from ag2_ns.splat.anchors import voxel_groups
-from ag2_ns.synthetic.tabletop.generate import FOCAL, _points, generate
+from ag2_ns.synthetic.tabletop.generate import FOCAL, generate
 from ag2_ns.synthetic.tabletop.layout import lay, orbit
 from ag2_ns.synthetic.tabletop.render import light_up, render
+from ag2_ns.synthetic.world import world_points
 
 
 def click_of(*args) -> object:
@@ -66,7 +67,7 @@ def stand_in(seed: int, objects: int, views: int, width: int, height: int, spaci
     points, cameras = [], []
     for pose in orbit(views, layout.table_half, seed):
         frame = render(lit, pose, FOCAL * width, width, height)
-        points.append(_points(frame, pose, FOCAL * width).reshape(-1, 3)[frame.distance.reshape(-1) < 1e6])
+        points.append(world_points(frame.distance, pose, FOCAL * width).reshape(-1, 3)[frame.distance.reshape(-1) < 1e6])
         pose4 = np.eye(4)
         pose4[:3] = pose
         viewmat = np.linalg.inv(pose4 @ np.diag([1.0, -1, -1, 1]))

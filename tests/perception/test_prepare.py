@@ -320,10 +320,10 @@ def test_bad_scenes(scene, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         Prepare(tmp_path / "gone").main()
     Image.new("RGB", (10, 10)).save(scene / "images" / "f1.png")
-    with pytest.raises(UserError, match=r"f1\.png: is 10x10 but the camera says 64x48"):
+    with pytest.raises(UserError, match=r"f1\.png: the image has 10x10 pixels, its camera 64x48"):
         Prepare(scene).main()
     (scene / "images" / "f1.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"f1\.png: cannot be read as an image"):
+    with pytest.raises(UserError, match=r"f1\.png: not a readable image"):
         Prepare(scene).main()
     with pytest.raises(UserError, match="no segmenter called 'sam3'"):
         Prepare(scene, segmenter="sam3").main()

@@ -67,10 +67,11 @@ def test_masks_that_no_step_needs_are_loaded_once_to_check_them(prepared):
 
 def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
     served = manager(prepared)
-    raw = served.train_dataset.cameras.fx.clone()
+    before = served.train_dataset.cameras.fx.clone()
+    assert not torch.allclose(before, served.train_dataparser_outputs.cameras.fx), "straight before a picture is read"
     camera, batch = served.next_train(0)
     assert batch["image"].dtype == torch.uint8
-    assert not torch.allclose(served.train_dataset.cameras.fx, raw)
+    assert torch.equal(served.train_dataset.cameras.fx, before)
     index = int(camera.metadata["cam_idx"])
     original = np.asarray(Image.open(served.train_dataset.image_filenames[index]))
     image = batch["image"].numpy()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ag2_ns.synthetic.tabletop import household, toys
+from ag2_ns.synthetic.tabletop import household, lookalikes, toys
 from ag2_ns.synthetic.tabletop.shapes import Body, Vector
 
 _SRGB = {
@@ -85,6 +85,19 @@ KINDS: dict[str, Kind] = {
     )
 }
 """Every kind by its name."""
+
+LOOKALIKES: dict[str, Kind] = {
+    k.name: k
+    for k in (
+        Kind("cup", lookalikes.cup, small=True),
+        Kind("pot", lookalikes.pot),
+        Kind("ball", lookalikes.ball, small=True),
+        Kind("wheel", lookalikes.wheel, small=True),
+    )
+}
+"""Kinds that only wild scenes hold: taken for a mug, a bowl, or a part of something else."""
+
+ALL_KINDS: dict[str, Kind] = KINDS | LOOKALIKES
 
 SMALL = [k.name for k in KINDS.values() if k.small]
 """Kinds that may stand on another object."""

@@ -8,14 +8,15 @@ cameras' distance with the table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.synthetic.tabletop import household
-from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS, SMALL
+from ag2_ns.synthetic.tabletop.kinds import ALL_KINDS, COLOURS, KINDS, SMALL
 from ag2_ns.synthetic.tabletop.shapes import DOTS, RINGS, STAVES, WOOD, Body, Material, Packed, Placed, pack, rotation
 
 MAX_OBJECTS = 120
@@ -45,18 +46,41 @@ class Layout:
     light: Float[np.ndarray, "3 3"]
     """Centre and half edges of the rectangular light."""
     rug_half: float
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Things that belong together: a name for them and their ids."""
+    supports: tuple[int, ...] = ()
+    """Ids of what things stand on; by default the highest id, the table."""
+
+    @property
+    def parts(self) -> tuple[dict[int, str], Int[np.ndarray, " P"]]:
+        """Named parts of things: part number (from 1) to "<label> <part>", and the part of each primitive, 0 for none.
+
+        Things of one label share their parts' names, not their numbers.
+        """
+        names: dict[int, str] = {}
+        number: dict[tuple[int, str], int] = {}
+        owner = []
+        for k, item in enumerate(self.placed):
+            for primitive in item.body.primitives:
+                if not primitive.part or not item.id:
+                    owner.append(0)
+                    continue
+                which = number.setdefault((k, primitive.part), len(number) + 1)
+                names[which] = f"{self.labels[item.id]} {primitive.part}"
+                owner.append(which)
+        return names, np.array(owner, np.int64)
 
     def pack(self) -> Packed:
         """Arrays for the ray tracer."""
         return pack(self.placed, self.room)
 
 
-class _Names:
+class Names:
     """Hands out kinds evenly and colours so that each label occurs once."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, kinds: Iterable[str] = tuple(KINDS)) -> None:
         self.rng = rng
-        self.colours = {kind: [str(c) for c in rng.permutation(list(COLOURS))] for kind in KINDS}
+        self.colours = {kind: [str(c) for c in rng.permutation(list(COLOURS))] for kind in kinds}
         self.used: dict[str, int] = {}
         self.last: list[str] = []
 
@@ -78,7 +102,7 @@ class _Names:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Item:
     """An object within its group's frame."""
 
     kind: str
@@ -88,38 +112,41 @@ class _Part:
     scale: float
 
     def body(self) -> Body:
-        return KINDS[self.kind].build(COLOURS[self.colour])
+        """Its shape, in its own frame."""
+        return ALL_KINDS[self.kind].build(COLOURS[self.colour])
 
 
-def _stand(names: _Names, kind: str, at: tuple[float, float, float], room: float | None = None) -> _Part:
+def stand(
+    names: Names, kind: str, at: tuple[float, float, float], room: float | None = None, colour: str | None = None
+) -> Item:
     """One object standing at a point with a random yaw, shrunk if it must stay within `room` of its axis."""
     scale = float(names.rng.uniform(0.92, 1.08))
-    colour = names.colour(kind)
+    colour = names.colour(kind) if colour is None else colour
     if room is not None:
-        scale = min(scale, room / KINDS[kind].build(COLOURS[colour]).footprint())
-    return _Part(kind, colour, at, rotation("z", float(names.rng.uniform(0, 360))), scale)
+        scale = min(scale, room / ALL_KINDS[kind].build(COLOURS[colour]).footprint())
+    return Item(kind, colour, at, rotation("z", float(names.rng.uniform(0, 360))), scale)
 
 
-def _stack(names: _Names, carriers: list[str]) -> list[_Part]:
+def stack(names: Names, carriers: list[str]) -> list[Item]:
     """Objects on top of each other: the carriers from below, then a small object."""
     parts, height, room = [], 0.0, None
     for i, kind in enumerate(carriers):
         names.used[kind] = names.used.get(kind, 0) + 1
-        part = _stand(names, kind, (0.0, 0.0, height), None if i == 0 else 0.21)
-        top, radius = KINDS[kind].shelf
+        part = stand(names, kind, (0.0, 0.0, height), None if i == 0 else 0.21)
+        top, radius = ALL_KINDS[kind].shelf
         parts.append(part)
         height += part.scale * top + _REST
         room = radius * part.scale
-    parts.append(_stand(names, names.kind(SMALL), (0.0, 0.0, height), room))
+    parts.append(stand(names, names.kind(SMALL), (0.0, 0.0, height), room))
     return parts
 
 
-def _lean(names: _Names) -> list[_Part]:
+def lean(names: Names) -> list[Item]:
     """A gift box and a book leaning on it: the book's back touches the box's top edge or its own top the side."""
     names.used["gift box"] = names.used.get("gift box", 0) + 1
     names.used["book"] = names.used.get("book", 0) + 1
     depth, height = KINDS["gift box"].wall
-    box = _Part("gift box", names.colour("gift box"), (0.0, 0.0, 0.0), np.eye(3), 1.0)
+    box = Item("gift box", names.colour("gift box"), (0.0, 0.0, 0.0), np.eye(3), 1.0)
     length = 2 * household.BOOK_HALF[1]
     angle = np.radians(float(names.rng.uniform(16, 24)))
     # The book stands on its lower edge; its y axis leans towards the box by `angle` from the vertical, its cover
@@ -136,32 +163,44 @@ def _lean(names: _Names) -> list[_Part]:
     centre = foot + up * length / 2
     shift = float(names.rng.uniform(-0.03, 0.03))
     position = (shift, float(centre[1]), float(centre[2]) + _REST)
-    return [box, _Part("book", names.colour("book"), position, turn, 1.0)]
+    return [box, Item("book", names.colour("book"), position, turn, 1.0)]
 
 
-def _groups(names: _Names, count: int) -> list[list[_Part]]:
+def _groups(names: Names, count: int) -> list[list[Item]]:
     """Groups that hold `count` objects: one stack from 3 objects, a leaning book from 6, a triple stack from 11.
 
     Every fourth object that stands alone repeats the kind of one before it in another colour.
     """
-    groups: list[list[_Part]] = []
+    groups: list[list[Item]] = []
     stacks, leans, triples = min(4, 1 + count // 16), min(3, 1 + count // 24), min(3, 1 + count // 28)
     for _ in range(stacks if count >= 3 else 0):
-        groups.append(_stack(names, [["book"], ["plate"]][len(groups) % 2]))
+        groups.append(stack(names, [["book"], ["plate"]][len(groups) % 2]))
     for _ in range(leans if count >= 6 else 0):
-        groups.append(_lean(names))
+        groups.append(lean(names))
     for _ in range(triples if count >= 11 else 0):
-        groups.append(_stack(names, ["book", "plate"]))
+        groups.append(stack(names, ["book", "plate"]))
     alone: list[str] = []
     while sum(map(len, groups)) < count:
         again = len(alone) % 4 == 3
         kind = names.kind(alone[-3:] if again else list(KINDS))
         alone.append(kind)
-        groups.append([_stand(names, kind, (0.0, 0.0, 0.0))])
+        groups.append([stand(names, kind, (0.0, 0.0, 0.0))])
     return groups
 
 
-def _disc(group: list[_Part]) -> tuple[np.ndarray, float]:
+def group_name(group: list[Item]) -> str:
+    """What to call things that stand on, or lean against, one another."""
+    kinds = {item.kind for item in group}
+    if len(kinds) == 1:
+        return f"stack of {group[0].kind}s"
+    if "teapot" in kinds:
+        return "tea set"
+    low, top = group[0], group[-1]
+    how = "leaning on" if "gift box" in kinds and "book" in kinds else "on"
+    return f"{top.colour} {top.kind} {how} the {low.colour} {low.kind}"
+
+
+def _disc(group: list[Item]) -> tuple[np.ndarray, float]:
     """Centre and radius of a disc that holds a group's outline."""
     points = []
     for p in group:
@@ -196,7 +235,7 @@ def _spread(radii: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, fl
 
 
 def table_body(half: float, floor: float) -> Body:
-    """The square table, half as wide as `half` says twice, its top at 0 and its legs down to `floor` (metres)."""
+    """A square table whose top is z = 0, on legs down to the floor."""
     wood = Material((0.40, 0.24, 0.11), (0.22, 0.12, 0.05), WOOD, 4.0, 0.25, 0.12)
     leg = Material((0.30, 0.17, 0.08), (0.16, 0.09, 0.04), WOOD, 6.0, 0.25, 0.1)
     body = Body().box((0, 0, -_THICK / 2), (half, half, _THICK / 2), wood)
@@ -206,6 +245,10 @@ def table_body(half: float, floor: float) -> Body:
             at = (x * (half - 0.13), y * (half - 0.13))
             body.rod((*at, floor), (*at, -_THICK - 0.09), 0.035, 0.06, leg)
     return body
+
+
+FURNITURE = ("cupboard", "shelf", "sofa", "plant", "sofa", "plant")
+"""A word for each of the bodies along the walls."""
 
 
 def _furniture(room: float, floor: float) -> list[tuple[Body, tuple[float, float, float], float]]:
@@ -254,8 +297,13 @@ def _furniture(room: float, floor: float) -> list[tuple[Body, tuple[float, float
     ]
 
 
-def lay(count: int, seed: int) -> Layout:
+def lay(count: int, seed: int, wild: bool = False) -> Layout:
     """Lay a table with `count` objects.
+
+    Args:
+        count: objects on it.
+        seed: which, and where.
+        wild: with twins, look-alikes and named groups among them (`wild_groups.py`).
 
     Raises:
         UserError: fewer than 1 or more than `MAX_OBJECTS` objects.
@@ -263,27 +311,36 @@ def lay(count: int, seed: int) -> Layout:
     if not 1 <= count <= MAX_OBJECTS:
         raise UserError(f"--objects {count}: a scene holds 1 to {MAX_OBJECTS} objects; choose a number in that range.")
     rng = np.random.default_rng([seed, 1])
-    groups = _groups(_Names(rng), count)
+    if wild:
+        from ag2_ns.synthetic.tabletop.wild_groups import wild_groups
+
+        groups = wild_groups(Names(rng, tuple(ALL_KINDS)), count)
+    else:
+        groups = _groups(Names(rng), count)
     discs = [_disc(g) for g in groups]
     places, half = _spread(np.array([r for _, r in discs]), rng)
     half = max(half, 0.5)
     floor, room = -1.1 * half - 0.1, 3.6 * half
     ceiling = 2.9 * half
     placed = [Placed(table_body(half, floor), (0.0, 0.0, 0.0), np.eye(3), 1.0, count + 1)]
-    labels = {}
+    labels: dict[int, str] = {}
+    named = []
     for group, (centre, _), place in zip(groups, discs, places):
+        first = len(labels) + 1
         yaw = rotation("z", float(rng.uniform(0, 360)))
         for part in group:
             at = yaw @ (np.array(part.position) - np.array([*centre, 0.0])) + np.array([*place, _REST])
             number = len(labels) + 1
             labels[number] = f"{part.colour} {part.kind}"
             placed.append(Placed(part.body(), tuple(at.tolist()), yaw @ part.turn, part.scale, number))
+        if len(group) > 1:
+            named.append((group_name(group), tuple(range(first, len(labels) + 1))))
     labels[count + 1] = TABLE_LABEL
     size = half / 0.9
     for body, (x, y, z), yaw in _furniture(room / size, floor / size):
         placed.append(Placed(body, (x * size, y * size, z * 1.0 * size), rotation("z", yaw), size, 0))
     light = np.array([[-1.1, 0.9, 2.4], [0.42, 0.0, 0.1], [0.0, 0.42, -0.1]]) * half
-    return Layout(placed, labels, half, (room, floor, ceiling), light, 1.75 * half)
+    return Layout(placed, labels, half, (room, floor, ceiling), light, 1.75 * half, tuple(named))
 
 
 def orbit(views: int, table_half: float, seed: int) -> Float[np.ndarray, "V 3 4"]:

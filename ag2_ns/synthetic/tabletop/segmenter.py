@@ -112,7 +112,7 @@ def _holes(mask: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray
     return out
 
 
-def _background(
+def background(
     ids: np.ndarray, primitive: np.ndarray, first: np.ndarray, points: np.ndarray, room: np.ndarray
 ) -> list[tuple[str, np.ndarray]]:
     """Surfaces without an id in view: each piece of furniture, the floor and every wall."""
@@ -189,7 +189,7 @@ def propose(
             add(both, ((i, share), (other, 1 - share)))
             continue
         add(mask, ((i, 1.0),))
-    for name, mask in _background(ids, primitive, first, points, room):
+    for name, mask in background(ids, primitive, first, points, room):
         if rng.random() < _BACKGROUND:
             add(mask, ((name, 1.0),))
     return found

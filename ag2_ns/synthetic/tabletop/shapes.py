@@ -68,6 +68,8 @@ class Primitive:
     matrix: Float[np.ndarray, "3 4"]
     parameters: tuple[float, float, float, float]
     material: Material
+    part: str = ""
+    """Name of the part of the body that it belongs to, empty for the rest."""
 
     def outline(self) -> Float[np.ndarray, "K 3"]:
         """Points in the body's frame whose convex hull holds the primitive (tight to about 2 %)."""
@@ -115,11 +117,18 @@ class Body:
     """Primitives of one object in its own frame; the `add` methods return the body, so they chain."""
 
     primitives: list[Primitive] = field(default_factory=list)
+    named: str = ""
+    """The part that primitives added from now on belong to."""
+
+    def part(self, name: str = "") -> Body:
+        """Primitives added from now on belong to this part; to none without a name."""
+        self.named = name
+        return self
 
     def _add(self, kind, linear, centre, parameters, material) -> Body:
         p = (*parameters, 0.0, 0.0, 0.0, 0.0)[:4]
         matrix = np.concatenate([np.asarray(linear, float), np.asarray(centre, float)[:, None]], axis=1)
-        self.primitives.append(Primitive(kind, matrix, tuple(map(float, p)), material))
+        self.primitives.append(Primitive(kind, matrix, tuple(map(float, p)), material, self.named))
         return self
 
     def sphere(self, centre: Vector, radii, material: Material, turn=None, cut: float = 1.0) -> Body:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from scipy.spatial.transform import Rotation
 
 from ag2_ns.synthetic.tabletop.segmenter import Proposal
 from ag2_ns.synthetic.tabletop.sfm import Sparse
+from ag2_ns.synthetic.wild.masks import WildMask
 
 FOLDERS = ("images", "sparse/0", "ground_truth/ids", "masks_sparse", "clip_features")
+LEVEL_FOLDERS = ("ground_truth/parts/ids", "ground_truth/groups/ids")
 
 
 def stem(index: int) -> str:
@@ -30,10 +33,25 @@ def write_view(out: Path, index: int, rgb: UInt8[np.ndarray, "H W 3"], ids: Int[
     Image.fromarray(ids.astype(np.uint8)).save(out / "ground_truth" / "ids" / f"{stem(index)}.png")
 
 
+def write_levels(
+    out: Path,
+    index: int,
+    ids: Int[np.ndarray, "H W"],
+    parts: Int[np.ndarray, "H W"],
+    groups: Sequence[tuple[str, tuple[int, ...]]],
+) -> None:
+    """Write a view's part numbers (16-bit grey) and its group numbers (8-bit, from 1 in the order given)."""
+    Image.fromarray(parts.astype(np.uint16)).save(out / "ground_truth/parts/ids" / f"{stem(index)}.png")
+    number = np.zeros(ids.max(initial=0) + 1, np.uint8)
+    for k, (_, members) in enumerate(groups, 1):
+        number[[m for m in members if m < len(number)]] = k
+    Image.fromarray(number[ids]).save(out / "ground_truth/groups/ids" / f"{stem(index)}.png")
+
+
 def write_masks(
     out: Path,
     index: int,
-    proposals: list[Proposal],
+    proposals: Sequence[Proposal | WildMask],
     features: Float[np.ndarray, "M 512"],
     height: int,
     width: int,
