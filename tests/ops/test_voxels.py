@@ -35,9 +35,9 @@ def some(count, seed=0, dtype=torch.double, device="cpu", spread=1.2):
 
 def slow(gaussians, values, grid):
     """One voxel and one Gaussian at a time."""
-    covariance = rotation_matrices(gaussians.quats) * gaussians.scales[:, None] ** 2 @ rotation_matrices(
-        gaussians.quats
-    ).mT
+    covariance = (
+        rotation_matrices(gaussians.quats) * gaussians.scales[:, None] ** 2 @ rotation_matrices(gaussians.quats).mT
+    )
     inverse = torch.linalg.inv(covariance)
     density, mean = torch.zeros(grid.shape, dtype=torch.double), torch.zeros(*grid.shape, 3, dtype=torch.double)
     for i in range(grid.shape[0]):
