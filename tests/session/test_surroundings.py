@@ -33,7 +33,9 @@ def scene(blob_run):
     """A capture of many views: the same few again and again."""
     scene = ag2_ns.open(blob_run, "cpu")
     train = scene.of_split("train")
-    views = [replace(train[k % len(train)], name=f"{k:03d}.png", key=f"{k:03d}") for k in range(3 * EditConfig().max_views)]
+    views = [
+        replace(train[k % len(train)], name=f"{k:03d}.png", key=f"{k:03d}") for k in range(3 * EditConfig().max_views)
+    ]
     return replace(scene, views=tuple(views))
 
 
