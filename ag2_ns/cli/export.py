@@ -28,7 +28,8 @@ class Export(PickingMany):
     format: tuple[Format, ...] = ("splat", "boxes")
     """splat: 3D Gaussian Splatting .ply of each piece and of the rest. anchors: point cloud with graph and features.
     boxes, hulls: .glb of one solid per instance. occupancy: voxels of instances, seen free or never seen. grasp: pose,
-    size, footprint, hull and surface of each for robots, in the capture's own frame. semantic: .ply with COS3D's semantic_0 .. semantic_15 (needs a language field)."""
+    size, footprint, hull and surface of each for robots, in the capture's own frame. semantic: .ply with COS3D's
+    semantic_0 .. semantic_15 (needs a language field)."""
     box_shape: Literal["box", "upright", "oriented"] = "upright"
     """Boxes along the axes, turned about the vertical, or turned freely."""
     world: bool = False

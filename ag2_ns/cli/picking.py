@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.query.config import QueryConfig
 from ag2_ns.query.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Refining:
     """A pixel of what does not, taken away once all is added: CAMERA X Y; may be given several times."""
     level: float | None = None
     """Granularity from 0 (parts) to 1 (groups); clicks are at 0.5 and texts look at all levels unless it is given."""
+    thresholds: QueryConfig = field(default_factory=QueryConfig)
+    """What counts as an answer, where the scene's own settings are not meant."""
 
     def given(self) -> list[tuple[str, Any]]:
         """What is asked for, each with the name of its option, in the order of the kinds."""
@@ -130,6 +133,7 @@ class Refining:
             UserError: something asked for has no answer that makes sense.
         """
         found = []
+        scene = scene.configured(self.thresholds)
         for query in self.queries():
             found.append(scene.select(query, level=self.level))
             if line := query.ignored(scene):

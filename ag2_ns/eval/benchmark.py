@@ -71,7 +71,8 @@ class Benchmark:
         """
         new: dict[str, str] = {}
         for frame in self.sizes:
-            found = [view_stem(n) for n in names_of(frame)]
+            numbered = names_of(f"frame_{int(frame):05d}") if frame.isdigit() else []
+            found = [view_stem(n) for n in names_of(frame) or numbered]
             new[found[0] if len(found) == 1 else frame] = frame
         strokes = self.strokes
         if strokes is not None:

@@ -1,9 +1,12 @@
 """Protocol `2d`: a relevancy map, thresholded, and whether its peak lies on the thing (LERF, LangSplat).
 
-The map is what the instances' relevancies look like from a camera, blended by rendering weights. As LangSplat's evaluator
+The map is what the instances' relevancies look like from a camera, blended by rendering weights. As LangSplat's
+evaluator
 does, it is smoothed by a box of 29 pixels (at 988x731; in proportion elsewhere) and averaged with itself, stretched to
-0 to 1 over the frame, and thresholded at 0.4, the figure that its released script uses for every scene; the peak is that
-of the smoothed map before. Unlike there, one map is made from the tree, so no level is chosen.
+-1 to 1 over the frame, and thresholded at 0.4, the figure that its released script uses for every scene; the peak is
+that
+of the smoothed map before. Unlike there, one map is made from the tree, so no level is chosen. Where nothing is drawn,
+and where what is drawn belongs to no instance, the map has its least value.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from ag2_ns.eval.tabletop import PromptResult, Report
 from ag2_ns.rendering.base import Rasterizer
 
 THRESHOLD = 0.4
-"""Of the stretched map (LangSplat, eval.sh: mask_thresh)."""
+"""Of the map stretched to -1 to 1: the top 0.3 of its range (LangSplat, eval.sh: mask_thresh)."""
 BOX = 29 / 988
 """Side of the smoothing box over the picture's width."""
 
@@ -53,11 +56,11 @@ def smooth(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
 
 
 def thresholded(values: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """A smoothed map, stretched to 0 to 1 over the frame and thresholded; nothing where it is flat or not finite."""
+    """A smoothed map, stretched to -1 to 1 over the frame and thresholded; nothing where it is flat or not finite."""
     if not np.isfinite(values).all():
         return np.zeros(values.shape, bool)
     low, high = float(values.min()), float(values.max())
-    return np.zeros(values.shape, bool) if high - low < 1e-9 else (values - low) / (high - low) > THRESHOLD
+    return np.zeros(values.shape, bool) if high - low < 1e-9 else 2 * (values - low) / (high - low) - 1 > THRESHOLD
 
 
 @torch.no_grad()
@@ -89,6 +92,8 @@ def evaluate_heat(
         maps: dict[str, np.ndarray] = {}
         if asked:
             values = torch.stack([scores[p] for p in asked], 1).float()
+            values = values - torch.where(values > 0, values, torch.inf).amin(0)
+            values = values.clamp_min(0).nan_to_num(0.0)
             view = matched.views[frame][1]
             g = gaussians
             drawn = rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, values, view).values.cpu().numpy()

@@ -1,6 +1,7 @@
 """Protocol `scribbles` (NVOS): strokes in one view select a thing, its mask in another view is compared.
 
-Pixels are drawn from the strokes at random; every positive one adds what it shows, every negative one takes away what it
+Pixels are drawn from the strokes at random; every positive one adds what it shows, every negative one takes away what
+it
 shows, at the level at which the positive strokes fall on the fewest things while the negative ones stay out.
 """
 

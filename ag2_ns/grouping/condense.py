@@ -26,7 +26,17 @@ GROWTH = 0.05
 
 
 WHOLE = 0.75
-"""An object's own masks show more than this share ... of what those about the things inside it show."""
+"""An object's own masks have to show more than what those about the best objects inside it show, by 1 / WHOLE."""
+
+MOST = 0.6
+"""Share of its views in which a node with a mask of its own is an object whatever is said about its parts."""
+
+HELD_TOGETHER = 0.7
+"""Affinity from which a node need not show more than what is inside it."""
+
+
+LOOSE = 0.3
+"""Affinity below which what was joined is no object, if it has regions of its own inside."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +113,25 @@ def _above(one, other, kept, num):
     return above
 
 
-def objects(parent: np.ndarray, votes: np.ndarray) -> np.ndarray:
+def objects(parent: np.ndarray, votes: np.ndarray, visible: np.ndarray, affinity: np.ndarray) -> np.ndarray:
     """Which nodes are objects: those disjoint ones that account for most of what the masks show.
 
     Every mask votes for one node (`consensus.elect`). A node is an object rather than a group where the masks about it
     show more than those about the best objects inside it: a robot, whose masks outweigh those of its head and legs,
     but not a stack of books, whose books have more. It compares a node with its own parts only, so no absolute level
-    of agreement has to be chosen. (The optimal cut of a hierarchy, as in HDBSCAN's excess of mass; Campello et al. 2013.)
+    of agreement has to be chosen. (The optimal cut of a hierarchy, as in HDBSCAN's excess of mass; Campello et al.
+    2013.)
 
     Args:
         parent: [R] the node above each, -1 for none; parents come before their children.
         votes: [R] visible area of each node in the views where a mask votes for it.
+        visible: [R] its visible area in all views.
+        affinity: [R] what holds it together.
     """
     num = len(parent)
+    enough = votes >= MOST * visible
+    enough &= affinity >= LOOSE
+    factor = np.where(affinity >= HELD_TOGETHER, 1.0, np.where(affinity >= LOOSE, WHOLE, 0.0))
     inside, has_children = np.zeros(num), np.zeros(num, bool)
     best = votes.astype(float).copy()
     for n in range(num - 1, -1, -1):
@@ -128,7 +144,9 @@ def objects(parent: np.ndarray, votes: np.ndarray) -> np.ndarray:
     for n in range(num):
         up = parent[n]
         below[n] = up >= 0 and (out[up] or below[up])
-        out[n] = not below[n] and (WHOLE * votes[n] >= inside[n] or not has_children[n])
+        out[n] = not below[n] and (
+            enough[n] or (factor[n] > 0 and factor[n] * votes[n] >= inside[n]) or not has_children[n]
+        )
     return out
 
 

@@ -8,6 +8,9 @@ part cannot tell them apart; there the whole has the vote.
 
 from __future__ import annotations
 
+import heapq
+from dataclasses import dataclass
+
 import numpy as np
 
 from ag2_ns.grouping.lifting import LiftedMasks
@@ -30,9 +33,19 @@ PIECE = 0.1
 stand on it cut it in two, and no view shows enough of both."""
 
 
-def elect(
-    lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Elected:
+    """What the masks decide about R candidates."""
+
+    kept: np.ndarray
+    """[R] whether each stays."""
+    votes: np.ndarray
+    """[R] its visible area (pixels, summed over the views) in the views where a mask votes for it."""
+    about: np.ndarray
+    """[M] the candidate that each mask is about, -1 for none that stays."""
+
+
+def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> Elected:
     """Which candidates have the masks behind them, and which masks.
 
     Args:
@@ -40,10 +53,6 @@ def elect(
         area: [M] the size of each mask, pixels.
         last: [R] the last candidate inside each.
         sure: [R] candidates that stay unless they are pieces; they too are voted for.
-
-    Returns:
-        [R] bool; [R] the visible area (pixels, over the views) of each in the views where a mask votes for it; [M] the
-        candidate that each mask is about, -1 for none.
     """
     num, views = lifted.num_units, lifted.num_views
     total = np.zeros((num, views))
@@ -54,15 +63,30 @@ def elect(
     order = np.lexsort((unit, -iou, mask))
     order = order[iou[order] >= VOTE]
     ballot = _Ballot(unit[order], mask[order], view[order], iou[order], total, last)
+    # The candidate with the fewest views comes first; what changed is pushed again, and old entries are passed over.
+    heap = [(ballot.counted[u], ballot.liked[u], u) for u in np.flatnonzero(~sure).tolist()]
+    heapq.heapify(heap)
     while ballot.open:
-        alive, counted = ballot.alive, ballot.counted
-        if counted[alive & ~sure].min(initial=np.inf) >= VIEWS:
+        leaving: list[int] = []
+        while heap:
+            counted, liked, u = heap[0]
+            current = ballot.alive[u] and ballot.counted[u] == counted and ballot.liked[u] == liked
+            # Those that no mask likes best go together: nobody's votes depend on them.
+            if current and (counted >= VIEWS or (leaving and liked > 0)):
+                break
+            heapq.heappop(heap)
+            if current:
+                leaving.append(u)
+                if liked > 0:
+                    break
+        if not leaving:
+            alive, counted = ballot.alive, ballot.counted
             kept = alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
-            return kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept)
-        liked, counted = (np.where(alive & ~sure, x, np.inf) for x in (ballot.liked, counted))
-        # Those that no mask likes best go together: nobody's votes depend on them.
-        ballot.drop(np.flatnonzero(liked == 0) if liked.min() == 0 else np.lexsort((liked, counted))[:1])
-    return sure.copy(), np.zeros(num), np.full(lifted.num_masks, -1)
+            return Elected(kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept))
+        for u in ballot.drop(np.unique(leaving)).tolist():
+            if ballot.alive[u] and not sure[u]:
+                heapq.heappush(heap, (ballot.counted[u], ballot.liked[u], u))
+    return Elected(sure.copy(), np.zeros(num), np.full(lifted.num_masks, -1))
 
 
 class _Ballot:
@@ -109,13 +133,13 @@ class _Ballot:
         out[self.number] = liked
         return out
 
-    def drop(self, units: np.ndarray) -> None:
-        """Let candidates go; the masks that one of them fits vote again."""
+    def drop(self, units: np.ndarray) -> np.ndarray:
+        """Let candidates go; the masks that one of them fits vote again. Returns those whose votes changed."""
         self.alive[units] = False
-        self._ask(np.unique(self.mask[self.by_unit[_ranges(self.unit_row, units)]]))
+        return self._ask(np.unique(self.mask[self.by_unit[_ranges(self.unit_row, units)]]))
 
-    def _ask(self, masks: np.ndarray) -> None:
-        """Let these masks vote anew."""
+    def _ask(self, masks: np.ndarray) -> np.ndarray:
+        """Let these masks vote anew; returns the candidates whose votes may have changed."""
         before = self._enter(masks, -1)
         entry = _ranges(self.row, masks)
         entry = entry[self.alive[self.unit[entry]]]
@@ -134,6 +158,7 @@ class _Ballot:
         changed = np.unique(np.concatenate([before, self._enter(masks, 1)]))
         for share, count in ((self.liked, self._likes), (self.counted, self._votes)):
             share[changed] = ((count[changed] > 0) * self.total[changed]).sum(1) / self.visible[changed]
+        return changed
 
     def _enter(self, masks: np.ndarray, count: int) -> np.ndarray:
         """Add to, or take from, the counts what these masks say; returns the candidates that they like."""

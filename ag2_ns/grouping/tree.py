@@ -210,20 +210,21 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> I
     nodes = tree.lift(lifted)
     support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
     area = lifted.accounted.double().cpu().numpy()
-    elected, _, about = elect(nodes, area, found.last, found.sure)
-    number = np.where(elected, np.cumsum(elected) - 1, -1)
-    tree = replace(tree, size=size, support=support).keep(torch.as_tensor(elected, **to))
-    about = np.where(about >= 0, number[about.clip(0)], -1)
-    tree = _nested(tree, lifted, lift_out(tree.lift(lifted), tree.parent.cpu().numpy(), about))
-    everything = np.ones(tree.num_nodes, bool)
-    _, votes, _ = elect(tree.lift(lifted), area, tree.last.cpu().numpy(), everything)
-    up = tree.parent.cpu().numpy()
-    level = levels(up, objects(up, votes))
+    first = elect(nodes, area, found.last, found.sure)
+    number = np.where(first.kept, np.cumsum(first.kept) - 1, -1)
+    tree = replace(tree, size=size, support=support).keep(torch.as_tensor(first.kept, **to))
+    about = np.where(first.about >= 0, number[first.about.clip(0)], -1)
+    parent = lift_out(tree.lift(lifted), tree.parent.cpu().numpy(), about)
+    tree, order = _nested(tree, lifted, parent)
+    nodes = tree.lift(lifted)
+    again = elect(nodes, area, tree.last.cpu().numpy(), np.ones(tree.num_nodes, bool))
+    up, affinity = tree.parent.cpu().numpy(), found.affinity[first.kept][order]
+    level = levels(up, objects(up, again.votes, nodes.visible.double().cpu().numpy(), affinity))
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
 
 
-def _nested(tree: InstanceTree, lifted: LiftedMasks, parent: np.ndarray) -> InstanceTree:
-    """The tree with other parents; nodes that are left without anchors go."""
+def _nested(tree: InstanceTree, lifted: LiftedMasks, parent: np.ndarray) -> tuple[InstanceTree, np.ndarray]:
+    """The tree with other parents, and the old number of each node; nodes that are left without anchors go."""
     to = {"device": tree.parent.device}
     order, last = preorder(np.arange(tree.num_nodes), parent)
     number = np.full(tree.num_nodes + 1, -1)
@@ -239,7 +240,8 @@ def _nested(tree: InstanceTree, lifted: LiftedMasks, parent: np.ndarray) -> Inst
     nodes = out.lift(lifted)
     support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
     out = replace(out, size=size, support=support)
-    return out if bool((size > 0).all()) else out.keep(size > 0)
+    left = size > 0
+    return (out, order) if bool(left.all()) else (out.keep(left), order[left.cpu().numpy()])
 
 
 def adopt_unseen(tree: InstanceTree, edges: Int[Tensor, "2 E"]) -> InstanceTree:

@@ -15,6 +15,7 @@ from ag2_ns.io.view_store import file_hash
 from ag2_ns.perception.point_grid import PointGridSegmenter
 from ag2_ns.perception.sam_model import load_sam
 from ag2_ns.perception.segmenter import register_segmenter
+from ag2_ns.perception.weights import downloaded
 
 
 @register_segmenter("sam")
@@ -22,7 +23,8 @@ class SamSegmenter(PointGridSegmenter):
     """segment-anything from a checkpoint.
 
     Args:
-        checkpoint: path of a vit_b, vit_l or vit_h checkpoint (the size is recognised).
+        checkpoint: path of a vit_b, vit_l or vit_h checkpoint (the size is recognised), or a name that
+            `ag2 prepare --download` fetched.
         preset: coarse, default or detail.
         device: where the model runs; on CUDA the image encoder runs in bfloat16, the decoder in float32.
         points_per_side: overrides the preset's (fewer are faster and miss small things).
@@ -36,6 +38,7 @@ class SamSegmenter(PointGridSegmenter):
         points_per_side: int | None = None,
     ):
         super().__init__(preset, points_per_side, device)
+        checkpoint = checkpoint if checkpoint is None else downloaded(str(checkpoint)) or checkpoint
         self.model, model_name = load_sam(checkpoint, device)
         self.threshold = self.model.mask_threshold
         self.settings = {"model": model_name, "weights": file_hash(Path(checkpoint)), **self.describe()}

@@ -13,6 +13,7 @@ from ag2_ns.plugin.dataparser import AG2DataParserConfig
 from ag2_ns.plugin.model_config import AG2ModelConfig
 from ag2_ns.plugin.pipeline import AG2PipelineConfig
 from ag2_ns.plugin.trainer import AG2TrainerConfig, AG2ViewerConfig
+from ag2_ns.query.config import QueryConfig
 from ag2_ns.scene.build_field import LanguageFieldConfig
 from ag2_ns.splat.growth import GrowthRule, PruneRule
 from ag2_ns.splat.instance_field import InstanceFieldConfig
@@ -148,7 +149,7 @@ _cos3d = replace(_model, mask_loss="none", propagation_weight=0.0)
 
 def _cos3d_trainer() -> AG2TrainerConfig:
     config = _trainer("cos3d", 10000, _cos3d)
-    config.pipeline.language, config.pipeline.strategy = "field", "collaborative"
+    config.pipeline.language, config.pipeline.query = "field", QueryConfig(strategy="collaborative")
     config.pipeline.language_field = LanguageFieldConfig(
         units="gaussian", instance=InstanceFieldConfig(steps=10_000), smoothing="nearest"
     )

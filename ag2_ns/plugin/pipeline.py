@@ -23,8 +23,11 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 
 from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.notice import notice
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.plugin import compat
+from ag2_ns.query.config import QueryConfig
 from ag2_ns.scene.build_field import LanguageFieldConfig
+from ag2_ns.scene.scene import changed_settings
 
 
 @dataclass
@@ -38,8 +41,10 @@ class AG2PipelineConfig(VanillaPipelineConfig):
     """Language of the instances alone, or also of every anchor or Gaussian, as a field (COS3D), when training ends."""
     language_field: LanguageFieldConfig = field(default_factory=LanguageFieldConfig)
     """How the field is made."""
-    strategy: Literal["auto", "tree", "collaborative", "both"] = "auto"
-    """What answers texts and pictures where a query does not say; auto takes what measures best."""
+    query: QueryConfig = field(default_factory=QueryConfig)
+    """What counts as an answer, stored in the scene; a query may say otherwise."""
+    edit: EditConfig = field(default_factory=EditConfig)
+    """What editing takes along and mends, likewise."""
 
 
 class AG2Pipeline(VanillaPipeline):
@@ -59,8 +64,7 @@ class AG2Pipeline(VanillaPipeline):
         if not isinstance(self.model, AG2Model):
             return
         self.live = LiveScene(self.model, self.datamanager, Path(config.run_folder) if config.run_folder else None)
-        if config.strategy != "auto":
-            self.live.settings = {"query": {"strategy": config.strategy}}
+        self.live.settings = changed_settings(config.query, config.edit)
         self.session = self.model.shown = Session(self.live)
         self.AG2 = PanelModule(self.session)  # the viewer finds it among the pipeline's attributes
 

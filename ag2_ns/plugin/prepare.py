@@ -26,20 +26,29 @@ class Prepare:
     Without checkpoints everything works offline: superpixel masks, colour words.
     """
 
-    data: tyro.conf.Positional[Path]
-    """The scene: a folder with transforms.json or a COLMAP model; or drives of surround cameras."""
+    data: tyro.conf.Positional[Path | None] = None
+    """The scene: a folder with transforms.json or a COLMAP model; or drives of surround cameras. Only --download goes
+    without."""
     segmenter: str = "auto"
-    """auto, superpixel, sam or files. auto: files if masks_sparse/ exists, sam with a checkpoint, else superpixel."""
+    """auto, superpixel, sam, sam2, sam3, files or langsplat. auto: files if masks_sparse/ exists, langsplat if
+    language_features/ does, sam with a checkpoint, else superpixel."""
     encoder: str = "auto"
-    """auto, palette, kinds, openclip, table or none. auto: table where clip_features/ goes with the masks, openclip
-    with --clip-checkpoint or --clip-model, else kinds where ag2-ns[words] is installed, else palette (colour words).
-    Drives: dinov2, maskclip or none."""
+    """auto, palette, kinds, openclip, siglip, table, langsplat or none. auto: table where clip_features/ goes with the
+    masks, langsplat with its masks, siglip with --siglip-checkpoint, openclip with --clip-checkpoint or --clip-model,
+    else kinds where ag2-ns[words] is installed, else palette (colour words). Drives: dinov2, maskclip or none."""
     preset: Literal["coarse", "default", "detail"] = "default"
     """Few large masks, or many small ones (superpixel, sam)."""
     sam_checkpoint: Path | None = None
     """A segment-anything checkpoint: vit_b, vit_l or vit_h, recognised by its content."""
+    checkpoint: str | None = None
+    """Weights of sam2 or sam3: a folder, or a name that --download fetched."""
+    words: tuple[str, ...] = ()
+    """sam3: masks of what these words name, and of nothing else."""
     masks_dir: Path | None = None
-    """Your own masks (.pt, id images or folders of binary images); default: DATA/masks_sparse."""
+    """Your own masks (.pt, id images or folders of binary images), or LangSplat's and COS3D's X_s.npy and X_f.npy;
+    default: DATA/masks_sparse, DATA/language_features."""
+    masks_level: Literal["all", "default", "s", "m", "l"] = "all"
+    """langsplat: the level whose masks are taken; all takes parts and wholes."""
     resize_masks: bool = False
     """Accept masks of another size with the same aspect ratio."""
     masks_on: Literal["auto", "disk", "undistorted"] = "auto"
@@ -51,10 +60,13 @@ class Prepare:
     """An open_clip model name (ViT-B-16, ViT-B-16-SigLIP, ...)."""
     clip_checkpoint: str | None = None
     """Its weights: a file, or the name of a pretrained tag that is in the local cache (see --download)."""
+    siglip_checkpoint: str | None = None
+    """Weights of siglip: a folder, or a name that --download fetched."""
     prompts: str = "photo"
     """Prompt templates of text queries: plain, photo, ensemble, or your own with {} for the text."""
-    download: bool = False
-    """Let open_clip download weights that are not in the local cache."""
+    download: tuple[str, ...] | None = None
+    """Fetch weights from their publishers, checked and resumable: by name (sam-vit_h, sam2.1-large, sam3, siglip2-base,
+    openclip-b16, …; list names them all), or those that the other options name."""
     clip_features_dir: Path | None = None
     """Features of your own masks, one .pt per image; default: DATA/clip_features."""
     text_features: Path | None = None
@@ -89,6 +101,14 @@ class Prepare:
         """Prepare the scene and say what was done."""
         from ag2_ns.plugin.undistorted import served_images
 
+        if self.download is not None:
+            from ag2_ns.plugin.prepare_weights import fetch
+
+            fetch(self)
+        if self.data is None:
+            if self.download is None:
+                raise UserError("name the scene: ag2 prepare DATA; or weights to fetch: ag2 prepare --download NAME")
+            return
         self.prepare(served_images(self.data, None, self.downscale_factor, self.colmap_path))
 
     def prepare(self, views: ServedImages) -> None:
@@ -215,6 +235,13 @@ class Prepare:
             }
         elif name == "sam":
             options = {"checkpoint": self.sam_checkpoint, "preset": self.preset, "device": self._device()}
+        elif name == "sam2":
+            options = {"checkpoint": self.checkpoint, "preset": self.preset, "device": self._device()}
+        elif name == "sam3":
+            options = {"checkpoint": self.checkpoint, "preset": self.preset, "device": self._device()}
+            options["words"] = self.words
+        elif name == "langsplat":
+            options = {"folder": self._language_features(), "level": self.masks_level, "resize": self.resize_masks}
         elif name == "superpixel":
             options = {"preset": self.preset}
         return registry.make_segmenter(name, **options)
@@ -229,7 +256,8 @@ class Prepare:
             return None
         if name == "auto":
             clip = bool(self.clip_checkpoint or self.clip_model)
-            name = auto_encoder(folder, self._segmenter_name(), self.clip_features_dir, clip)
+            own = "langsplat" if self._segmenter_name() == "langsplat" else "siglip" if self.siglip_checkpoint else None
+            name = own or auto_encoder(folder, self._segmenter_name(), self.clip_features_dir, clip)
             if name == "palette":
                 from ag2_ns.perception.kinds import available
 
@@ -241,6 +269,15 @@ class Prepare:
                 "features": self.clip_features_dir or folder / FEATURES,
                 "texts": texts if self.text_features or texts.is_file() else None,
             }
+        elif name == "siglip":
+            options = {"checkpoint": self.siglip_checkpoint, "prompts": self.prompts, "device": self._device()}
+        elif name == "langsplat":
+            options = {"folder": self._language_features(), "level": self.masks_level, "device": self._device()}
+            if self.siglip_checkpoint:
+                options |= {"by": "siglip", "options": {"checkpoint": self.siglip_checkpoint}}
+            elif self.clip_checkpoint:
+                model = self.clip_model or "ViT-B-16"
+                options["options"] = {"model": model, "checkpoint": self.clip_checkpoint, "prompts": self.prompts}
         elif name == "kinds":
             options = {"device": self._device()}
         elif name == "openclip":
@@ -248,7 +285,7 @@ class Prepare:
                 "model": self.clip_model or "ViT-B-16",
                 "checkpoint": self.clip_checkpoint,
                 "prompts": self.prompts,
-                "download": self.download,
+                "download": self.download is not None,
                 "device": self._device(),
             }
         return registry.make_encoder(name, **options)
@@ -258,7 +295,17 @@ class Prepare:
 
         if self.segmenter != "auto":
             return self.segmenter
-        return auto_segmenter(self._folder(), self.masks_dir, self.sam_checkpoint)
+        from ag2_ns.perception.langsplat import find_folder
+
+        found = auto_segmenter(self._folder(), self.masks_dir, self.sam_checkpoint)
+        own = self.masks_dir is not None and any(self.masks_dir.glob("*_s.npy"))
+        return "langsplat" if own or (found == "superpixel" and find_folder(self._folder())) else found
+
+    def _language_features(self) -> Path:
+        from ag2_ns.io.language_features import FOLDERS
+        from ag2_ns.perception.langsplat import find_folder
+
+        return self.masks_dir or find_folder(self._folder()) or self._folder() / FOLDERS[0]
 
     def _folder(self) -> Path:
         from ag2_ns.io.view_store import data_folder

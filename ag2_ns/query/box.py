@@ -12,17 +12,12 @@ from ag2_ns.core.answer import Answer, Candidate
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
+from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.pixel_weights import anchor_weights
 from ag2_ns.query.query import Query
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
-
-TIE = 1e-3
-"""F1 values as near as that are equal."""
-
-INSIDE = 0.5
-"""Least share of a node's visible part that must lie inside the box."""
 
 
 def answer_box(
@@ -31,6 +26,7 @@ def answer_box(
     rasterizer: Rasterizer,
     view: View,
     box: tuple[float, float, float, float],
+    config: QueryConfig = DEFAULTS,
 ) -> Answer:
     """The node that lies in the box and fills it most.
 
@@ -44,6 +40,7 @@ def answer_box(
         rasterizer: a backend for that device.
         view: the camera.
         box: x0, y0, x1, y1 in pixels; parts outside of the image are cut off.
+        config: thresholds.
 
     Returns:
         The answer; its score is that F1. Empty, with a reason, where no node lies mostly inside.
@@ -65,7 +62,7 @@ def answer_box(
     by_node = torch.zeros(tree.num_nodes, 2, device=weight.device).index_add_(0, tree.anchor_node[held], weight[held])
     inside, total = tree.subtree_sum(by_node).unbind(1)
     share = inside / total.clamp_min(1e-6)
-    candidates = (share >= INSIDE) & (inside >= 1.0)
+    candidates = (share >= config.inside) & (inside >= 1.0)
     if not bool(candidates.any()):
         return Answer(index.nothing(label, NOTHING), reason=NOTHING)
     # What the box can be about: the pixels of everything that lies mostly inside it.
@@ -75,7 +72,7 @@ def answer_box(
     # A group of which edits left only one member looks just like that member, which is then meant.
     there = torch.zeros(tree.num_anchors, device=weight.device).index_fill_(0, index.gaussian_anchor, 1.0)[held]
     left = torch.zeros(tree.num_nodes, device=weight.device).index_add_(0, tree.anchor_node[held], there)
-    rank = f1 + TIE * tree.subtree_sum(left) / tree.size.clamp_min(1)
+    rank = f1 + config.box_tie * tree.subtree_sum(left) / tree.size.clamp_min(1)
     ranked = torch.where(candidates, rank, -1.0)
     node = int(ranked.argmax())
     selection = index.selection([node], label, float(f1[node].clamp(0, 1)))
@@ -118,4 +115,4 @@ class Box(Query):
             given = ", ".join(f"{v:g}" for v in self.corners)
             raise UserError(f"box ({given}): give x0 y0 x1 y1 in pixels, as numbers")
         index, view = scene.require_index(), scene.view(self.image)
-        return answer_box(index, scene.gaussians, scene.rasterizer, view, self.corners)
+        return answer_box(index, scene.gaussians, scene.rasterizer, view, self.corners, scene.config(QueryConfig))

@@ -14,17 +14,12 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
 from ag2_ns.grouping.tree import check_level
+from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.pixel_weights import PATCH, anchor_weights, pixel_view, ray_view
 from ag2_ns.query.query import Query
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
-
-SOLID = 0.5
-"""Opacity below which a pixel shows the background."""
-TIE = 0.75
-"""Instances with at least this share of the weight of the strongest are as good: the smallest of them is meant. People
-click small things as often as large ones, so at an outline each pixel of the small one is the likelier target."""
 
 
 def answer_click(
@@ -35,6 +30,7 @@ def answer_click(
     x: float,
     y: float,
     level: float = 0.5,
+    config: QueryConfig = DEFAULTS,
 ) -> Answer:
     """The instance that a pixel shows, and the next that it shows most of.
 
@@ -48,6 +44,7 @@ def answer_click(
         x: column of the pixel, 0 to width - 1.
         y: row of the pixel, 0 to height - 1.
         level: 0 for the part under the pixel, 0.5 for the object, 1 for the group.
+        config: thresholds.
 
     Returns:
         The answer; its score is the share of the pixel's opacity that belongs to the instance. Empty, with a
@@ -60,7 +57,7 @@ def answer_click(
         raise UserError(
             f"click ({x:g}, {y:g}): outside of the image; x must be 0 to {view.width - 1}, y 0 to {view.height - 1}"
         )
-    return _select(index, gaussians, rasterizer, pixel_view(view, x, y), level, f"click ({x:g}, {y:g})")
+    return _select(index, gaussians, rasterizer, pixel_view(view, x, y), level, f"click ({x:g}, {y:g})", config)
 
 
 def answer_ray(
@@ -70,6 +67,7 @@ def answer_ray(
     origin: Float[Tensor, "3"],
     direction: Float[Tensor, "3"],
     level: float = 0.5,
+    config: QueryConfig = DEFAULTS,
 ) -> Answer:
     """The instance that a ray meets first; see `answer_click`.
 
@@ -79,11 +77,17 @@ def answer_ray(
     finite = bool(torch.isfinite(origin).all() and torch.isfinite(direction).all())
     if not finite or not bool((direction != 0).any()):
         raise UserError("click: the ray's direction must be finite and not zero")
-    return _select(index, gaussians, rasterizer, ray_view(origin, direction), level, "click along a ray")
+    return _select(index, gaussians, rasterizer, ray_view(origin, direction), level, "click along a ray", config)
 
 
 def _select(
-    index: SceneIndex, gaussians: Gaussians, rasterizer: Rasterizer, patch: View, level: float, label: str
+    index: SceneIndex,
+    gaussians: Gaussians,
+    rasterizer: Rasterizer,
+    patch: View,
+    level: float,
+    label: str,
+    config: QueryConfig,
 ) -> Answer:
     check_level(level)
     maps = torch.ones(PATCH, PATCH, 1, device=gaussians.device)
@@ -92,12 +96,12 @@ def _select(
     by_node[0] = 0  # anchors of no instance
     best = by_node.max()
     area = torch.nn.functional.pad(index.tree.support, (1, 0), value=torch.inf)
-    node = torch.where(by_node >= TIE * best, area, torch.inf).argmin()
+    node = torch.where(by_node >= config.tie * best, area, torch.inf).argmin()
     share = by_node.take(node)
     second, other = by_node.index_fill(0, node, 0).max(0)
     found = torch.stack((weight.sum(), best, share, node.to(weight), second, other.to(weight)))
     opacity, best, share, node, second, other = found.tolist()  # the one wait for the device
-    if opacity < SOLID:
+    if opacity < config.solid:
         return _nothing(index, label, f"the pixel shows the background (opacity {opacity:.2f})")
     if best <= 0:
         return _nothing(index, label, "the pixel shows Gaussians that belong to no instance")
@@ -136,8 +140,8 @@ class Click(Query):
     def reply(self, scene: Scene, level: float | None) -> Answer:
         """See `answer_click`; by default at the level of objects."""
         level = 0.5 if level is None else level
-        index, view = scene.require_index(), scene.view(self.image)
-        return answer_click(index, scene.gaussians, scene.rasterizer, view, float(self.x), float(self.y), level)
+        index, view, config = scene.require_index(), scene.view(self.image), scene.config(QueryConfig)
+        return answer_click(index, scene.gaussians, scene.rasterizer, view, float(self.x), float(self.y), level, config)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ class Ray(Query):
     def reply(self, scene: Scene, level: float | None) -> Answer:
         """See `answer_ray`; by default at the level of objects."""
         level = 0.5 if level is None else level
-        return answer_ray(scene.require_index(), scene.gaussians, scene.rasterizer, *self._tensors(), level)
+        index, config = scene.require_index(), scene.config(QueryConfig)
+        return answer_ray(index, scene.gaussians, scene.rasterizer, *self._tensors(), level, config)
 
     def _tensors(self) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
         return tuple(torch.tensor([float(v) for v in part]) for part in (self.origin, self.direction))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ag2_ns.ops.bounds import robust_bounds
+from ag2_ns.query.config import QueryConfig
 from ag2_ns.query.naming import Names, names_of_scene
 from ag2_ns.scene.scene import Scene
 
@@ -110,4 +111,6 @@ def _names(scene: Scene, vocabulary: Sequence[str]) -> Names | None:
     if not vocabulary or texts is None or not index.has_language:
         return names_of_scene(scene)
     words = tuple(dict.fromkeys([*texts.vocabulary(), *vocabulary]))
-    return Names(index, words, torch.stack([texts.embed(t) for t in words]), texts.negatives())
+    return Names(
+        index, words, torch.stack([texts.embed(t) for t in words]), texts.negatives(), scene.config(QueryConfig)
+    )

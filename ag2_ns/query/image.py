@@ -18,8 +18,9 @@ from ag2_ns.core.answer import Answer
 from ag2_ns.core.errors import MissingLanguage, UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.query.collaborative import Strategy
+from ag2_ns.query.config import QueryConfig
 from ag2_ns.query.query import Query
-from ag2_ns.query.vector import IMAGE_FLOOR, called_nearest, select_vector, strategy_of
+from ag2_ns.query.vector import called_nearest, select_vector
 from ag2_ns.scene.scene import Scene
 
 LEAST = 8
@@ -42,9 +43,9 @@ class Image(Query):
     crop: Crop | None = None
     """The part that shows the thing."""
     strategy: Strategy | None = None
-    """See `ag2_ns.query.collaborative.Strategy`; by default the one that measures best."""
+    """See `ag2_ns.query.collaborative.Strategy`; by default as the scene's `QueryConfig` says."""
     floor: float | None = None
-    """Least relevancy of an answer; by default `IMAGE_FLOOR`."""
+    """Least relevancy of an answer; by default the `QueryConfig`'s."""
     name: str = ""
     """What to call it; by default after the file."""
 
@@ -70,10 +71,11 @@ class Image(Query):
             raise MissingLanguage("this scene has no language: run `ag2 prepare` with an encoder, then `ag2 lift`")
         pixels = read_picture(self.picture) if isinstance(self.picture, Path) else _as_picture(self.picture)
         vector = picture_vector(scene.texts.encoder(), cropped(pixels, self.crop, self.label)).to(scene.device)
-        floor = IMAGE_FLOOR if self.floor is None else self.floor
+        config = scene.config(QueryConfig)
+        floor = config.image_floor if self.floor is None else self.floor
         found = select_vector(
-            index, self.label, vector, None, strategy=strategy_of(scene, self.strategy), field=scene.language_field,
-            gaussians=scene.gaussians, floor=floor, several=False, level=level,
+            index, self.label, vector, None, strategy=self.strategy or config.strategy, field=scene.language_field,
+            gaussians=scene.gaussians, floor=floor, several=False, level=level, config=config,
         )  # fmt: skip
         return called_nearest(scene, found, floor)
 

@@ -11,13 +11,10 @@ from torch import Tensor
 
 from ag2_ns.language.relevancy import trusted_relevancy
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.text import select_text
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
-
-CLEAR = 0.5
-"""A text names something only where it is more relevant than this: better than the canonical negatives, or where the
-encoder does not know those, better than for most of the scene."""
 
 
 class Names:
@@ -32,6 +29,7 @@ class Names:
         vocabulary: T texts.
         embeddings: one per text, by the encoder of the scene's features.
         negatives: of `relevancy.NEGATIVES`, None where the encoder does not know them.
+        config: thresholds.
     """
 
     def __init__(
@@ -40,8 +38,10 @@ class Names:
         vocabulary: Sequence[str],
         embeddings: Float[Tensor, "T D"],
         negatives: Float[Tensor, "K D"] | None,
+        config: QueryConfig = DEFAULTS,
     ) -> None:
         self.index, self.vocabulary = index, tuple(vocabulary)
+        self._config = config
         device = index.anchor_xyz.device
         self._embeddings = embeddings.to(device)
         self._negatives = None if negatives is None else negatives.to(device)
@@ -57,10 +57,10 @@ class Names:
             return None
         best = int(self._score[:, node].argmax())
         score, embedding = float(self._score[best, node]), self._embeddings[best]
-        if score <= CLEAR or not bool((embedding != 0).any()):
+        if score <= self._config.clear or not bool((embedding != 0).any()):
             return None
         text = self.vocabulary[best]
-        found = select_text(self.index, text, embedding, self._negatives, several=False)
+        found = select_text(self.index, text, embedding, self._negatives, several=False, config=self._config)
         return (text, score) if found.nodes == (node,) else None
 
 
@@ -78,7 +78,7 @@ def names_of_scene(scene: Scene) -> Names | None:
     known = _NAMES.get(texts)
     if known is None or known.index.tree is not index.tree or known.vocabulary != vocabulary:
         rows = torch.stack([texts.embed(t) for t in vocabulary])
-        _NAMES[texts] = known = Names(index, vocabulary, rows, texts.negatives())
+        _NAMES[texts] = known = Names(index, vocabulary, rows, texts.negatives(), scene.config(QueryConfig))
     return known
 
 

@@ -18,28 +18,10 @@ from ag2_ns.language.relevancy import trusted_relevancy
 from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.perception.english import asks_for_several
 from ag2_ns.perception.prompts import NEGATIVES
+from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.query import Query
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
-
-SHARE = 0.5
-"""With several instances asked for, those are taken that rise above the typical relevancy by this share of what the
-best one does."""
-
-SAME = 0.8
-"""A node above or below the best one that rises this share as far above the typical relevancy answers as well; of
-those, the one that fits its masks best is meant."""
-
-PART = 0.1
-"""How much better a part, or a group, has to fit its masks than the object to be meant where both answer."""
-
-SYNONYM = 0.95
-"""Texts of at least this cosine with the one that is asked say the same, and are no rivals of it. (Of two of 103 real
-CLIP embeddings the closest have 0.92.)"""
-
-PRESENT = 0.47
-"""Relevancy, against rival texts, below which nothing in the scene is meant: 0.5 is a node that the best rival names as
-well. (Chosen on wild table-tops of seeds 3 to 6: it keeps 0.98 or more of what is there.)"""
 
 
 def select_text(
@@ -52,6 +34,7 @@ def select_text(
     several: bool | None = None,
     level: float | None = None,
     beside: Float[Tensor, " R"] | None = None,
+    config: QueryConfig = DEFAULTS,
 ) -> Selection:
     """The instance (or instances) that a text names.
 
@@ -67,9 +50,11 @@ def select_text(
         several: take all instances that answer; by default when the words are plural.
         level: look only at the instances of this level (0 parts, 0.5 objects, 1 groups); by default at all nodes.
         beside: a second relevancy of every node, say of a language field, NaN where there is none; counts as much.
+        config: thresholds.
 
     Returns:
-        The selection; empty, with a reason, for a text that the encoder knows nothing of, a scene without language, or a
+        The selection; empty, with a reason, for a text that the encoder knows nothing of, a scene without language, or
+        a
         text that rivals outdo everywhere.
 
     Raises:
@@ -86,7 +71,7 @@ def select_text(
     if not bool((embedding != 0).any()):
         return index.nothing(text, f"no word of {text!r} is known to the encoder")
     tree = index.tree
-    score, typical = trusted_relevancy(index.language, embedding, against(embedding, negatives, rivals))
+    score, typical = trusted_relevancy(index.language, embedding, against(embedding, negatives, rivals, config.synonym))
     if beside is not None:
         both = torch.isfinite(beside)
         score = torch.where(both, (score + torch.nan_to_num(beside)) / 2, score)
@@ -99,12 +84,12 @@ def select_text(
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
     best = int(ranked.argmax())
-    if rivals is not None and len(rivals) and float(ranked[best]) < PRESENT:
+    if rivals is not None and len(rivals) and float(ranked[best]) < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
-    best = _most_about(tree, ranked, index.language.quality, best, typical)
+    best = _most_about(tree, ranked, index.language.quality, best, typical, config)
     nodes = [best]
     if asks_for_several(text) if several is None else several:
-        nodes = _antichain(tree, ranked, typical + SHARE * (float(ranked[best]) - typical))
+        nodes = sorted(_antichain(tree, ranked, typical + config.several_share * (float(ranked[best]) - typical)))
     map_level = 0.5 if level is None else level
     node_map = tree.cut(map_level)
     anchor_score = torch.where(node_map >= 0, score[node_map.clamp_min(0)], score.new_zeros(()))
@@ -115,36 +100,39 @@ def select_text(
 
 
 def against(
-    embedding: Float[Tensor, " D"], negatives: Float[Tensor, "K D"] | None, rivals: Float[Tensor, "V D"] | None
+    embedding: Float[Tensor, " D"],
+    negatives: Float[Tensor, "K D"] | None,
+    rivals: Float[Tensor, "V D"] | None,
+    synonym: float = DEFAULTS.synonym,
 ) -> Float[Tensor, "R D"] | None:
-    """The texts that a text competes with: negatives, and those rivals that say something else (see `SYNONYM`)."""
+    """The texts that a text competes with: negatives, and those rivals that say something else."""
     if rivals is None or len(rivals) == 0:
         return negatives
     unit = torch.nn.functional.normalize
-    other = rivals[unit(rivals.float(), dim=1) @ unit(embedding.float(), dim=0) < SYNONYM]
+    other = rivals[unit(rivals.float(), dim=1) @ unit(embedding.float(), dim=0) < synonym]
     return other if negatives is None else torch.cat((negatives, other.to(negatives)))
 
 
-def rivals_of(texts: TextEncoder, text: str) -> Float[Tensor, "V D"] | None:
+def rivals_of(texts: TextEncoder, text: str, least: int = DEFAULTS.least_rivals) -> Float[Tensor, "V D"] | None:
     """What else a closed list of texts holds; None for encoders that take any text.
 
     Texts all of whose words the one that is asked contains are no rivals: a "red mug handle" is of a red mug.
     """
     known = getattr(texts.encoder(), "known_texts", None)
     words = [] if known is None else [t for t in known() if t not in NEGATIVES]
-    if len(words) < MANY:
+    if len(words) < least:
         return None
     asked = set(text.lower().split())
     return torch.stack([texts.embed(t) for t in words if not set(t.split()) <= asked])
 
 
-MANY = 100
-"""Texts that a closed list must hold to stand for everything that might be asked. Shorter lists hold what is in the
-scene, and say nothing of what is not."""
-
-
 def _most_about(
-    tree: InstanceTree, ranked: Float[Tensor, " R"], quality: Float[Tensor, " R"], best: int, typical: float
+    tree: InstanceTree,
+    ranked: Float[Tensor, " R"],
+    quality: Float[Tensor, " R"],
+    best: int,
+    typical: float,
+    config: QueryConfig,
 ) -> int:
     """The node that fits its masks best, among the best one and those above and below it that answer nearly as well.
 
@@ -152,8 +140,8 @@ def _most_about(
     """
     number = torch.arange(tree.num_nodes, device=ranked.device)
     related = (number >= best) & (number <= tree.last[best]) | (number <= best) & (tree.last >= best)
-    least = typical + SAME * (float(ranked[best]) - typical)
-    quality = quality.to(ranked) - PART * ((tree.level - 0.5).abs() > 1e-4)
+    least = typical + config.related_share * (float(ranked[best]) - typical)
+    quality = quality.to(ranked) - config.part_handicap * ((tree.level - 0.5).abs() > 1e-4)
     return int(torch.where(related & (ranked >= least), quality, -1.0).argmax())
 
 
@@ -165,11 +153,15 @@ def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) ->
     for node in candidates[torch.argsort(ranked[candidates], descending=True, stable=True)].tolist():
         if all(last[node] < other or last[other] < node for other in chosen):
             chosen.append(node)
-    return sorted(chosen)
+    return chosen
 
 
 def best_nodes(
-    index: SceneIndex, embedding: Float[Tensor, " D"], negatives: Float[Tensor, "K D"] | None, chosen: Sequence[int]
+    index: SceneIndex,
+    embedding: Float[Tensor, " D"],
+    negatives: Float[Tensor, "K D"] | None,
+    chosen: Sequence[int],
+    most: int = DEFAULTS.nearest,
 ) -> list[tuple[int, float]]:
     """The nodes that answer best beside those chosen and what lies in or around them, best first.
 
@@ -178,6 +170,7 @@ def best_nodes(
         embedding: of the text.
         negatives: see `select_text`.
         chosen: nodes that were selected.
+        most: how many.
     """
     tree = index.tree
     score, typical = trusted_relevancy(index.language, embedding, negatives)
@@ -186,11 +179,7 @@ def best_nodes(
     for node in chosen:
         free &= ~((number >= node) & (number <= tree.last[node])) & ~((number <= node) & (tree.last >= node))
     ranked = torch.where(free, score, score.new_full((), -1.0))
-    return [(n, float(ranked[n])) for n in _antichain(tree, ranked, typical)][:NEAREST] if bool(free.any()) else []
-
-
-NEAREST = 5
-"""Candidates that an answer names beside what it selects."""
+    return [(n, float(ranked[n])) for n in _antichain(tree, ranked, typical)][:most] if bool(free.any()) else []
 
 
 @dataclass(frozen=True)
@@ -201,9 +190,9 @@ class Text(Query):
     several: bool | None = None
     """All instances that answer; by default when the words are plural."""
     strategy: Literal["tree", "collaborative", "both"] | None = None
-    """See `ag2_ns.query.collaborative.Strategy`; by default the one that measures best."""
+    """See `ag2_ns.query.collaborative.Strategy`; by default as the scene's `QueryConfig` says."""
     floor: float | None = None
-    """Least relevancy of an answer, before any stretch; by default `FLOOR` where the canonical negatives are known."""
+    """Least relevancy of an answer, before any stretch; by default the `QueryConfig`'s where the canonical negatives are known."""
 
     @classmethod
     def from_option(cls, value: str, all: bool = False, **further: Any) -> Text:
@@ -230,16 +219,18 @@ class Text(Query):
             raise UnknownWords(text, hint=getattr(scene.texts.encoder(), "knows", ""))
         embedding = embedding.to(scene.device)
         negatives = None if negatives is None else negatives.to(scene.device)
-        rivals = rivals_of(scene.texts, text)
+        config = scene.config(QueryConfig)
+        rivals = rivals_of(scene.texts, text, config.least_rivals)
         rivals = None if rivals is None else rivals.to(scene.device)
-        from ag2_ns.query.vector import FLOOR, called_nearest, select_vector, strategy_of  # which asks `select_text`
+        from ag2_ns.query.vector import called_nearest, select_vector  # which asks `select_text`
 
         floor = self.floor
         if floor is None:  # rivals, where there are any, tell better what is not there
-            floor = 0.0 if negatives is None or rivals is not None else FLOOR
+            floor = 0.0 if negatives is None or rivals is not None else config.floor
         found = select_vector(
-            index, text, embedding, negatives, strategy=strategy_of(scene, self.strategy), field=scene.language_field,
+            index, text, embedding, negatives, strategy=self.strategy or config.strategy, field=scene.language_field,
             gaussians=scene.gaussians, floor=floor, several=self.several, level=level, rivals=rivals,
+            config=config,
         )  # fmt: skip
         return called_nearest(scene, found, floor)
 

@@ -27,25 +27,10 @@ from ag2_ns.query.collaborative import (
     refined,
     select_units,
 )
+from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.text import against, best_nodes, select_text
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
-
-FLOOR = 0.62
-"""Least relevancy against the canonical negatives of what a text selects; 0.5 is as relevant as "object". On table-tops
-(seeds 1 to 4) things that are there have 0.61 to 0.76, kinds that are not 0.48 to 0.62, others' colours up to 0.64."""
-
-IMAGE_FLOOR = 0.55
-"""Least relevancy against the scene's median of what a picture selects; 0.5 is as alike as anything else here."""
-
-
-BEST: Strategy = "tree"
-"""What measures best on table-tops, see examples/benchmarks/cos3d.py."""
-
-
-def strategy_of(scene: Scene, asked: Strategy | None) -> Strategy:
-    """The strategy of a query: as asked, as the scene was made for, or the best."""
-    return asked or dict(scene.settings.get("query", {})).get("strategy") or BEST
 
 
 @dataclass(frozen=True)
@@ -63,11 +48,17 @@ class Asked:
     """Of the scene; needed with a field."""
     rivals: Float[Tensor, "V D"] | None = None
     """Other texts that things may be called by."""
+    config: QueryConfig = DEFAULTS
 
     @cached_property
     def said(self) -> FieldAnswer:
         """What the field says."""
         return ask_field(self.field, self.index, self.gaussians, self.vector, self.negatives)
+
+    @property
+    def against(self) -> Float[Tensor, "R D"] | None:
+        """What it competes with."""
+        return against(self.vector, self.negatives, self.rivals, self.config.synonym)
 
     @cached_property
     def by_node(self) -> Float[Tensor, " R"]:
@@ -88,6 +79,7 @@ def select_vector(
     several: bool | None = None,
     level: float | None = None,
     rivals: Float[Tensor, "V D"] | None = None,
+    config: QueryConfig = DEFAULTS,
 ) -> Answer:
     """What answers a vector.
 
@@ -103,6 +95,7 @@ def select_vector(
         several: all instances that answer, not only the best.
         level: look only at the instances of this level.
         rivals: other texts that things may be called by, embedded likewise.
+        config: thresholds.
 
     Returns:
         The answer; empty, with the reason and what came nearest, where nothing is relevant enough.
@@ -119,7 +112,7 @@ def select_vector(
             f"{label!r}: its embedding has {vector.numel()} numbers but the scene's language field has "
             f"{field.language.shape[1]}; query with the encoder that prepared the scene"
         )
-    asked = Asked(index, label, vector, negatives, field, gaussians, rivals)
+    asked = Asked(index, label, vector, negatives, field, gaussians, rivals, config)
     if strategy == "collaborative":
         return _collaborative(asked, floor)
     answer = _tree(asked, floor, several, level, strategy == "both")
@@ -142,12 +135,13 @@ def _tree(asked: Asked, floor: float, several: bool | None, level: float | None,
         several=several,
         level=level,
         beside=beside,
+        config=asked.config,
     )
     if found.empty:
         return Answer(found, reason=found.reason)
     value = asked.by_node if beside is None else torch.fmax(asked.by_node, torch.nan_to_num(beside))
     best = max(float(value[n]) for n in found.nodes)
-    others = best_nodes(index, asked.vector, against(asked.vector, asked.negatives, asked.rivals), found.nodes)
+    others = best_nodes(index, asked.vector, asked.against, found.nodes, asked.config.nearest)
     rest = tuple(Candidate(f"instance {node}", max(0.0, score), (node,)) for node, score in others)
     if best < floor:
         nearest = Candidate(f"instance {found.nodes[0]}", best, found.nodes[:1])
@@ -173,7 +167,15 @@ def _collaborative(asked: Asked, floor: float) -> Answer:
     if found.empty:
         reason = f"no region of the language field answers {asked.label!r} as a whole"
         return Answer(index.nothing(asked.label, reason), reason=reason)
-    return Answer(found, (Candidate(asked.label, found.score),), "")
+    # Its region is no union of nodes, so only what it is not can be named: the instances that it mostly covers are it.
+    own = index.tree.cut(0.5)
+    inside = torch.bincount(own[found.anchor_mask & (own >= 0)], minlength=index.tree.num_nodes)
+    whole = torch.bincount(own[own >= 0], minlength=index.tree.num_nodes)
+    covered = (2 * inside > whole.clamp_min(1)).nonzero().squeeze(1).tolist()
+    rivals = (
+        best_nodes(index, asked.vector, asked.negatives, covered, asked.config.nearest) if index.has_language else []
+    )
+    return Answer(found, tuple(Candidate(f"instance {n}", max(0.0, score), (n,)) for n, score in rivals))
 
 
 def nothing(

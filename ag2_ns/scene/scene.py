@@ -125,10 +125,9 @@ class Scene:
     def configured(self, *configs: Any) -> Scene:
         """The scene with what differs from the defaults in these configurations put in place."""
         settings = dict(self.settings)
-        for config in configs:
-            changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
-            settings[config.section] = dict(settings.get(config.section, {})) | changed
-        return replace(self, settings={name: own for name, own in settings.items() if own})
+        for section, changed in changed_settings(*configs).items():
+            settings[section] = dict(settings.get(section, {})) | changed
+        return replace(self, settings=settings)
 
     def require_index(self) -> SceneIndex:
         """The instances.
@@ -208,3 +207,11 @@ def find_views(views: Sequence[NamedView], image: str) -> list[NamedView]:
         elif any(f"/{path}".endswith(f"/{asked}") for path in paths[:2]):
             ending.append(view)
     return exact or ending
+
+
+def changed_settings(*configs: Any) -> dict[str, dict[str, Any]]:
+    """What differs from the defaults in some configurations, by section, as a scene stores it."""
+    changed = {
+        c.section: {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name) != f.default} for c in configs
+    }
+    return {section: own for section, own in changed.items() if own}

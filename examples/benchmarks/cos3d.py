@@ -33,11 +33,12 @@ from ag2_ns.language.regression import KernelConfig, MlpConfig
 from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.collaborative import Strategy, ask_field, refined, select_units
 from ag2_ns.query.refinement import stretched
-from ag2_ns.query.vector import FLOOR, IMAGE_FLOOR, select_vector
-from ag2_ns.scene.build_field import LanguageFieldConfig, collect_pairs, regress, smooth
+from ag2_ns.query.config import DEFAULTS
+from ag2_ns.query.vector import select_vector
+from ag2_ns.scene.build_field import LanguageFieldConfig, collect_pairs, field_config, regress, smooth
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.instance_field import InstanceFieldConfig, train_instance_field
-from ag2_ns.splat.prototype_loss import PUBLISHED, PrototypeConfig
+from ag2_ns.splat.prototype_loss import PUBLISHED
 from ag2_ns.synthetic.tabletop import language as simulated
 from ag2_ns.synthetic.tabletop.generate import generate
 from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS
@@ -132,7 +133,7 @@ def instance_alone(scene: Scene, field: LanguageField) -> Ask:
 
 def ours(scene: Scene, field: LanguageField | None, strategy: Strategy, floor: bool = True) -> Ask:
     def ask(label, vector, negatives):
-        least = (FLOOR if negatives is not None else IMAGE_FLOOR) if floor else 0.0
+        least = (DEFAULTS.floor if negatives is not None else DEFAULTS.image_floor) if floor else 0.0
         return select_vector(
             scene.index, label, vector, negatives, strategy=strategy, field=field, gaussians=scene.gaussians,
             floor=least, several=False,
@@ -169,8 +170,7 @@ def ways(scene: Scene, o: argparse.Namespace, clock: Clock, wanted) -> dict[str,
         n for n in ("published kernel", "paper's kernel", "MLP", "language alone", "instance alone") if asked(n)
     ]
     if faithful:
-        loss = replace(PUBLISHED)
-        config = InstanceFieldConfig(steps=o.published_steps or o.steps, loss=loss)
+        config = replace(field_config(o.published_steps or o.steps).instance, loss=PUBLISHED)
         start = time.perf_counter()
         instance = clock("field", train, scene, None, len(scene.gaussians), config)
         trained = time.perf_counter() - start
@@ -193,7 +193,7 @@ def ways(scene: Scene, o: argparse.Namespace, clock: Clock, wanted) -> dict[str,
     if asked("tree"):
         out["tree"] = ours(scene, None, "tree"), 0.0
     if asked("collaborative") or asked("both"):
-        config = InstanceFieldConfig(steps=o.steps, loss=PrototypeConfig())
+        config = field_config(o.steps).instance
         config = config if o.lr is None else replace(config, lr=o.lr)
         start = time.perf_counter()
         anchor = scene.index.gaussian_anchor
@@ -295,7 +295,10 @@ def now(device: str) -> float:
 
 def show(console: Console, rows: dict) -> None:
     table = Table(title="Means over seeds; 'absent': share of absent prompts that select something")
-    heads = ("text mIoU", "Acc@.5", "missed", "image mIoU", "image Acc", "absent", "absent kind", "absent image", "ms/text", "field s", "GB")  # fmt: skip
+    heads = (
+        "text mIoU", "Acc@.5", "missed", "image mIoU", "image Acc", "absent", "absent kind", "absent image", "ms/text",
+        "field s", "GB",
+    )  # fmt: skip
     for head in ("objects", "noise", "way", *heads):
         table.add_column(head, justify="right")
     for (objects, noise, way), values in sorted(rows.items(), key=lambda r: r[0][:2]):

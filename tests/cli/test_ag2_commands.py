@@ -159,21 +159,26 @@ def test_all_takes_at_least_as_much(run, scene, tmp_path, capfd):
 
 def test_eval(run, scene, tmp_path, capfd):
     args = ("--load-config", run.config, "--ground-truth", scene / "ground_truth", "--output-dir", tmp_path)
-    ag2("eval", *args)
+    ag2("eval", *args, "--predictions", "folders")
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {p["label"] for p in report["prompts"]} == set(labels(scene).values())
+    texts = report["protocols"]["3d"]["share"]
+    assert {p["label"] for p in texts["prompts"]} == set(labels(scene).values())
     for key in ("miou", "mbiou", "acc25", "acc50"):
-        assert 0 <= report["mean_over_prompts"][key] <= 1
-    shown = [p for p in report["prompts"] if p["views"]]
+        assert 0 <= texts["mean_over_prompts"][key] <= 1
+    shown = [p for p in texts["prompts"] if p["views"]]
     assert len(shown) >= OBJECTS
-    assert report["mean_over_prompts"]["miou"] == pytest.approx(np.mean([p["miou"] for p in shown]))
-    assert [p["miou"] for p in report["prompts"]] == sorted(p["miou"] for p in report["prompts"]), "worst first"
-    own = report["instances"]
-    shown = [o for o in own["objects"] if o["views"]]
-    assert {o["label"] for o in own["objects"]} == set(labels(scene).values())
-    assert own["miou"] == pytest.approx(np.mean([o["miou"] for o in shown])) and own["miou"] > 0.3
-    assert own["max_instances"] == max(o["instances"] for o in shown) >= own["median_instances"] > 0
-    assert mediapy.read_image(tmp_path / "worst_first.png").shape[2] == 3
+    assert texts["mean_over_prompts"]["miou"] == pytest.approx(np.mean([p["miou"] for p in shown]))
+    assert [p["miou"] for p in texts["prompts"]] == sorted(p["miou"] for p in texts["prompts"]), "worst first"
+    assert report["headline"]["text mIoU"] == texts["mean_over_prompts"]["miou"]
+    assert report["protocols"]["instances"]["objects"]["best_iou"] > 0.3
+    assert (
+        set(report["protocols"]) == {"3d", "2d", "clicks", "instances"} and "share of the pixel" in report["thresholds"]
+    )
+    rows = (tmp_path / "prompts.csv").read_text().splitlines()
+    assert len(rows) == 1 + sum(p["views"] for p in texts["prompts"])
+    for name in ("worst_first.png", "plots.png"):
+        assert mediapy.read_image(tmp_path / name).shape[2] >= 3
+    assert list((tmp_path / "predictions").glob("*/*.png"))
     assert "mIoU" in capfd.readouterr().out
 
 

@@ -20,7 +20,7 @@ def election(views, sure=(False, False, False)):
     total = np.concatenate([seen.sum(0, keepdims=True), seen])
     lifted = lifted_from(weight, total, np.minimum(total, total), mask_view)
     area = halves.sum(0)
-    return elect(lifted, area, LAST, np.array(sure)).tolist()
+    return elect(lifted, area, LAST, np.array(sure)).kept.tolist()
 
 
 BOTH = (100, 100)
@@ -147,4 +147,4 @@ def test_votes_are_kept_up_to_date(num, views, masks, seed):
     area = weight[parent < 0].sum(0) + rng.random(len(view))
     lifted = lifted_from(weight, total, total, view.tolist())
     sure = rng.random(num) < 0.3
-    assert elect(lifted, area, last, sure).tolist() == elect_slowly(lifted, area, last, sure).tolist()
+    assert elect(lifted, area, last, sure).kept.tolist() == elect_slowly(lifted, area, last, sure).tolist()

@@ -9,11 +9,11 @@ import pytest
 
 
 def shared(name: str) -> Path:
-    """A folder of the shared data, found beside the checkout or through AG2_SHARED_DATA."""
+    """A file or folder of the shared data, found beside the checkout or through AG2_SHARED_DATA."""
     named = os.environ.get("AG2_SHARED_DATA")
     here = Path(__file__).resolve()
     places = [Path(named)] if named else [p / "shared" / "data" for p in here.parents]
     for place in places:
-        if (place / name).is_dir():
+        if (place / name).exists():
             return place / name
     pytest.skip(f"no {name} here (set AG2_SHARED_DATA)")

@@ -33,7 +33,9 @@ def read_benchmark(folder: Path, form: str = "auto") -> Benchmark:
         UserError: no such folder, an unknown format, or nothing that can be read.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; --ground-truth takes a folder of labels")
+        raise UserError(
+            f"{folder}: no such folder; --ground-truth takes a folder of labels, such as ids/ with labels.json"
+        )
     if form == "auto":
         form = looks_like(folder)
     if form not in FORMATS:

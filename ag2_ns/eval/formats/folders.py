@@ -3,7 +3,7 @@
 | format | layout |
 |---|---|
 | `folders` | `<frame>/<text>.jpg` or `.png`, above grey level 10 (OpenGaussian, AG2aussian, COS3D; also below `gt/`) |
-| `lerf-mask` | `<number>/<text>.png` (Gaussian Grouping's `test_mask`); numbers are places in the sorted list of images |
+| `lerf-mask` | `<number>/<text>.png` (Gaussian Grouping); numbers are those of pictures: 41 is frame_00041 |
 | `spin-nerf` | `<frame>.png` of one thing per folder, marked where not 0 (SPIn-NeRF, also `<frame>_mask.png`) |
 """
 

@@ -1,7 +1,8 @@
 """LERF-OVS labels: one JSON of polygons per frame, as the LangSplat authors annotated four LERF scenes.
 
 `frame_00041.json` = {"info": {"name", "width", "height"}, "objects": [{"category", "segmentation": [[x, y], ...],
-"bbox": [x0, y0, x1, y1], ...}]}. Objects of one category in a frame are one prompt: their masks are united and all their
+"bbox": [x0, y0, x1, y1], ...}]}. Objects of one category in a frame are one prompt: their masks are united and all
+their
 boxes count for localisation. Polygons are filled with OpenCV after rounding down to whole pixels, as LangSplat's
 evaluator does, so that figures compare.
 """

@@ -1,6 +1,7 @@
 """NVOS: scribbles in one view of an LLFF scene, and the true mask of the thing in another view.
 
-`scribbles/<scene>/pos_*.png` and `neg_*.png` over the frame in `reference_image/<scene>/`, `masks/<scene>/*_mask.png` of the
+`scribbles/<scene>/pos_*.png` and `neg_*.png` over the frame in `reference_image/<scene>/`, `masks/<scene>/*_mask.png`
+of the
 target frame (Ren et al., CVPR 2022); name any of these three folders of a scene, or one that holds the files of all.
 Without a reference image the frame is what a scribble's name says after its mark: `pos_0_IMG_4027.png`.
 """

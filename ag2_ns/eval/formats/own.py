@@ -1,4 +1,4 @@
-"""Our own ground truth: ids/*.png and labels.json, and beside them what scenes with parts, groups and absent prompts add."""
+"""Our own ground truth: ids/*.png and labels.json, and beside them parts, groups and absent prompts."""
 
 from __future__ import annotations
 

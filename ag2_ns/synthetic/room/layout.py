@@ -1,4 +1,4 @@
-"""What stands where in the room: furniture along the walls, a table in the middle, things on all of it and on the floor."""
+"""What stands where in the room: furniture along the walls, a table in the middle, things on all of it."""
 
 from __future__ import annotations
 

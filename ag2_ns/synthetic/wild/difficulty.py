@@ -23,7 +23,8 @@ class Difficulty:
     """How far the cosine of a clean crop and its own text lies above that of an unrelated text (CLIP ViT-B: about 0.28
     against 0.19)."""
     clutter: float = 1.0
-    """Masks of nothing that has a name, relative to the usual number: pieces of pattern, shadows, lights, background."""
+    """Masks of nothing that has a name, relative to the usual number: pieces of pattern, shadows, lights,
+    background."""
     groups: float = 0.4
     """Share of the views of a named group in which it is proposed as one mask; things that merely touch: a third of
     it."""

@@ -1,7 +1,7 @@
 """A simulated encoder that confuses what CLIP confuses: 512 floats of unit length for texts and for crops.
 
 Texts: sqrt(0.57) c + sqrt(0.43) u, c common to all and u the meaning (0.57 is the median cosine of two of 103 real
-embeddings, see `cosines.py`). Meanings of words have the cosines of real ones (`cosines.gram`), other words random ones.
+embeddings, see `cosines.py`). Meanings of words have the cosines of real ones (`cosines.gram`), others random ones.
 A label "<colour> <kind>" is 0.73 kind + 0.65 colour + 0.22 phrase: labels of one kind then have a centred cosine of
 0.53, of one colour of 0.42 (medians of red apple, green apple, red cup, dark cup, red and green toy chair: 0.53, 0.42).
 A part's text is 0.6 label + 0.7 part + 0.4 phrase, a group's 0.6 members + 0.6 kind of group + 0.5 phrase: assumed, as
@@ -99,9 +99,9 @@ class Meanings:
         colour, _, rest = text.partition(" ")
         kind = next((k for k in self._kinds if rest == k or rest.startswith(k + " ")), None)
         if colour in COLOURS and kind is not None:
-            own = _unit(_KIND * self._word(kind) + _COLOUR * self._word(colour)
-                        + _PHRASE * np.random.default_rng(_seed("phrase", f"{colour} {kind}")).standard_normal(_MEANINGS)
-                        / np.sqrt(_MEANINGS))  # fmt: skip
+            name = np.random.default_rng(_seed("phrase", f"{colour} {kind}")).standard_normal(_MEANINGS)
+            own = _KIND * self._word(kind) + _COLOUR * self._word(colour) + _PHRASE * name / np.sqrt(_MEANINGS)
+            own = _unit(own)
             part = rest[len(kind) :].strip()
             return own if not part else _unit(0.6 * own + 0.7 * self._word(part) + 0.4 * phrase)
         return self._word(text)

@@ -1,4 +1,4 @@
-"""What a wild scene knows of itself, and of one of its views: the ground truth that masks and features are made from."""
+"""What a wild scene knows of itself, and of one of its views: masks and features are made from it."""
 
 from __future__ import annotations
 

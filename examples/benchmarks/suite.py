@@ -1,0 +1,394 @@
+"""Worlds made, scenes trained or lifted, all protocols run: one Markdown table with plots.
+
+    python examples/benchmarks/suite.py --output OUT                                   # CPU, minutes: stand-in splats
+    python examples/benchmarks/suite.py --output OUT --methods ag2aussian splatfacto features published \\
+        --worlds tabletop:14 tabletop:20 tabletop:40 room:64 --seeds 200 201 202 203 204   # GPU
+    python examples/benchmarks/suite.py --output OUT --sweep wholes parts border margin    # where does it break?
+    python examples/benchmarks/suite.py --output OUT --captures LERF_OVS --labels LERF_OVS/label --methods ag2aussian
+
+`stand-in` samples a splat from the exact geometry and lifts the masks onto it: no training. Everything stays in OUT,
+and what is there is not done again. Choose constants on seeds below 100; 200 to 204 are for reporting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+
+from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.view import NamedView
+from ag2_ns.eval.formats import read_benchmark
+from ag2_ns.eval.instances import weight_on_objects
+from ag2_ns.eval.report import machine
+from ag2_ns.eval.suite import evaluate, headline, revision
+from ag2_ns.eval.tabletop import named_like, read_ground_truth
+from ag2_ns.io.atomic import write_atomic
+from ag2_ns.ops.neighbours import radius_edges
+from ag2_ns.perception.prompts import NEGATIVES
+from ag2_ns.rendering.choose import choose_rasterizer
+from ag2_ns.scene.scene import Scene
+from ag2_ns.scene.scene_index import build_index
+from ag2_ns.splat.anchors import Anchors, voxel_groups
+from ag2_ns.synthetic.room import room
+from ag2_ns.synthetic.stand_in import cameras, stand_in
+from ag2_ns.synthetic.tabletop.generate import tabletop
+from ag2_ns.synthetic.wild import WILD, Difficulty
+from ag2_ns.synthetic.world import World, write_world
+
+METHODS = {
+    "ag2aussian": ["ns-train", "ag2aussian"],
+    "features": ["ns-train", "ag2aussian", "--pipeline.model.instances", "features"],
+    "published": ["ns-train", "ag2aussian-published"],
+    "small": ["ns-train", "ag2aussian-small", "--machine.device-type", "cpu"],
+    "splatfacto": ["ns-train", "splatfacto", "--max-num-iterations", "7000"],
+}
+"""Commands that train; splatfacto is then lifted by `ag2 lift`."""
+
+SWEEPS = {
+    "wholes": (1.0, 0.8, 0.65, 0.5, 0.35, 0.2),
+    "parts": (0.0, 0.25, 0.5, 0.75, 0.9),
+    "border": (0.0, 1.0, 2.0, 3.0, 4.0, 6.0),
+    "margin": (0.18, 0.12, 0.09, 0.06, 0.04, 0.02),
+    "clutter": (0.0, 0.5, 1.0, 2.0, 3.0),
+    "groups": (0.0, 0.2, 0.4, 0.6, 0.8),
+}
+"""Values of each knob, from easy to hard."""
+
+PUBLISHED = {
+    "LERF-OVS, 3d alone (pairs mIoU / Acc@0.25)": {
+        "LangSplat": (9.66, 12.41),
+        "OpenGaussian": (38.36, 51.43),
+        "Dr.Splat": (43.29, 64.30),
+        "InstanceGaussian": (45.30, 58.44),
+        "Occam's LGS": (47.22, 74.84),
+        "COS3D (repository)": (50.01, 72.87),
+        "VALA (third-party rerun)": (54.12, 79.35),
+        "OpenGaFF": (54.36, 80.84),
+        "PairGS": (60.4, None),
+    },
+    "LERF-OVS, 2d (pairs mIoU)": {"LangSplat": (51.4, None), "LangSplatV2": (59.9, None), "LEGO": (68.4, None)},
+    "NVOS, scribbles (mIoU)": {
+        "SA3D": (91.1, None),
+        "SAGA": (92.6, None),
+        "OmniSeg3D": (92.8, None),
+        "LEGO": (94.2, None),
+    },
+}
+"""Rows of the papers, in hundredths, means over the scenes; not measured here."""
+
+BARS = {
+    "tabletop:14": {"text mIoU": 0.96, "Acc@0.5": 0.99, "clicks": 0.94, "parts": 0.7, "groups": 0.85, "rejected": 0.9},
+    "tabletop:20": {"text mIoU": 0.94, "Acc@0.5": 0.97, "clicks": 0.92, "parts": 0.7, "groups": 0.85, "rejected": 0.9},
+    "tabletop:40": {"text mIoU": 0.90, "Acc@0.5": 0.94, "clicks": 0.88, "parts": 0.7, "groups": 0.85, "rejected": 0.9},
+    "room:64": {"text mIoU": 0.85, "twins": 0.95},
+}
+
+
+class TableTexts:
+    """The texts of a generated scene, without a prepared capture."""
+
+    def __init__(self, folder: Path) -> None:
+        content = json.loads((folder / "text_features.json").read_text())
+        self._rows = {text: torch.tensor(row) for text, row in content.items()}
+
+    def encoder(self) -> TableTexts:
+        return self
+
+    def known_texts(self) -> list[str]:
+        return list(self._rows)
+
+    def embed(self, text: str) -> torch.Tensor:
+        return self._rows[text]
+
+    def negatives(self) -> torch.Tensor:
+        return torch.stack([self._rows[n] for n in NEGATIVES])
+
+
+@dataclass
+class Suite:
+    """Measure."""
+
+    output: Path
+    """Worlds, runs, reports, suite.md and plots go here."""
+    worlds: tuple[str, ...] = ("tabletop:14",)
+    """tabletop:OBJECTS or room:OBJECTS."""
+    seeds: tuple[int, ...] = (200,)
+    methods: tuple[Literal["stand-in", "ag2aussian", "features", "published", "small", "splatfacto"], ...] = (
+        "stand-in",
+    )
+    noise: str = "wild"
+    """Of all worlds; see `ag2 example`."""
+    views: int | None = None
+    """Pictures of a world; by default 40 for stand-ins, else 80 around a table and 300 in a room."""
+    width: int | None = None
+    """Pixels across; by default 320 for stand-ins, else 640."""
+    spacing: float = 0.009
+    """Cells of a stand-in, scene units."""
+    voxel: float = 0.015
+    """Size of a stand-in's anchors, share of the scene's extent."""
+    clicks: int = 3
+    sweep: tuple[Literal["wholes", "parts", "border", "margin", "clutter", "groups"], ...] = ()
+    """Knobs to turn, on the first world and all seeds, with the first method."""
+    captures: Path | None = None
+    """Folder of real captures, one per scene (LERF-OVS, Mip-NeRF 360, LLFF)."""
+    labels: Path | None = None
+    """Folder of their labels, one per scene of the same name."""
+    device: str = "auto"
+    protocols: tuple[str, ...] = ()
+    """By default all that the labels allow."""
+
+    def main(self) -> None:
+        self.output = self.output.resolve()
+        self.output.mkdir(parents=True, exist_ok=True)
+        if self.device == "auto":
+            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        jobs: list[Callable[[], dict]] = []
+        if self.captures is not None:
+            jobs += [partial(self.capture, s, m) for s in self.scenes() for m in self.methods if m != "stand-in"]
+        elif self.sweep:
+            base = Difficulty.parse(self.noise)
+            for knob in self.sweep:
+                for value in SWEEPS[knob]:
+                    harder = replace(base, **{knob: value})
+                    jobs += [
+                        partial(self.world, self.worlds[0], seed, self.methods[0], harder, f"{knob}={value:g}")
+                        for seed in self.seeds
+                    ]
+        else:
+            noise = Difficulty.parse(self.noise) if self.noise.startswith("wild") else float(self.noise)
+            jobs += [
+                partial(self.world, w, seed, m, noise) for w in self.worlds for seed in self.seeds for m in self.methods
+            ]
+        rows = []
+        for job in jobs:
+            try:
+                rows.append(job())
+            except (RuntimeError, OSError, ValueError, KeyError) as error:
+                Console(stderr=True).print(f"failed: {error}", markup=False)
+            self.write(rows)
+
+    def scenes(self) -> list[str]:
+        """The captures that have labels."""
+        return sorted(p.name for p in self.captures.iterdir() if self.labels and (self.labels / p.name).is_dir())
+
+    def cached(self, tag: str, make: Callable[[Path], dict]) -> dict:
+        """A row, made once."""
+        path = self.output / "rows" / f"{tag}.json"
+        if not path.exists():
+            start = time.perf_counter()
+            row = make(path) | {"wall_seconds": time.perf_counter() - start}
+            write_atomic(path, json.dumps(row, indent=1).encode())
+        return json.loads(path.read_text())
+
+    def world(self, name: str, seed: int, method: str, noise: Difficulty | float, knob: str = "") -> dict:
+        """One generated world, one method."""
+        kind, _, objects = name.partition(":")
+        quick = method == "stand-in"
+        width = self.width or (320 if quick else 640)
+        views = self.views or (
+            40 if quick and kind == "tabletop" else 100 if quick else 80 if kind == "tabletop" else 300
+        )
+        key = f"{kind}{objects}-s{seed}-v{views}-w{width}" + (f"-{knob}" if knob else "")
+        base = {"world": name, "seed": seed, "method": method, "knob": knob}
+        make = partial(
+            tabletop if kind == "tabletop" else room,
+            seed=seed, objects=int(objects), views=views, width=width, height=width * 3 // 4, noise=noise,
+        )  # fmt: skip
+        folder = self.output / "worlds" / key
+
+        def measure(_: Path) -> dict:
+            world = make()
+            if not folder.exists():
+                write_world(folder, world, noise, seed, progress=False)
+            if quick:
+                scene, seconds = self.lifted(world, folder, seed)
+                found = evaluate(scene, read_benchmark(folder / "ground_truth"), self.protocols, clicks=self.clicks)
+                ceiling = oracle(scene, folder)
+                return base | {
+                    "headline": headline(found.results) | ceiling,
+                    "build_seconds": seconds,
+                    "results": found.results,
+                }
+            return base | self.trained(key, folder, folder / "ground_truth", method)
+
+        return self.cached(f"{key}-{method}", measure)
+
+    def capture(self, name: str, method: str) -> dict:
+        """One real capture, one method."""
+        base = {"world": name, "seed": 0, "method": method, "knob": ""}
+        labels = self.labels / name
+        return self.cached(
+            f"{name}-{method}", lambda _: base | self.trained(name, self.captures / name, labels, method)
+        )
+
+    def trained(self, key: str, data: Path, labels: Path, method: str) -> dict:
+        """Prepare, train (and lift) and evaluate by the commands that a user would type."""
+        ag2 = [sys.executable, "-m", "ag2_ns.cli.main"]
+        if not (data / "ag2").exists():
+            self.call(f"{key}-prepare", [*ag2, "prepare", str(data)])
+        tag = f"{key}-{method}"
+        where = ["--output-dir", str(self.output / "runs"), "--experiment-name", tag, "--timestamp", "run"]
+        parser = ["ag2-data"] if method == "splatfacto" else []
+        command = METHODS[method]
+        start = time.perf_counter()
+        self.call(
+            f"{tag}-train", [*command[:2], "--data", str(data), *where, "--vis", "tensorboard", *command[2:], *parser]
+        )
+        seconds = time.perf_counter() - start
+        run = self.output / "runs" / tag / command[1] / "run"
+        if method == "splatfacto":
+            out = self.output / "lifted" / tag
+            self.call(f"{tag}-lift", [*ag2, "lift", "--load-config", str(run / "config.yml"), "--output-dir", str(out)])
+            run = next(out.rglob("scene.safetensors")).parent
+        report = self.output / "reports" / tag
+        options = [word for p in self.protocols for word in ("--protocol", p)]
+        self.call(
+            f"{tag}-eval",
+            [*ag2, "eval", "--load-config", str(run), "--ground-truth", str(labels), "--output-dir", str(report),
+             "--clicks", str(self.clicks), *options],
+        )  # fmt: skip
+        content = json.loads((report / "report.json").read_text())
+        return {"headline": content["headline"], "train_seconds": seconds, "results": content["protocols"]}
+
+    def call(self, log: str, command: Sequence[str]) -> None:
+        """Run a command; raises with the end of its log where it fails."""
+        path = self.output / "logs" / f"{log}.log"
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "w") as out:
+            code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ).returncode
+        if code:
+            raise RuntimeError(f"{shlex.join(command)}\n{path.read_text()[-2000:]}")
+
+    @torch.no_grad()
+    def lifted(self, world: World, folder: Path, seed: int) -> tuple[Scene, float]:
+        """A stand-in splat with the world's masks lifted onto it."""
+        reach = 3.0 if "room" in world.what.lower() else world.more["table_half"]
+        gaussians = stand_in(world, self.spacing, reach, seed).to(self.device)
+        masks, features = read_masks(folder)
+        named = [(p.name, v.to(self.device)) for p, v in zip(sorted((folder / "images").glob("*.png")), cameras(world))]
+        centres = torch.stack([-(v.viewmat[:3, :3].T @ v.viewmat[:3, 3]) for _, v in named])
+        extent = 1.1 * float((centres - centres.mean(0)).norm(dim=1).max())
+        anchor = voxel_groups(gaussians.means, self.voxel * extent)
+        count = torch.bincount(anchor)
+        xyz = torch.zeros(len(count), 3, device=anchor.device).index_add_(0, anchor, gaussians.means) / count[:, None]
+        backend = choose_rasterizer("auto", gaussians.device)
+        start = time.perf_counter()
+        index = build_index(
+            backend, gaussians, anchor, xyz, radius_edges(xyz, 2 * self.voxel * extent, 64), [v for _, v in named],
+            masks, features,
+        )  # fmt: skip
+        seconds = time.perf_counter() - start
+        radius = torch.full((len(xyz), 1), self.voxel * extent, device=xyz.device)
+        views = tuple(NamedView(name, Path(name).stem, "train", view) for name, view in named)
+        anchors = Anchors(xyz, radius, torch.zeros(len(xyz), 3, device=xyz.device))
+        return Scene(gaussians, anchors, anchor, extent, index, views, texts=TableTexts(folder)), seconds
+
+    def write(self, rows: list[dict]) -> None:
+        """The Markdown table, and a plot per knob."""
+        if not rows:
+            return
+        lines = [f"# Suite\n\n{machine()['device']}; code {revision()}; seeds {sorted({r['seed'] for r in rows})}; "
+                 f"noise {asdict(WILD) if self.noise == 'wild' else self.noise}\n"]  # fmt: skip
+        columns = list(dict.fromkeys(k for r in rows for k in r["headline"]))
+        lines.append("| world | method | knob | seeds | " + " | ".join(columns) + " |")
+        lines.append("|---" * (len(columns) + 4) + "|")
+        for world, method, knob in dict.fromkeys((r["world"], r["method"], r["knob"]) for r in rows):
+            mine = [r["headline"] for r in rows if (r["world"], r["method"], r["knob"]) == (world, method, knob)]
+            cells = []
+            for key in columns:
+                values = [h[key] for h in mine if h.get(key) is not None]
+                cell = "" if not values else f"{np.mean(values):.3f}"
+                cell += f" ± {np.std(values):.3f}" if len(values) > 1 else ""
+                bar = BARS.get(world, {}).get(key) if not knob else None
+                cells.append(
+                    cell
+                    if bar is None or not values
+                    else f"{cell} ({'met' if np.mean(values) >= bar else f'bar {bar:g}'})"
+                )
+            lines.append(f"| {world} | {method} | {knob} | {len(mine)} | " + " | ".join(cells) + " |")
+        if self.captures is not None:
+            lines.append("\nPublished rows (of the papers, by the protocol named; not measured here):\n")
+            for protocol, table in PUBLISHED.items():
+                lines += [f"| {protocol} | mIoU | Acc@0.25 |", "|---|---|---|"]
+                lines += [
+                    f"| {m} (published) | {a:g} | {'' if b is None else f'{b:g}'} |" for m, (a, b) in table.items()
+                ]
+                lines.append("")
+        for knob in self.sweep:
+            if self.plot(knob, rows):
+                lines.append(f"\n![{knob}](sweep_{knob}.png)")
+        write_atomic(self.output / "suite.md", ("\n".join(lines) + "\n").encode())
+        Console(soft_wrap=True).print(f"{len(rows)} rows: {self.output / 'suite.md'}", markup=False)
+
+    def plot(self, knob: str, rows: list[dict]) -> bool:
+        """Quality against one knob."""
+        from matplotlib.figure import Figure
+
+        mine = [r for r in rows if r["knob"].startswith(f"{knob}=")]
+        if not mine:
+            return False
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        values = sorted({float(r["knob"].split("=")[1]) for r in mine})
+        for key in ("text mIoU", "text ceiling", "clicks", "parts best", "groups best", "rejected"):
+            points = [(v, [r["headline"][key] for r in mine if r["knob"] == f"{knob}={v:g}" and key in r["headline"]])
+                      for v in values]  # fmt: skip
+            points = [(v, np.mean(p), np.std(p)) for v, p in points if p]
+            if points:
+                x, mean, spread = zip(*points)
+                axes.errorbar(x, mean, spread, marker="o", ms=3, capsize=2, label=key)
+        axes.axvline(getattr(WILD, knob), color="grey", lw=0.8, ls=":")
+        axes.set(xlabel=f"knob {knob} (dotted: wild)", ylim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+        figure.savefig(self.output / f"sweep_{knob}.png", dpi=110)
+        return True
+
+
+def read_masks(folder: Path) -> tuple[list[MaskSet], list[torch.Tensor]]:
+    """Masks and features as the generator wrote them."""
+    masks, features = [], []
+    for path in sorted((folder / "masks_sparse").glob("*.pt")):
+        masks.append(MaskSet.from_dense(torch.load(path, weights_only=True).to_dense().bool()))
+        features.append(torch.load(folder / "clip_features" / path.name, weights_only=True).float())
+    return masks, features
+
+
+@torch.no_grad()
+def oracle(scene: Scene, folder: Path) -> dict[str, float]:
+    """What the tree allows at best, in rendering weight: the best node for each thing."""
+    truth = named_like(read_ground_truth(folder / "ground_truth"), scene.names_of)
+    ids = sorted(truth.labels)
+    tree, index = scene.index.tree, scene.index
+    node = tree.anchor_node[index.gaussian_anchor]
+    held = weight_on_objects(
+        scene.gaussians,
+        node + 1,
+        tree.num_nodes + 1,
+        ids,
+        truth,
+        [(v.name, v.view) for v in scene.views],
+        scene.rasterizer,
+    )
+    area = held[:, :-1].sum(0)
+    by_node = tree.subtree_sum(held[1:])
+    iou = by_node[:, :-1] / (by_node.sum(1, keepdim=True) + area - by_node[:, :-1]).clamp_min(1e-9)
+    return {"tree ceiling (weight)": float(iou.max(0).values[area > 0].mean())}
+
+
+if __name__ == "__main__":
+    tyro.cli(Suite).main()
