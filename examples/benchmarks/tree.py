@@ -67,7 +67,9 @@ def stand_in(seed: int, objects: int, views: int, width: int, height: int, spaci
     points, cameras = [], []
     for pose in orbit(views, layout.table_half, seed):
         frame = render(lit, pose, FOCAL * width, width, height)
-        points.append(world_points(frame.distance, pose, FOCAL * width).reshape(-1, 3)[frame.distance.reshape(-1) < 1e6])
+        points.append(
+            world_points(frame.distance, pose, FOCAL * width).reshape(-1, 3)[frame.distance.reshape(-1) < 1e6]
+        )
         pose4 = np.eye(4)
         pose4[:3] = pose
         viewmat = np.linalg.inv(pose4 @ np.diag([1.0, -1, -1, 1]))
