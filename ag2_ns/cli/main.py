@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
     "occupancy": "ag2_ns.cli.occupancy:Occupancy",
+    "refer-train": "ag2_ns.cli.refer_train:ReferTrain",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 

@@ -21,10 +21,10 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
 from ag2_ns.edit.operations import Edit
-from ag2_ns.export.boxes import Box, box_of
 from ag2_ns.export.labels import Instance, Labelled, label_edited, label_scene, name_instances, subset, write_labels
 from ag2_ns.export.previous_files import earlier_files
 from ag2_ns.io.atomic import writable
+from ag2_ns.ops.boxes import Box, box_of
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene
 

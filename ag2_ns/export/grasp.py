@@ -24,10 +24,11 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
-from ag2_ns.export.boxes import Box, box_of, hull_of
+from ag2_ns.export.boxes import hull_of
 from ag2_ns.export.formats import ExportJob, Written, counted, world_of
 from ag2_ns.io.atomic import replacing, write_atomic
 from ag2_ns.ops.bounds import inliers
+from ag2_ns.ops.boxes import Box, box_of
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer

@@ -15,9 +15,9 @@ from torch import Tensor
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
-from ag2_ns.export.boxes import Box
 from ag2_ns.io.atomic import write_atomic
 from ag2_ns.language.relevancy import trusted_relevancy
+from ag2_ns.ops.boxes import Box
 from ag2_ns.scene.scene_index import SceneIndex
 
 UNSURE = 0.5

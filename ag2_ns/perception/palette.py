@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
@@ -144,6 +144,71 @@ class PaletteEncoder:
         """The words of a text that make no difference, articles and the like aside."""
         known = {word for name in self.known_words(text) for word in name.split()} | DETERMINERS | LINKS | {"and", "or"}
         return [word for word in words_of(text) if not set(_spell(word).split() or [word]) <= known]
+
+
+def basic_shares(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 11"]:
+    """How far an English speaker would use each of the `BASIC` terms for each colour; rows sum to 1."""
+    return _lookup()[0][_codes(rgb)]
+
+
+def colour_terms(name: str) -> Float[np.ndarray, " 11"]:
+    """How far an English speaker would use each of the `BASIC` terms for a named colour; the largest is 1."""
+    basic = _text_vector(name)[: len(BASIC)]
+    found = _parse(name)
+    if not basic.any() and found and found[0][1] is None:  # dark, light, bright on their own
+        lightness = {"dark": (8,), "light": (9,), "bright": (9, 2)}[found[0][0]]
+        basic = np.isin(np.arange(len(BASIC)), lightness).astype(float)
+    return basic / max(float(basic.max()), 1e-9)
+
+
+@lru_cache(maxsize=4096)
+def colour_likeness(asked: str, named: str) -> float:
+    """How far one colour word means another, 0 to 1: gray is grey, crimson is red, pink is not."""
+    if _spell(asked) == _spell(named):
+        return 1.0
+    if _spell(asked) in BASIC and _spell(named) in BASIC:
+        return 0.0
+    a, b = _named_lab(asked), _named_lab(named)
+    if a is None or b is None:
+        return 0.0
+    if _spell(named) in BASIC or _spell(asked) in BASIC:
+        basic, other = (asked, b) if _spell(asked) in BASIC else (named, a)
+        share = _space().basic(other[None])[0][BASIC.index(_spell(basic))]
+        return 0.85 * float(np.clip((share - 0.5) / 0.4, 0, 1))
+    return float(np.clip(1.4 - np.linalg.norm(a - b) / 25, 0, 0.85))
+
+
+def _named_lab(name: str) -> np.ndarray | None:
+    found = [lab for _, lab in _parse(name) if lab is not None]
+    return found[0] if found else None
+
+
+def is_colour_name(word: str) -> bool:
+    """Whether one word names a colour before it names anything else ("red", "teal"; not "stone" or "banana")."""
+    name = _spell(word)
+    space = _space()
+    if not name or name in NOT_COLOURS:
+        return False
+    return name in BASIC or name in space.css or name in SYNONYMS.values() or name in _PLAIN_SHADES
+
+
+_PLAIN_SHADES = frozenset(
+    [
+        "teal",
+        "mauve",
+        "maroon",
+        "burgundy",
+        "crimson",
+        "scarlet",
+        "navy",
+        "turquoise",
+        "cyan",
+        "magenta",
+        "beige",
+        "lilac",
+    ]
+)
+"""Survey names of one word that are used for nothing else."""
 
 
 class _Space:

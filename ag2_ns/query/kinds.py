@@ -96,6 +96,30 @@ KINDS = (
         "--node N",
     ),
     Kind(
+        "sentence",
+        "ag2_ns.query.sentence.query:Sentence",
+        str,
+        "What to look for, as a sentence: attributes, relations, order, negation.",
+        "--sentence 'the mug left of the red book'",
+        (
+            Option(
+                "seen_from", str | None, "The picture that left, right, in front and behind of a sentence are meant in."
+            ),
+            Option(
+                "up", tuple[float, float, float] | None, "The vertical for sentences, in the scene's frame; else found."
+            ),
+            Option(
+                "by",
+                Literal["solver", "field"],
+                "Who answers a sentence: the solver, or a field trained by `ag2 refer-train`.",
+                "solver",
+            ),
+            Option(
+                "reasoner", str | None, "A command that answers a sentence from the scene as JSON (see the README)."
+            ),
+        ),
+    ),
+    Kind(
         "click",
         "ag2_ns.query.click:Click",
         tuple[str, float, float],

@@ -10,10 +10,10 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Members
-from ag2_ns.export.boxes import box_of
 from ag2_ns.export.labels import Instance, label_edited, label_scene, subset, write_labels
 from ag2_ns.export.splats import write_splat
 from ag2_ns.io.ply import read_gaussians
+from ag2_ns.ops.boxes import box_of
 
 
 def test_every_gaussian_gets_its_instance(index):

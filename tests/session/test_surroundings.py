@@ -10,7 +10,8 @@ import ag2_ns
 from ag2_ns.core.errors import MissingInstances, StaleStore, UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.edit import steps
-from ag2_ns.edit.cleanup import MAX_VIEWS, spread_views
+from ag2_ns.edit.cleanup import spread_views
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.session.surroundings import StoredMasks, Watched, surroundings
 
 
@@ -32,7 +33,7 @@ def scene(blob_run):
     """A capture of many views: the same few again and again."""
     scene = ag2_ns.open(blob_run, "cpu")
     train = scene.of_split("train")
-    views = [replace(train[k % len(train)], name=f"{k:03d}.png", key=f"{k:03d}") for k in range(3 * MAX_VIEWS)]
+    views = [replace(train[k % len(train)], name=f"{k:03d}.png", key=f"{k:03d}") for k in range(3 * EditConfig().max_views)]
     return replace(scene, views=tuple(views))
 
 
@@ -48,8 +49,9 @@ def test_a_removal_reads_the_masks_of_the_views_that_it_looks_at_only(scene, sto
     around = surroundings(scene)
     assert len(around.masks) == len(around.views) == len(scene.views) and not store.read_keys, "nothing before"
     steps.delete(scene.edited, scene.select(text="red ball").selection, around)
-    chosen = {scene.views[k].key for k in spread_views([v.view for v in scene.views])}
-    assert set(store.read_keys) <= chosen and 0 < len(set(store.read_keys)) <= MAX_VIEWS < len(scene.views)
+    count = EditConfig().max_views
+    chosen = {scene.views[k].key for k in spread_views([v.view for v in scene.views], count)}
+    assert set(store.read_keys) <= chosen and 0 < len(set(store.read_keys)) <= EditConfig().max_views < len(scene.views)
 
 
 def test_after_edits_the_masks_are_out_of_date(scene, store):
