@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import pytest
-from blob_run import CENTRES
 from PIL import Image
 
 from ag2_ns.core.errors import UserError
@@ -14,7 +13,7 @@ from ag2_ns.viewer.parts.tree import decoded
 
 
 def test_larger_and_smaller(loaded, tab):
-    tab.click(CENTRES["green"])
+    tab.set("Find", "green ball", "Text")
     tab.until(lambda: "**green ball**" in tab.note())
     tab.press("Larger")
     tab.until(lambda: "**instance 0**" in tab.note())
