@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from ag2_ns.synthetic.tabletop.layout import _table, lay, orbit
+from ag2_ns.synthetic.tabletop.layout import table_body, lay, orbit
 from ag2_ns.synthetic.tabletop.raytrace import cast
 from ag2_ns.synthetic.tabletop.render import light_up, render
 from ag2_ns.synthetic.tabletop.shapes import Body, Material, Placed, pack, rotation
@@ -14,7 +14,10 @@ FLAT = Material((0.6, 0.05, 0.05), grain=0.0, specular=0.0)
 def boxed():
     """A table with one red box in its middle, lit from -x and above."""
     body = Body().box((0, 0, 0.15), (0.1, 0.1, 0.15), FLAT)
-    placed = [Placed(_table(0.6, -0.8), (0, 0, 0), np.eye(3), 1.0, 2), Placed(body, (0, 0, 1e-4), np.eye(3), 1.0, 1)]
+    placed = [
+        Placed(table_body(0.6, -0.8), (0, 0, 0), np.eye(3), 1.0, 2),
+        Placed(body, (0, 0, 1e-4), np.eye(3), 1.0, 1),
+    ]
     light = np.array([[-1.0, 0.0, 1.4], [0.2, 0.0, 0.0], [0.0, 0.2, 0.0]])
     return light_up(pack(placed, (2.5, -0.8, 2.0)), light, 0.6, 1.0, 96)
 
