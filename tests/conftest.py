@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytest_plugins = ["lifted_fixtures", "tabletop_fixtures", "viewer_fixtures"]
+pytest_plugins = ["lifted_fixtures", "street_fixtures", "tabletop_fixtures", "viewer_fixtures"]
 
 
 def pytest_collection_modifyitems(config, items):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ag2_ns.cli.picking import Picking
 from ag2_ns.core.errors import UserError
+from ag2_ns.edit.config import EditConfig
 
 if TYPE_CHECKING:
     from ag2_ns.edit.operations import Quaternion
@@ -48,6 +49,8 @@ class Edit(Picking):
     """How far to recolour, 0 to 1."""
     cleanup: bool = True
     """Look for what else belongs to a removed object, and close its hole."""
+    config: EditConfig = field(default_factory=EditConfig)
+    """Thresholds of this edit that differ from the scene's."""
     undo: bool = False
     """Take the last step back."""
     redo: bool = False
@@ -128,7 +131,7 @@ class Edit(Picking):
         if copy is None and self.click is not None:
             copy = scene.clicked_copy(self.queries()[0], found)
         chosen = [name for name in ("delete", "isolate", "duplicate", "recolour") if getattr(self, name)]
-        return scene.edit(
+        return scene.configured(self.config).edit(
             chosen[0] if chosen else "move",
             found,
             translation=self.move or (0.0, 0.0, 0.0),

@@ -53,6 +53,19 @@ class Eval(Opened):
     """Draws the clicks."""
     sheet_rows: int = 12
     """Prompts on the picture sheet."""
+    vocabulary: bool = False
+    """Measure the names that `ag2 name` gave instead: words, named mIoU, TPSS with its control."""
+    mapping: Path | None = None
+    """JSON of word to class of the ground truth, or to a language model's answer (with --vocabulary)."""
+    point_labels: Path | None = None
+    """Classes of the cloud's points (SemanticKITTI .label, nuScenes _lidarseg.bin, .npy) instead of ids/ (with
+    --vocabulary); --ground-truth then is a folder with labels.json: class id to name."""
+    sentences: Path | None = None
+    """Also ask sentences: sentences/ of an example scene, or a scene's folder of Ref-LERF (with json/)."""
+    sentences_by: tuple[Literal["solver", "field", "text"], ...] = ("solver",)
+    """Who answers the sentences; text asks the encoder for the whole sentence."""
+    sentences_split: Literal["test", "train", "all"] = "test"
+    """Held-out sentences, those for training, or all."""
 
     def main(self) -> None:
         """Run the evaluation and print the table."""
@@ -62,6 +75,10 @@ class Eval(Opened):
         from ag2_ns.eval.suite import evaluate
         from ag2_ns.io.atomic import require_writable
 
+        if self.vocabulary:
+            from ag2_ns.cli.evaluate_names import measure_names
+
+            return measure_names(self)
         for option, value, least in (("--clicks", self.clicks, 1), ("--sheet-rows", self.sheet_rows, 0)):
             if value < least:
                 raise UserError(f"{option} {value}: give a number from {least}")
@@ -71,12 +88,19 @@ class Eval(Opened):
         found = evaluate(
             scene, benchmark, self.protocol, clicks=self.clicks, seed=self.seed, watch=view_progress, save=self._saver()
         )
-        content = write_report(
-            self.output_dir, scene, benchmark, found, {"config": str(self.load_config), "seed": self.seed}
-        )
+        extra, tables = {"config": str(self.load_config), "seed": self.seed}, []
+        if self.sentences is not None:
+            from ag2_ns.cli.evaluate_sentences import measure_sentences
+
+            extra["sentences"], tables = measure_sentences(self)
+        content = write_report(self.output_dir, scene, benchmark, found, extra)
         if self.sheet_rows and found.report is not None:
             self._sheet(scene, benchmark.named_like(scene.names_of), found)
         self._print(content, found)
+        from ag2_ns.core.console import console
+
+        for table in tables:
+            console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED).print(table)
 
     def _saver(self):
         if self.predictions is None:

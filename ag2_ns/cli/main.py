@@ -15,12 +15,19 @@ COMMANDS = {
     "demo": "ag2_ns.plugin.main_job:Demo",
     "example": "ag2_ns.cli.example:Example",
     "prepare": "ag2_ns.plugin.prepare:Prepare",
+    "undistort": "ag2_ns.cli.undistort:Undistort",
     "lift": "ag2_ns.cli.lift:Lift",
+    "name": "ag2_ns.cli.name:Name",
+    "points": "ag2_ns.cli.points:Points",
+    "smap": "ag2_ns.cli.smap:Smap",
     "query": "ag2_ns.cli.query:Query",
+    "tree": "ag2_ns.cli.tree:Tree",
     "edit": "ag2_ns.cli.edit:Edit",
     "render": "ag2_ns.cli.render:Render",
     "export": "ag2_ns.cli.export:Export",
     "eval": "ag2_ns.cli.evaluate:Eval",
+    "occupancy": "ag2_ns.cli.occupancy:Occupancy",
+    "refer-train": "ag2_ns.cli.refer_train:ReferTrain",
 }
 """Subcommand to the dataclass that holds its options and has a `main`."""
 
@@ -34,7 +41,7 @@ def main(args: list[str] | None = None) -> None:
     """Run one subcommand; a `UserError` becomes one line and exit status 1."""
     args = sys.argv[1:] if args is None else args
     try:
-        _job(args).main()
+        job_of(args).main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -46,7 +53,7 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(141) from None
 
 
-def _job(args: list[str]) -> Any:
+def job_of(args: list[str]) -> Any:
     """The subcommand with its options. Only what is asked for is imported: the rest waits for torch's extensions."""
     wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
     subcommands = {name: _load(COMMANDS[name]) for name in wanted}

@@ -38,7 +38,8 @@ def _options(several: bool) -> list[tuple]:
         else:
             found.append((kind.name, Annotated[kind.type | None, tyro.conf.arg(help=kind.help)], None))
         further = [(o.name, Annotated[o.type, tyro.conf.arg(help=o.help)], o.default) for o in kind.further]
-        found += further
+        known = {name for name, *_ in found}
+        found += [option for option in further if option[0] not in known]  # kinds may share options
     return found
 
 
@@ -135,7 +136,8 @@ class Refining:
                 print(line, file=sys.stderr)
         if self.add or self.remove:
             add, remove = (_clicks(pixels) for pixels in (self.add, self.remove))
-            found = [replace(found[0], selection=scene.refine(found[0], add, remove, self.level))]
+            refined = scene.refine(found[0], add, remove, self.level)
+            found = [replace(found[0], selection=refined, reason=refined.reason)]
         return found
 
 

@@ -80,3 +80,28 @@ def first_line(error: BaseException) -> str:
     """What an exception says, on one line."""
     text = str(error).strip()
     return text.splitlines()[0].strip() if text else type(error).__name__
+
+
+class UnreadableImage(UserError):
+    """A picture, or a mask of one, that cannot be served."""
+
+    def __init__(self, path: object, reason: str, remedy: str = "replace it or remove its frame") -> None:
+        super().__init__(f"{path}: not a readable image ({reason}); {remedy}")
+        self.path, self.reason = path, reason
+
+
+class WrongSize(UserError):
+    """A picture that has not the size of its camera."""
+
+    def __init__(self, path: object, found: tuple[int, int], expected: tuple[int, int], remedy: str) -> None:
+        (w, h), (cw, ch) = found, expected
+        super().__init__(f"{path}: the image has {w}x{h} pixels, its camera {cw}x{ch}; {remedy}")
+        self.path, self.found, self.expected = path, found, expected
+
+
+class UnsupportedLens(UserError):
+    """A camera that nobody can turn into a straight one, or that what asks for it cannot use."""
+
+    def __init__(self, place: object, problem: str, remedy: str) -> None:
+        super().__init__(f"{place}: {problem}; {remedy}")
+        self.place, self.problem, self.remedy = place, problem, remedy

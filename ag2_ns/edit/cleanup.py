@@ -21,39 +21,12 @@ from torch import Tensor
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.view import View
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.ops.bounds import inliers
 from ag2_ns.rendering.base import Rasterizer
 
-MAX_VIEWS = 40
-"""Votes are taken in at most this many views, evenly spread."""
-
-SEEN = 0.5
-"""Rendering weight (pixels, over all views) below which a Gaussian counts as never seen."""
-
-OBJECT = 0.5
-"""A Gaussian outside of the selection goes with it if at least this share of its weight lies inside the object."""
-
-SUPPORT = 0.35
-"""A Gaussian of the selection stays if less than this share does."""
-
-HOPS = 2
-"""How many edges from the selection its residue may be, where it belongs to another instance."""
-
-AGREES = 0.7
-"""A segmenter's mask stands for the object in a view if its IoU with what the selection renders is at least this."""
-
-DEPTH = 0.1
-"""Never seen Gaussians go if they are inside the object's hull by at least this share of its smallest extent."""
-
-ROUNDS = 2
-"""Times the votes are taken at most, each time with what the round before added and spared."""
-
-REVEALED = 0.25
-"""A Gaussian was hidden until now if it had less than this share of the weight that it has without the object,"""
-
-BESIDE = 0.05
-"""and less than this share of it beside the object."""
+DEFAULT = EditConfig()
 
 
 @dataclass(frozen=True)
@@ -92,14 +65,19 @@ class Cleanup:
         return replace(self, residue=self.residue | residue)
 
 
-def spread_views(views: Sequence[View], count: int = MAX_VIEWS) -> list[int]:
+def spread_views(views: Sequence[View], count: int) -> list[int]:
     """Indices of at most `count` views, evenly spread over their order."""
     return sorted(set(np.linspace(0, len(views) - 1, min(count, len(views))).round().astype(int).tolist()))
 
 
 @torch.no_grad()
 def object_pixels(
-    gaussians: Gaussians, selected: Bool[Tensor, " N"], view: View, rasterizer: Rasterizer, masks: MaskSet | None = None
+    gaussians: Gaussians,
+    selected: Bool[Tensor, " N"],
+    view: View,
+    rasterizer: Rasterizer,
+    masks: MaskSet | None = None,
+    config: EditConfig = DEFAULT,
 ) -> Bool[Tensor, "H W"]:
     """The pixels of a view that the selected Gaussians dominate.
 
@@ -109,6 +87,7 @@ def object_pixels(
         view: a camera of any device.
         rasterizer: a backend for the Gaussians' device.
         masks: the segmenter's masks of the view; the one that agrees with the selection has the better border.
+        config: thresholds.
     """
     g = gaussians
     value = selected.to(g.means.dtype)[:, None]
@@ -122,7 +101,7 @@ def object_pixels(
     )
     iou = common / (masks.areas.to(g.device) + pixels.sum() - common).clamp_min(1)
     best = int(iou.argmax())
-    if float(iou[best]) < AGREES:
+    if float(iou[best]) < config.mask_iou:
         return pixels
     out = torch.zeros(view.height * view.width, dtype=torch.bool, device=g.device)
     out[masks.pixel[masks.mask == best].to(g.device)] = True
@@ -136,14 +115,15 @@ def object_votes(
     views: Sequence[View],
     rasterizer: Rasterizer,
     masks: Sequence[MaskSet] | None = None,
+    config: EditConfig = DEFAULT,
 ) -> Votes:
     """How much of every Gaussian's rendering lies in the object; two passes per view. Arguments as `find_residue`."""
     inside = torch.zeros(len(gaussians), device=gaussians.device)
     total = torch.zeros_like(inside)
     g, found = gaussians, {}
-    for i in spread_views(views):
+    for i in spread_views(views, config.max_views):
         view = views[i].to(g.device)
-        found[i] = pixels = object_pixels(g, selected, view, rasterizer, None if masks is None else masks[i])
+        found[i] = pixels = object_pixels(g, selected, view, rasterizer, None if masks is None else masks[i], config)
         maps = torch.stack([pixels.float(), torch.ones_like(pixels, dtype=torch.float32)], -1)
         weight = rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view)
         inside += weight[:, 0]
@@ -153,7 +133,12 @@ def object_votes(
 
 @torch.no_grad()
 def revealed(
-    gaussians: Gaussians, removed: Bool[Tensor, " N"], votes: Votes, views: Sequence[View], rasterizer: Rasterizer
+    gaussians: Gaussians,
+    removed: Bool[Tensor, " N"],
+    votes: Votes,
+    views: Sequence[View],
+    rasterizer: Rasterizer,
+    config: EditConfig = DEFAULT,
 ) -> Bool[Tensor, " N"]:
     """The Gaussians that only show where the object was: no picture ever said how they should look.
 
@@ -163,6 +148,7 @@ def revealed(
         votes: of the scene with the object.
         views: the views that the votes were taken in.
         rasterizer: a backend for the Gaussians' device.
+        config: thresholds.
     """
     rest = (~removed).nonzero().squeeze(1)
     g = gaussians[rest]
@@ -173,7 +159,8 @@ def revealed(
             now += rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, views[i].to(g.device))[:, 0]
     out = torch.zeros_like(removed)
     total, inside = votes.total[rest], votes.inside[rest]
-    out[rest] = (now >= SEEN) & (total < REVEALED * now) & (total - inside < BESIDE * now)
+    out[rest] = (now >= config.seen) & (total < config.revealed_share * now)
+    out[rest] &= total - inside < config.revealed_beside * now
     return out
 
 
@@ -187,6 +174,7 @@ def find_residue(
     views: Sequence[View],
     rasterizer: Rasterizer,
     masks: Sequence[MaskSet] | None = None,
+    config: EditConfig = DEFAULT,
 ) -> Cleanup:
     """What the removal of the selected Gaussians must take along, and what it must leave.
 
@@ -200,6 +188,7 @@ def find_residue(
         views: the training views.
         rasterizer: a backend for the Gaussians' device.
         masks: the segmenter's masks of these views, where there are any.
+        config: thresholds.
     """
     selected = selected.to(gaussians.device)
     result = Cleanup(torch.zeros_like(selected), torch.zeros_like(selected))
@@ -207,22 +196,22 @@ def find_residue(
         return result
     anchors = torch.zeros(graph.num_anchors, dtype=torch.bool, device=graph.device)
     anchors[gaussian_anchor[selected]] = True
-    near = graph.within(anchors, HOPS)[gaussian_anchor]
+    near = graph.within(anchors, config.hops)[gaussian_anchor]
     own = torch.unique(instance[selected])
     foreign = (instance >= 0) & ~torch.isin(instance, own)
-    for _ in range(ROUNDS):
-        votes = object_votes(gaussians, result.removed(selected), views, rasterizer, masks)
-        seen = votes.total >= SEEN
-        drew = seen & (votes.share >= OBJECT) & (near | ~foreign)
-        filled = ~seen & ~foreign & _within_hull(gaussians, selected)
-        spared = selected & seen & (votes.share < SUPPORT)
+    for _ in range(config.rounds):
+        votes = object_votes(gaussians, result.removed(selected), views, rasterizer, masks, config)
+        seen = votes.total >= config.seen
+        drew = seen & (votes.share >= config.object_share) & (near | ~foreign)
+        filled = ~seen & ~foreign & _within_hull(gaussians, selected, config.hull_depth)
+        spared = selected & seen & (votes.share < config.support_share)
         last, result = result, Cleanup((drew | filled) & ~selected, spared, votes)
         if torch.equal(last.removed(selected), result.removed(selected)):
             break
     return result
 
 
-def _within_hull(gaussians: Gaussians, selected: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
+def _within_hull(gaussians: Gaussians, selected: Bool[Tensor, " N"], depth_share: float) -> Bool[Tensor, " N"]:
     """The Gaussians well inside the convex hull of the selected ones, whose floaters do not count."""
     none = torch.zeros_like(selected)
     points = gaussians.means[selected]
@@ -233,7 +222,7 @@ def _within_hull(gaussians: Gaussians, selected: Bool[Tensor, " N"]) -> Bool[Ten
         hull = ConvexHull(points)
     except (QhullError, ValueError):
         return none
-    margin = DEPTH * float(np.ptp(points, 0).min())
+    margin = depth_share * float(np.ptp(points, 0).min())
     planes = torch.from_numpy(hull.equations).to(gaussians.means)
     low, high = (torch.from_numpy(b).to(gaussians.means) for b in (points.min(0), points.max(0)))
     near = ((gaussians.means >= low) & (gaussians.means <= high)).all(1).nonzero().squeeze(1)

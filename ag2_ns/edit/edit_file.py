@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import numpy as np
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.fingerprint import Fingerprint
-from ag2_ns.edit.history import DEPTH, History
+from ag2_ns.core.notice import notice
+from ag2_ns.edit.history import DEPTH, History, Step
 from ag2_ns.edit.operations import OPERATIONS, Edit, Members
-from ag2_ns.io.atomic import write_atomic
+from ag2_ns.io.atomic import locked, write_atomic
 
 FILE_NAME = "ag2_edits.npz"
 FORMAT = "ag2 edits"
@@ -33,13 +34,49 @@ def edit_path(config: Path) -> Path:
     return Path(config).parent / FILE_NAME
 
 
-def save_edits(path: Path, history: History, fingerprint: Fingerprint) -> None:
-    """Write the history, atomically.
+def save_edits(path: Path, history: History, fingerprint: Fingerprint, base: tuple[Step, ...] | None = None) -> History:
+    """Write the history, atomically; what another program has added to the file since it was read is kept.
+
+    Args:
+        path: the file.
+        history: the edits.
+        fingerprint: of the scene that they are for.
+        base: the steps that the file had when this program last read or wrote it; by default those that `history` was
+            read from.
+
+    Returns:
+        What was written.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full.
+        UserError: the folder cannot be written or the disk is full; or another program has changed the file so that
+            neither can be kept without losing the other's edits.
         ValueError: an edit for another number of Gaussians.
     """
+    path = Path(path)
+    base = history.base if base is None else base
+    with locked(path):
+        others = load_edits(path, fingerprint) if base is not None and path.exists() else None
+        if others is not None and others.done != base and not _continues(history, others, base):
+            both = replace(history, base=base).onto(others)
+            if both is None:
+                raise UserError(
+                    f"{path}: another program has changed these edits since they were read; look at them with "
+                    "`ag2 edit --list`, and do yours again"
+                )
+            added = len(others.done) - len(base)
+            notice(f"{path}: another program has added {added} step(s) meanwhile; yours come after them")
+            history = both
+        write_atomic(path, _packed(history, fingerprint))
+    return replace(history, base=history.done)
+
+
+def _continues(history: History, others: History, base: tuple[Step, ...]) -> bool:
+    """Whether a history holds all that was added to the file: this program has written that itself."""
+    return len(others.done) >= len(base) and history.done[: len(others.done)] == others.done
+
+
+def _packed(history: History, fingerprint: Fingerprint) -> bytes:
+    """The content of the file."""
     arrays: dict[str, np.ndarray] = {}
     for edit in history.edits:
         if edit.members.count != fingerprint.gaussians:
@@ -62,7 +99,7 @@ def save_edits(path: Path, history: History, fingerprint: Fingerprint) -> None:
             part = io.BytesIO()
             np.lib.format.write_array(part, array, allow_pickle=False)
             _add(file, f"{name}.npy", part.getvalue())
-    write_atomic(Path(path), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_edits(path: Path, fingerprint: Fingerprint) -> History:
@@ -73,7 +110,7 @@ def load_edits(path: Path, fingerprint: Fingerprint) -> History:
     """
     path = Path(path)
     if not path.exists():
-        return History()
+        return History(base=())
     header, arrays = _read(path)
     if header.get("format") != FORMAT or not isinstance(header.get("version"), int):
         raise UserError(f"{path}: not a file of edits; remove it and edit again")
@@ -93,7 +130,8 @@ def load_edits(path: Path, fingerprint: Fingerprint) -> History:
             name: tuple(tuple(_unpack(edit, arrays, fingerprint.gaussians) for edit in step) for step in header[name])
             for name in ("done", "undone")
         }
-        return History(**steps, fixed=int(header["fixed"]), depth=int(header.get("depth", DEPTH)))
+        fixed, depth = int(header["fixed"]), int(header.get("depth", DEPTH))
+        return History(**steps, fixed=fixed, depth=depth, base=steps["done"])
     except UserError as error:
         raise UserError(f"{path}: holds an impossible edit ({error})") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.edit.operations import Edit
@@ -27,6 +27,8 @@ class History:
     """So many of the first steps are too old to be undone."""
     depth: int = DEPTH
     """Most steps that can be undone."""
+    base: tuple[Step, ...] | None = field(default=None, compare=False, repr=False)
+    """The steps in the file that it was read from; None where it was not read."""
 
     def __len__(self) -> int:
         return len(self.done)
@@ -77,6 +79,26 @@ class History:
         if not self.can_redo:
             raise UserError("edits: nothing to redo; nothing was undone since the last edit")
         return replace(self, done=(*self.done, self.undone[-1]), undone=self.undone[:-1])
+
+    def onto(self, others: History) -> History | None:
+        """These edits after what somebody else has added to the file that they were read from.
+
+        Returns:
+            Both, or None where they cannot stand beside each other: one of them took back what the other builds on, or
+            theirs has a duplicate more where ours count duplicates.
+        """
+        base = self.base or ()
+        mine, theirs = self.done[len(base) :], others.done[len(base) :]
+        if self.done[: len(base)] != base or others.done[: len(base)] != base:
+            return None
+        copied = any(edit.name == "duplicate" for step in theirs for edit in step)
+        counting = any(getattr(edit, "copy", None) for step in mine for edit in step)
+        if copied and counting:
+            return None
+        both = others
+        for step in mine:
+            both = both.push(step)
+        return replace(both, depth=self.depth)
 
     def clear(self) -> History:
         """Without any edit, for good."""

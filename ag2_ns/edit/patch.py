@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
-from ag2_ns.edit.cleanup import OBJECT, SEEN, Votes
+from ag2_ns.edit.cleanup import DEFAULT, Votes
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.edit.operations import Patch
 from ag2_ns.grouping.anchor_graph import AnchorGraph, boundary_anchors
 from ag2_ns.ops.neighbours import nearest
@@ -24,32 +25,6 @@ from ag2_ns.ops.sh import sh_to_rgb
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer
-
-TRIALS = 256
-"""Planes tried."""
-
-FLAT = 0.03
-"""Gaussians count as on a plane within this share of the object's size."""
-
-AGREE = 0.3
-"""Least share of the boundary's opacity that must lie on the plane for it to be the support."""
-
-ABOVE = 0.8
-"""Least share of the object that must be on one side of it."""
-
-REACH = 0.75
-"""The object comes down to the plane within this share of its size: nobody sees where it touches."""
-
-LOOKS = 2
-"""A place was seen if at least so many views see it."""
-
-GRID = 80
-"""Cells of the patch along the longer side of the object, at most."""
-
-NEIGHBOURS = 24
-"""Gaussians of the support that a new one takes its colour from."""
-
-OPACITY = 0.99
 
 
 @dataclass(frozen=True)
@@ -80,6 +55,7 @@ def support_plane(
     graph: AnchorGraph,
     removed: Bool[Tensor, " N"],
     votes: Votes,
+    config: EditConfig = DEFAULT,
 ) -> Plane | None:
     """The plane that an object stands on, or None where its surroundings are not flat.
 
@@ -92,26 +68,27 @@ def support_plane(
         graph: the anchor graph.
         removed: all that goes with the object.
         votes: how the views see the Gaussians.
+        config: thresholds.
     """
     anchors = torch.zeros(graph.num_anchors, dtype=torch.bool, device=graph.device)
     anchors[gaussian_anchor[removed]] = True
     ring = boundary_anchors(graph, anchors)[gaussian_anchor] & ~removed
-    ring &= (votes.total >= SEEN) & (votes.share < OBJECT)
+    ring &= (votes.total >= config.seen) & (votes.share < config.object_share)
     means, object_means = gaussians.means[ring], gaussians.means[removed]
     weight, object_weight = gaussians.opacities[ring], gaussians.opacities[removed]
     if len(means) < 8 or len(object_means) < 8:
         return None
     middle = object_means.mean(0)
     size = float((object_means - middle).norm(dim=1).median()) * 2
-    tolerance = FLAT * size
+    tolerance, trials = config.flat * size, config.plane_trials
     # The surface next to the object matters, not the wall behind it.
     gap = (means - middle).norm(dim=1)
     weight = weight * torch.exp(-((gap / (1.5 * size)) ** 2))
     if float(weight.sum()) <= 0:
         return None
     generator = torch.Generator().manual_seed(0)
-    picks = torch.multinomial(weight.double().cpu(), 3 * TRIALS, replacement=True, generator=generator)
-    a, b, c = means[picks.to(means.device)].reshape(TRIALS, 3, 3).unbind(1)
+    picks = torch.multinomial(weight.double().cpu(), 3 * trials, replacement=True, generator=generator)
+    a, b, c = means[picks.to(means.device)].reshape(trials, 3, 3).unbind(1)
     normals = torch.linalg.cross(b - a, c - a)
     length = normals.norm(dim=1)
     usable = length > 1e-3 * size**2
@@ -123,12 +100,12 @@ def support_plane(
     side = torch.sign((above * object_weight[:, None]).sum(0))
     normals, offsets, above = normals * side[:, None], offsets * side, above * side
     share = ((above > -2 * tolerance) * object_weight[:, None]).sum(0) / object_weight.sum()
-    reaches = torch.quantile(_thin(above), 0.05, dim=0) < REACH * size
+    reaches = torch.quantile(_thin(above), 0.05, dim=0) < config.plane_reach * size
     on = (means @ normals.T - offsets).abs() < tolerance
     score = (on * weight[:, None]).sum(0) / weight.sum()
-    score = torch.where((share >= ABOVE) & reaches, score, -1.0)
+    score = torch.where((share >= config.plane_above) & reaches, score, -1.0)
     best = int(score.argmax())
-    if float(score[best]) < AGREE:
+    if float(score[best]) < config.plane_agrees:
         return None
     normal, offset, on = _refit(means, weight, on[:, best], normals[best], tolerance)
     support = torch.zeros_like(removed)
@@ -165,6 +142,8 @@ class Hole:
     plane: Plane
     step: float
     """Distance between neighbouring places, scene units."""
+    opacity: float
+    """Of what closes it."""
 
     def patch(self, trained: Int[Tensor, " N'"], count: int, label: str = "") -> Patch:
         """The edit that closes it.
@@ -178,7 +157,7 @@ class Hole:
         wxyz = Similarity(turn, 1.0, torch.zeros(3, dtype=torch.double)).quaternion()
         scales = (0.8 * self.step, 0.8 * self.step, 0.05 * self.step)
         source = trained[self.support]
-        return Patch.of(source, self.centre, self.rgb, count, label, wxyz=wxyz, scales=scales, opacity=OPACITY)
+        return Patch.of(source, self.centre, self.rgb, count, label, wxyz=wxyz, scales=scales, opacity=self.opacity)
 
     def under(self, gaussians: Gaussians, hidden: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Of the Gaussians that were hidden, those that would stick out of the patch."""
@@ -203,6 +182,7 @@ def find_hole(
     votes: Votes,
     views: Sequence[View],
     rasterizer: Rasterizer,
+    config: EditConfig = DEFAULT,
 ) -> Hole | None:
     """The hole that an object leaves in the flat support under it, or None where there is none.
 
@@ -214,29 +194,32 @@ def find_hole(
         votes: how the views see the Gaussians (`Cleanup.votes`).
         views: the views that the votes were taken in.
         rasterizer: a backend for the Gaussians' device.
+        config: thresholds.
     """
-    centres, step = _cells(gaussians.means[removed], plane)
-    centres = centres[_never_seen(gaussians, centres, plane, step, votes, views, rasterizer)]
+    centres, step = _cells(gaussians.means[removed], plane, config.patch_cells)
+    looks = _looks(gaussians, centres, plane, step, votes, views, rasterizer)
+    centres = centres[looks < config.patch_looks]
     if len(centres) == 0:
         return None
     support = plane.support.nonzero().squeeze(1)
     near, seen = gaussians[support], votes.total[support]
-    distance, neighbour = nearest(centres, near.means, min(NEIGHBOURS, len(support)))
+    distance, neighbour = nearest(centres, near.means, min(config.patch_neighbours, len(support)))
     # What many pixels show has the right colour; slivers in the contact shadow may have any.
     weight = seen[neighbour] / (distance + 4 * step).square()
     weight = weight / weight.sum(1, keepdim=True)
     colour = sh_to_rgb(near.sh[:, 0]).clamp(0, 1)
     foreign = ~selected[support[neighbour]]
     owner = neighbour.gather(1, foreign.int().argmax(1, keepdim=True)).squeeze(1)  # the nearest, or nearest of all
-    return Hole(centres, (colour[neighbour] * weight[..., None]).sum(1), support[owner], plane, step)
+    rgb = (colour[neighbour] * weight[..., None]).sum(1)
+    return Hole(centres, rgb, support[owner], plane, step, config.patch_opacity)
 
 
-def _cells(points: Float[Tensor, "K 3"], plane: Plane) -> tuple[Float[Tensor, "P 3"], float]:
+def _cells(points: Float[Tensor, "K 3"], plane: Plane, count: int) -> tuple[Float[Tensor, "P 3"], float]:
     """A grid of points of the plane under the object, and its step."""
     flat = points @ plane.axes().T
     low, high = torch.quantile(_thin(flat), flat.new_tensor([0.01, 0.99]), dim=0)
     middle, half = (low + high) / 2, (high - low) * 0.6
-    step = 2 * float(half.max()) / GRID
+    step = 2 * float(half.max()) / count
     counts = [max(int(2 * float(h) / step), 1) + 1 for h in half]
     lines = [torch.linspace(-float(h), float(h), n, device=points.device) for h, n in zip(half, counts)]
     grid = torch.cartesian_prod(*lines) + middle
@@ -248,7 +231,7 @@ def _thin(values: Tensor, most: int = 100_000) -> Tensor:
     return values[:: max(1, len(values) // most)]
 
 
-def _never_seen(
+def _looks(
     gaussians: Gaussians,
     centres: Float[Tensor, "P 3"],
     plane: Plane,
@@ -256,8 +239,8 @@ def _never_seen(
     votes: Votes,
     views: Sequence[View],
     rasterizer: Rasterizer,
-) -> Bool[Tensor, " P"]:
-    """Places that the object, or something else, hides from all views but a stray one."""
+) -> Float[Tensor, " P"]:
+    """How many views see each place: the others see the object, or something else that hides it."""
     looks = torch.zeros(len(centres), device=centres.device)
     for i, pixels in votes.pixels.items():
         view = views[i].to(centres.device)
@@ -273,4 +256,4 @@ def _never_seen(
         depth, alpha = out.depth[y, x, 0], out.alpha[y, x, 0]
         # Seen: the surface rendered there is not the object, and lies at the place or behind it.
         looks += inside & ~pixels[y, x] & ((alpha < 0.5) | (depth > camera[:, 2] - 2 * step / slant))
-    return looks < LOOKS
+    return looks

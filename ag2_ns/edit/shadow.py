@@ -12,30 +12,15 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.edit.apply import LUMINANCE
+from ag2_ns.edit.cleanup import DEFAULT
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.edit.operations import Brighten
-from ag2_ns.edit.patch import FLAT, Plane
+from ag2_ns.edit.patch import Plane
 from ag2_ns.ops.neighbours import nearest
 from ag2_ns.ops.sh import sh_to_rgb
 
-REACH = 0.6
-"""How far a contact shadow reaches from the footprint, in sizes of the object; the ring beyond it, twice as wide,
-is what it is compared with."""
-
-NEAR = 0.15
-"""Where a shadow is darkest, in sizes of the footprint."""
-
-LEAST = 0.03
-"""Share of the brightness by which the support next to the object must be darker than at the end of the shadow's reach,
-and below which nothing is changed."""
-
-HUE = 0.25
-"""A shadow darkens all colours alike: up to this difference between their factors, as a share of their mean."""
-
 LOCAL, AROUND = 24, 64
 """Gaussians that a place's own brightness, and what it should be, are averaged over."""
-
-MOST = 4.0
-"""Largest factor."""
 
 MANY = 50
 """Fewer Gaussians of the support on either side tell nothing."""
@@ -43,7 +28,11 @@ MANY = 50
 
 @torch.no_grad()
 def contact_shadow(
-    gaussians: Gaussians, removed: Bool[Tensor, " N"], plane: Plane, chosen: Bool[Tensor, " N"]
+    gaussians: Gaussians,
+    removed: Bool[Tensor, " N"],
+    plane: Plane,
+    chosen: Bool[Tensor, " N"],
+    config: EditConfig = DEFAULT,
 ) -> Float[Tensor, " N"] | None:
     """The factor that lifts each Gaussian out of the shadow of an object, 1 outside of it; None where there is none.
 
@@ -52,12 +41,14 @@ def contact_shadow(
         removed: all that goes with the object.
         plane: the support that it stands on.
         chosen: the object as it was selected.
+        config: thresholds.
     """
+    reach, near_end, least = config.shadow_reach, config.shadow_near, config.shadow_least
     points = gaussians.means[removed]
     middle = points.mean(0)
     size = 2 * float((points - middle).norm(dim=1).median())
     height = plane.height(gaussians.means)
-    on = (height.abs() < 2 * FLAT * size) & ~removed & ~chosen & (gaussians.opacities > 0.1)
+    on = (height.abs() < 2 * config.flat * size) & ~removed & ~chosen & (gaussians.opacities > 0.1)
     # What touches the plane casts the shadow: the lower half of the object, seen from above.
     low = points[plane.height(points) < 0.5 * size]
     if len(low) < 8 or int(on.sum()) < 2 * MANY:
@@ -66,7 +57,7 @@ def contact_shadow(
     rows = on.nonzero().squeeze(1)
     places = flat(gaussians.means[rows])
     away = nearest(places, flat(low[:: max(1, len(low) // 4000)]), 1)[0][:, 0] / max(size, 1e-9)
-    inner, outer = away < REACH, (away >= REACH) & (away < 3 * REACH)
+    inner, outer = away < reach, (away >= reach) & (away < 3 * reach)
     if int(inner.sum()) < MANY or int(outer.sum()) < MANY:
         return None
     rgb, weight = sh_to_rgb(gaussians.sh[rows, 0]).clamp(1e-3, 1), gaussians.opacities[rows, None]
@@ -74,17 +65,19 @@ def contact_shadow(
     wanted = _mean(places[inner], places[outer], rgb[outer], weight[outer], AROUND, 0.1 * size)
     share = own / wanted
     grey = share @ share.new_tensor(LUMINANCE)
-    uneven = (share - grey[:, None]).abs().amax(1) > HUE * grey
-    touching, ending = (grey[(away[inner] >= a) & (away[inner] < b)] for a, b in ((0.0, NEAR), (REACH - NEAR, REACH)))
-    if len(touching) < 8 or len(ending) < 8 or float(ending.median() - touching.median()) < LEAST:
+    uneven = (share - grey[:, None]).abs().amax(1) > config.shadow_hue * grey
+    touching, ending = (
+        grey[(away[inner] >= a) & (away[inner] < b)] for a, b in ((0.0, near_end), (reach - near_end, reach))
+    )
+    if len(touching) < 8 or len(ending) < 8 or float(ending.median() - touching.median()) < least:
         return None
-    if float(uneven[away[inner] < NEAR].float().mean()) > 0.5:
+    if float(uneven[away[inner] < near_end].float().mean()) > 0.5:
         return None  # it stands on something of another colour
-    fade = ((REACH - away[inner]) / NEAR).clamp(0, 1)
-    gain = 1 + fade * ((1 / grey.clamp_min(1 / MOST)) - 1)
-    gain = torch.where((grey < 1 - LEAST) & ~uneven, gain, 1.0)
+    fade = ((reach - away[inner]) / near_end).clamp(0, 1)
+    gain = 1 + fade * ((1 / grey.clamp_min(1 / config.shadow_most)) - 1)
+    gain = torch.where((grey < 1 - least) & ~uneven, gain, 1.0)
     out = torch.ones_like(gaussians.opacities)
-    out[rows[inner]] = gain.clamp(1, MOST).to(out)
+    out[rows[inner]] = gain.clamp(1, config.shadow_most).to(out)
     return out if bool((out > 1).any()) else None
 
 

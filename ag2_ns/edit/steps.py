@@ -13,7 +13,8 @@ from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
 from ag2_ns.edit.apply import EditedScene, brightened, centre_of
-from ag2_ns.edit.cleanup import Cleanup, find_residue, revealed
+from ag2_ns.edit.cleanup import DEFAULT, Cleanup, find_residue, revealed
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.edit.history import Step
 from ag2_ns.edit.operations import (
     Delete,
@@ -43,6 +44,8 @@ class Surroundings:
     rasterizer: Rasterizer
     masks: Sequence[MaskSet] | None = None
     """The segmenter's masks of these views; leave out once things have been moved."""
+    config: EditConfig = DEFAULT
+    """Thresholds."""
     patch: bool = True
     """Whether to close the hole in a flat support and to lift the shadow on it."""
 
@@ -151,25 +154,26 @@ def _cleaned(
     scene: EditedScene, selection: Selection, chosen: Bool[Tensor, " N'"], around: Surroundings, patch: bool
 ) -> tuple[Cleanup, Step]:
     """What else goes and what stays, and the edits that mend the support: its shadow lifted, its hole closed."""
-    count, label = len(selection.gaussian_mask), selection.label
+    count, label, config = len(selection.gaussian_mask), selection.label, around.config
     instance = scene.instances(around.node.to(chosen.device))[0]
     cleanup = find_residue(
-        scene.gaussians, scene.anchor, around.graph, instance, chosen, around.views, around.rasterizer, around.masks
-    )
+        scene.gaussians, scene.anchor, around.graph, instance, chosen, around.views, around.rasterizer, around.masks,
+        config,
+    )  # fmt: skip
     if not patch or cleanup.votes is None:
         return cleanup, ()
     removed, votes = cleanup.removed(chosen), cleanup.votes
-    plane = support_plane(scene.gaussians, scene.anchor, around.graph, removed, votes)
+    plane = support_plane(scene.gaussians, scene.anchor, around.graph, removed, votes, config)
     if plane is None:
         return cleanup, ()
-    factor = contact_shadow(scene.gaussians, removed, plane, chosen)
+    factor = contact_shadow(scene.gaussians, removed, plane, chosen, config)
     lit, step = scene.gaussians, ()
     if factor is not None:
         lit, lift = brightened(lit, factor), brighten(factor, scene.source, scene.copy, count, label)
         step = () if lift is None else (lift,)
-    hole = find_hole(lit, plane, removed, chosen, votes, around.views, around.rasterizer)
+    hole = find_hole(lit, plane, removed, chosen, votes, around.views, around.rasterizer, config)
     # The new Gaussians belong to copy 0; a support that is itself a duplicate cannot carry them.
     if hole is None or bool((scene.copy[hole.support] != 0).any()):
         return cleanup, step
-    hidden = revealed(scene.gaussians, removed, votes, around.views, around.rasterizer)
+    hidden = revealed(scene.gaussians, removed, votes, around.views, around.rasterizer, config)
     return cleanup.also(hole.under(scene.gaussians, hidden)), (*step, hole.patch(scene.source, count, label))

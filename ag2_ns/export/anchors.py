@@ -28,7 +28,7 @@ def write(job: ExportJob) -> Written:
     chosen = torch.stack([s.anchor_mask for s in job.selections]).any(0) if job.selections else None
     cloud = edited_anchors(cloud, index.gaussian_anchor, job.edits, job.trained.next, chosen).moved(job.frame)
     path = job.folder / "anchors.ply"
-    write_anchor_cloud(path, cloud, instance_colours(cloud.instance))
+    write_anchor_cloud(path, cloud, instance_colours(cloud.instance), job.offset)
     return [(path, f"{len(cloud.xyz)} anchors, {cloud.edges.shape[1]} edges")]
 
 
@@ -125,14 +125,23 @@ def _on_anchors(edit: Edit, gaussian_anchor: Int[Tensor, " N"], count: int) -> E
     return replace(edit, **changed)
 
 
-def write_anchor_cloud(path: str | Path, cloud: AnchorCloud, rgb: UInt8[Tensor, "A 3"] | None = None) -> None:
+def write_anchor_cloud(
+    path: str | Path,
+    cloud: AnchorCloud,
+    rgb: UInt8[Tensor, "A 3"] | None = None,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
     """Write anchors as a PLY point cloud with radius, features, instance (`label`) and the graph as PLY edges.
+
+    With an offset, which is added to them, positions are of type double.
 
     Raises:
         UserError: the file cannot be written.
     """
     with writable(path):
-        write_anchors(path, cloud.xyz, cloud.radius, cloud.feature, cloud.instance, rgb=rgb, edges=cloud.edges)
+        write_anchors(
+            path, cloud.xyz, cloud.radius, cloud.feature, cloud.instance, rgb=rgb, edges=cloud.edges, offset=offset
+        )
 
 
 def instance_colours(instance: Int[Tensor, " A"]) -> UInt8[Tensor, "A 3"]:

@@ -5,49 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from scipy.spatial import ConvexHull, QhullError
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.io.atomic import write_atomic
-from ag2_ns.ops.bounds import inliers
-from ag2_ns.ops.similarity import Similarity
-
-Shape = Literal["box", "upright", "oriented", "hull"]
-"""A box along the frame's axes, one turned about the vertical, one turned freely, or a convex hull."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box of any orientation."""
-
-    centre: Float[np.ndarray, "3"]
-    axes: Float[np.ndarray, "3 3"]
-    """Directions of its edges, one per row, right-handed."""
-    size: Float[np.ndarray, "3"]
-    """Edge lengths along `axes`, scene units."""
-
-    def corners(self) -> Float[np.ndarray, "8 3"]:
-        """The corners; bit k of a corner's number says at which end of axis k it lies."""
-        signs = (np.arange(8)[:, None] >> np.arange(3) & 1) - 0.5
-        return self.centre + (signs * self.size) @ self.axes
-
-    def moved(self, frame: Similarity) -> Box:
-        """The box in another frame."""
-        centre = frame.points(torch.from_numpy(self.centre)[None].double())[0].numpy()
-        axes = self.axes @ frame.rotation.numpy().T
-        if np.linalg.det(axes) < 0:
-            axes[2] *= -1  # a box is its own mirror image
-        return Box(centre, axes, self.size * frame.scale)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers: centre, axes as rows, size."""
-        return {k: np.asarray(getattr(self, k), float).round(9).tolist() for k in ("centre", "axes", "size")}
+from ag2_ns.ops.boxes import Box, solid_points, upright_box
 
 
 @dataclass(frozen=True)
@@ -59,37 +26,17 @@ class Hull:
     """Triangles, counter-clockwise from outside."""
 
 
-def box_of(gaussians: Gaussians, shape: Shape = "box", up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Box:
-    """The box around Gaussians' centres, without floaters.
-
-    Args:
-        gaussians: at least one.
-        shape: "box" along the axes; "upright" of least area seen along `up`; "oriented" of least volume. A "hull" has
-            an upright box.
-        up: the vertical.
-
-    Raises:
-        ValueError: no Gaussians.
-    """
-    points = _solid(gaussians)
-    if shape == "box":
-        return _box_along(points, np.eye(3))
-    if shape == "oriented":
-        return _oriented(points)
-    return _upright(points, np.asarray(up, float))
-
-
 def hull_of(gaussians: Gaussians) -> Hull:
     """The convex hull of Gaussians' centres, without floaters; a thin box where they are flat or too few.
 
     Raises:
         ValueError: no Gaussians.
     """
-    points = _solid(gaussians)
+    points = solid_points(gaussians)
     try:
         hull = ConvexHull(points)
     except (QhullError, ValueError):
-        flat = _upright(points, np.array([0.0, 0, 1]))
+        flat = upright_box(points, np.array([0.0, 0, 1]))
         least = 1e-3 * max(float(flat.size.max()), 1e-6)
         points = replace(flat, size=np.maximum(flat.size, least)).corners()
         hull = ConvexHull(points)
@@ -99,53 +46,6 @@ def hull_of(gaussians: Gaussians) -> Hull:
     inward = (np.cross(b - a, c - a) * hull.equations[:, :3]).sum(1) < 0
     faces[inward] = faces[inward][:, ::-1]
     return Hull(vertices, faces)
-
-
-def _solid(gaussians: Gaussians) -> Float[np.ndarray, "N 3"]:
-    if len(gaussians) == 0:
-        raise ValueError("a box of no Gaussians")
-    points = gaussians.means.detach()
-    kept = points[inliers(points, gaussians.opacities)]
-    return (kept if len(kept) else points).double().cpu().numpy()
-
-
-def _box_along(points: Float[np.ndarray, "N 3"], axes: Float[np.ndarray, "3 3"]) -> Box:
-    local = points @ axes.T
-    low, high = local.min(0), local.max(0)
-    return Box((low + high) / 2 @ axes, axes, high - low)
-
-
-def _upright(points: Float[np.ndarray, "N 3"], up: Float[np.ndarray, "3"]) -> Box:
-    """One side of the smallest rectangle around a polygon lies along an edge of its hull (Freeman, Shapira 1975)."""
-    up = up / np.linalg.norm(up)
-    first = np.cross(np.eye(3)[np.abs(up).argmin()], up)
-    first /= np.linalg.norm(first)
-    second = np.cross(up, first)
-    flat = points @ np.stack([first, second], 1)
-    try:
-        ring = flat[ConvexHull(flat).vertices]
-    except (QhullError, ValueError):
-        return _box_along(points, np.stack([first, second, up]))
-    edge = np.roll(ring, -1, 0) - ring
-    edge /= np.linalg.norm(edge, axis=1, keepdims=True)
-    across = np.stack([-edge[:, 1], edge[:, 0]], 1)
-    area = np.ptp(ring @ edge.T, 0) * np.ptp(ring @ across.T, 0)
-    x, y = edge[area.argmin()]
-    return _box_along(points, np.stack([x * first + y * second, -y * first + x * second, up]))
-
-
-def _oriented(points: Float[np.ndarray, "N 3"]) -> Box:
-    import trimesh
-
-    try:
-        to_origin, size = trimesh.bounds.oriented_bounds(points)
-    except (QhullError, ValueError, IndexError):  # flat, or fewer than four points
-        return _upright(points, np.array([0.0, 0, 1]))
-    rotation, shift = np.asarray(to_origin)[:3, :3], np.asarray(to_origin)[:3, 3]
-    axes = rotation.copy()
-    if np.linalg.det(axes) < 0:
-        axes[2] *= -1
-    return Box(-rotation.T @ shift, axes, np.asarray(size, float))
 
 
 def write_glb(

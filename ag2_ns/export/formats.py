@@ -21,10 +21,10 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
 from ag2_ns.edit.operations import Edit
-from ag2_ns.export.boxes import Box, box_of
 from ag2_ns.export.labels import Instance, Labelled, label_edited, label_scene, name_instances, subset, write_labels
 from ag2_ns.export.previous_files import earlier_files
 from ag2_ns.io.atomic import writable
+from ag2_ns.ops.boxes import Box, box_of
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene
 
@@ -33,6 +33,9 @@ FORMATS = {
     "anchors": "ag2_ns.export.anchors",
     "boxes": "ag2_ns.export.solids",
     "hulls": "ag2_ns.export.solids",
+    "occupancy": "ag2_ns.export.occupancy",
+    "grasp": "ag2_ns.export.grasp",
+    "semantic": "ag2_ns.export.semantic",
 }
 """Name to the module whose `write(job)` writes it; one of several names of a module writes its own."""
 
@@ -52,6 +55,12 @@ class ExportOptions:
     """Boxes along the axes, turned about the vertical, or turned freely."""
     vocabulary: tuple[str, ...] = ()
     """Words that name the instances that are not selected."""
+    voxel: float = 0.05
+    """Edge of the voxels of an occupancy grid, in units of the frame of the files."""
+    density: float = 0.3
+    """Sum of opacities from which a voxel is full."""
+    metres_per_unit: float | None = None
+    """What a unit of the capture's cameras is, for grasps; None where it is not known, or is a metre."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class ExportJob:
     """Of all instances, in the frame of the files."""
     frame: Similarity
     """From the run's frame to that of the files."""
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """To add to positions in the frame of the files, in double precision: the world of a survey lies far away."""
     options: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -117,7 +128,8 @@ def export_scene(
         if found.empty:
             raise UserError(f"{found.label}: nothing found ({found.reason}); try other words or a click")
     frame = world_of(scene) if options.world else Similarity.identity()
-    names = _names(scene, options) if options.vocabulary else {}
+    offset = scene.frame.offset if options.world and scene.frame is not None else (0.0, 0.0, 0.0)
+    names = _names(scene, options) if options.vocabulary else _vocabulary_names(scene, options.level)
     trained = label_scene(index, selections, options.level, names)
     labelled = label_edited(trained, edited)
     pieces = _pieces(edited, selections)
@@ -131,7 +143,7 @@ def export_scene(
     for name in dict.fromkeys(formats):
         job = ExportJob(
             name, folder, scene, edited, edits, selections, trained, labelled, pieces, frozenset(shown), boxes, frame,
-            options,
+            offset, options,
         )  # fmt: skip
         written += importlib.import_module(FORMATS[name]).write(job)
     files = [path.name for path, _ in written]
@@ -139,7 +151,9 @@ def export_scene(
     for old in gone:
         with writable(old):
             old.unlink(missing_ok=True)
-    write_labels(labels, labelled, edited.anchor, boxes, frame="world" if options.world else "run", files=files)
+    write_labels(
+        labels, labelled, edited.anchor, boxes, frame="world" if options.world else "run", files=files, offset=offset
+    )
     written.append((labels, f"{counted(len(boxes), 'instance')}, {counted(len(labelled.labels), 'label')}"))
     return written + [(old, "removed, of an earlier export") for old in gone]
 
@@ -153,6 +167,19 @@ def world_of(scene: Scene) -> Similarity:
     if scene.frame is None:
         raise UserError(f"{scene.path or 'the scene'}: its world is not known; export in the run's frame (no --world)")
     return scene.frame.to_world
+
+
+def _vocabulary_names(scene: Scene, level: float) -> dict[int, Instance]:
+    """Labels of a level's instances from the scene's own vocabulary (`ag2 name`); none where it was not named."""
+    if scene.vocabulary is None:
+        return {}
+    score = {name.node: name.score for name in scene.vocabulary.names}
+    out = {}
+    for node in scene.require_index().tree.instances(level).tolist():
+        word = scene.vocabulary.name_of(node)
+        if word is not None:
+            out[node] = Instance(word, score.get(node), level)
+    return out
 
 
 def _names(scene: Scene, options: ExportOptions) -> dict[int, Instance]:

@@ -15,9 +15,9 @@ from torch import Tensor
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import EditedScene
-from ag2_ns.export.boxes import Box
 from ag2_ns.io.atomic import write_atomic
 from ag2_ns.language.relevancy import trusted_relevancy
+from ag2_ns.ops.boxes import Box
 from ag2_ns.scene.scene_index import SceneIndex
 
 UNSURE = 0.5
@@ -166,6 +166,7 @@ def write_labels(
     *,
     frame: str,
     files: Iterable[str] = (),
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write labels.json: the list of labels, and for every instance its label, score, level, counts and box.
 
@@ -176,6 +177,7 @@ def write_labels(
         boxes: by instance.
         frame: "run" or "world": what coordinates the boxes are in.
         files: names of the files that these labels belong to.
+        offset: added to the boxes' centres.
     """
     labels = labelled.labels
     instances: dict[str, Any] = {}
@@ -190,7 +192,8 @@ def write_labels(
             "duplicate_of": info.duplicate_of,
             "gaussians": int(mask.sum()),
             "anchors": int(torch.unique(anchor[mask]).numel()),
-            "box": boxes[number].to_json() if number in boxes else None,
+            "box": boxes[number].shifted(offset).to_json() if number in boxes else None,
         }
-    content = {"frame": frame, "files": list(files), "labels": labels, "instances": instances}
+    far = {"offset": list(offset)} if any(offset) else {}
+    content = {"frame": frame, **far, "files": list(files), "labels": labels, "instances": instances}
     write_atomic(Path(path), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))

@@ -23,4 +23,7 @@ def write(job: ExportJob) -> Written:
         colours[name] = tuple(instance_colours(torch.tensor([number]))[0].tolist())
     path = job.folder / f"{job.name}.glb"
     write_glb(path, solids, extras, colours)
-    return [(path, counted(len(solids), "instance"))]
+    words = counted(len(solids), "instance")
+    if any(job.offset):  # glTF holds single precision
+        words += f", without the world's offset {' '.join(f'{v:.3f}' for v in job.offset)}"
+    return [(path, words)]

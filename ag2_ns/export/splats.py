@@ -25,16 +25,23 @@ def write(job: ExportJob) -> Written:
     written = []
     for name, mask in files.items():
         moved = job.frame.gaussians(job.edited.gaussians[mask])
-        write_splat(job.folder / name, moved, subset(job.labelled, mask))
-        written.append((job.folder / name, f"{int(mask.sum())} Gaussians"))
+        write_splat(job.folder / name, moved, subset(job.labelled, mask), job.offset)
+        far = ", positions in double precision" if any(job.offset) else ""
+        written.append((job.folder / name, f"{int(mask.sum())} Gaussians{far}"))
     return written
 
 
-def write_splat(path: str | Path, gaussians: Gaussians, labelled: Labelled) -> None:
+def write_splat(
+    path: str | Path,
+    gaussians: Gaussians,
+    labelled: Labelled,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> None:
     """Write Gaussians with the properties `instance` and `label_id`, atomically.
 
     The standard properties of 3D Gaussian Splatting come first, so every viewer opens the file; then two integers per
-    Gaussian: `instance` (a key of labels.json, -1 for none) and `label_id` (a place in its list of labels).
+    Gaussian: `instance` (a key of labels.json, -1 for none) and `label_id` (a place in its list of labels). With an
+    offset, which is added to them, positions are of type double.
 
     Raises:
         UserError: no Gaussians, or the file cannot be written.
@@ -43,4 +50,4 @@ def write_splat(path: str | Path, gaussians: Gaussians, labelled: Labelled) -> N
         raise UserError(f"{path}: no Gaussians to write; choose another selection, or undo edits")
     extra = {"instance": labelled.instance, "label_id": labelled.label_id()}
     with writable(path):
-        write_gaussians(path, gaussians, extra)
+        write_gaussians(path, gaussians, extra, offset)

@@ -1,1 +1,1 @@
-"""From pictures to Gaussians in one pass."""
+"""From surround pictures to Gaussians in one pass, and from Gaussians to occupancy."""

@@ -169,7 +169,7 @@ def components(graph: AnchorGraph, keep: Bool[Tensor, " E"] | None = None) -> In
     if graph.num_anchors == 0:
         return torch.empty(0, dtype=torch.long, device=graph.device)
     if graph.edges.is_cuda:
-        return _components_by_labels(edges, graph.num_anchors)
+        return components_by_labels(edges, graph.num_anchors)
     i, j = edges.numpy()
     matrix = sparse.coo_matrix((np.ones(len(i), bool), (i, j)), shape=(graph.num_anchors,) * 2)
     _, label = sparse.csgraph.connected_components(matrix, directed=False)
@@ -177,7 +177,7 @@ def components(graph: AnchorGraph, keep: Bool[Tensor, " E"] | None = None) -> In
     return torch.from_numpy(np.argsort(np.argsort(first))[inverse.reshape(-1)])
 
 
-def _components_by_labels(edges: Int[Tensor, "2 E"], num_anchors: int) -> Int[Tensor, " A"]:
+def components_by_labels(edges: Int[Tensor, "2 E"], num_anchors: int) -> Int[Tensor, " A"]:
     """Lowest label wins, with pointer jumping: a logarithmic number of rounds, any device."""
     parent = torch.arange(num_anchors, device=edges.device)
     i, j = edges

@@ -81,7 +81,7 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
                     break
         if not leaving:
             alive, counted = ballot.alive, ballot.counted
-            kept = alive & ~(sure & (counted < PIECE) & (counted[_holder(alive, last)] >= VIEWS))
+            kept = alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
             return Elected(kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept))
         for u in ballot.drop(np.unique(leaving)).tolist():
             if ballot.alive[u] and not sure[u]:
@@ -176,7 +176,7 @@ def _ranges(row: np.ndarray, which: np.ndarray) -> np.ndarray:
     return np.arange(length.sum()) + np.repeat(row[which] - skipped, length)
 
 
-def _holder(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
+def holder_of(alive: np.ndarray, last: np.ndarray) -> np.ndarray:
     """[R] the candidate that most closely holds each of those alive, itself where there is none."""
     out = np.arange(len(alive))
     for n in np.flatnonzero(alive):

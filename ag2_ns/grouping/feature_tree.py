@@ -56,13 +56,13 @@ def feature_tree(
         super_anchors(known, where, among, bandwidth=b, peak_distance=PEAK_SHARE * b)
         for b in (OBJECT_BANDWIDTH, PART_BANDWIDTH)
     )
-    tree = adopt_unseen(_nested(label, part, seen), graph.edges)
+    tree = adopt_unseen(nested_tree(label, part, seen), graph.edges)
     nodes = tree.lift(lifted)
     support = torch.zeros_like(tree.level).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
     return replace(tree, support=support)
 
 
-def _nested(label: Int[Tensor, " S"], part: Int[Tensor, " S"], seen: Bool[Tensor, " A"]) -> InstanceTree:
+def nested_tree(label: Int[Tensor, " S"], part: Int[Tensor, " S"], seen: Bool[Tensor, " A"]) -> InstanceTree:
     """Objects by falling size, each followed by its parts by falling size; `size` and `support` are still to come.
 
     Args:

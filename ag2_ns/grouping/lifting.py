@@ -72,7 +72,7 @@ class LiftedMasks:
     @property
     def accounted(self) -> Float[Tensor, " M"]:
         """The part of each mask that the units account for: pixels that they leave transparent belong to nobody."""
-        return _scatter(self.weight, self.mask, self.num_masks)
+        return scatter_sum(self.weight, self.mask, self.num_masks)
 
     @property
     def unit(self) -> Int[Tensor, " P"]:
@@ -87,7 +87,7 @@ class LiftedMasks:
     @property
     def visible(self) -> Float[Tensor, " U"]:
         """Visible area of each unit, summed over the views."""
-        return _scatter(self.total, self.view_unit, self.num_units)
+        return scatter_sum(self.total, self.view_unit, self.num_units)
 
     def to(self, device: torch.device | str) -> LiftedMasks:
         """The same weights on `device`."""
@@ -285,7 +285,7 @@ def _expand(row: Int[Tensor, " U+1"]) -> Int[Tensor, " P"]:
     return torch.repeat_interleave(torch.arange(row.shape[0] - 1, device=row.device), row[1:] - row[:-1])
 
 
-def _scatter(values: Float[Tensor, " P"], index: Int[Tensor, " P"], size: int) -> Float[Tensor, " size"]:
+def scatter_sum(values: Float[Tensor, " P"], index: Int[Tensor, " P"], size: int) -> Float[Tensor, " size"]:
     """Sums by index, exact (so in any order the same) whatever their size: see `QUANTUM`."""
     total = torch.zeros(size, dtype=torch.float64, device=values.device).index_add_(0, index, values.double())
     return total.to(values.dtype)

@@ -248,7 +248,7 @@ class _Stage:
     """By relative affinity."""
 
 
-def _above(score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
+def above(score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
     """The pairs that score at least `threshold`, highest first: of some of them, by default of all."""
     chosen = np.flatnonzero(score >= threshold) if of is None else of[score[of] >= threshold]
     return chosen[np.argsort(-score[chosen], kind="stable")]
@@ -283,7 +283,7 @@ def merge_regions(
     leaf_fill, leaf_peak, region = fill.copy(), peak.copy(), np.arange(num)
     out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
     end, made = live, 0
-    pairs = _Pairs(edges[0], edges[1])
+    pairs = Pairs(edges[0], edges[1])
     objects, groups = [t for t in STAGES if t >= OBJECT], [t for t in STAGES if t < OBJECT]
     plan = [_Stage(t) for t in objects] + [_Stage(t, bridge=k == 0) for k, t in enumerate(objects)]
     plan += [_Stage(t, fragments=True) for t in groups]
@@ -292,7 +292,7 @@ def merge_regions(
     for stage in plan:
         if stage.bridge:
             more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area)
-            pairs = _Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))
+            pairs = Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))
         again = False
         while True:
             stale = pairs.stale
@@ -307,7 +307,7 @@ def merge_regions(
                     extra,
                 )  # fmt: skip
             # Where a stage goes on, pairs that did not change have had their turn (and may not have been fragments).
-            order = _above(score, stage.threshold, stale if again and not stage.fragments else None)
+            order = above(score, stage.threshold, stale if again and not stage.fragments else None)
             before, old_version = made, version.copy()
             end, made = _pass(
                 order, pairs.left, pairs.right, score, stage.threshold, stage.fragments, stage.relative,
@@ -370,7 +370,7 @@ def _weave(left, right, score, one, other, changed, out_left, out_right, out_sco
     return count, listed
 
 
-class _Pairs:
+class Pairs:
     """Pairs of regions with their affinities: the smaller number on the left, in rising order, each pair once."""
 
     def __init__(self, one: np.ndarray, other: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
+LANGUAGE_FEATURES = "language_features"
 MASKS, FEATURES, TEXTS = "masks_sparse", "clip_features", "text_features.json"
 """Where masks, their features and the vectors of texts are looked for in a scene's folder."""
 
@@ -68,8 +69,18 @@ def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, str | Non
             "--masks-dir": _elsewhere(own.get("folder"), folder, MASKS),
             "--resize-masks": bool(own.get("resize")),
             "--allow-missing-masks": bool(own.get("allow_missing")),
+            "--masks-on": _but(own.get("made_on"), "auto"),
         },
         "sam": {"--sam-checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
+        "sam2": {"--checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
+        "sam3": {"--checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
+        "langsplat": {
+            "--masks-dir": _elsewhere(own.get("folder"), folder, LANGUAGE_FEATURES),
+            "--masks-level": _but(own.get("level"), "all"),
+            "--resize-masks": bool(own.get("resize")),
+            "--clip-checkpoint": (own.get("options") or {}).get("checkpoint") if own.get("by") == "openclip" else None,
+        },
+        "siglip": {"--siglip-checkpoint": own.get("checkpoint"), "--prompts": _but(own.get("prompts"), "photo")},
         "superpixel": {"--preset": _but(own.get("preset"), "default")},
         "openclip": {
             "--clip-model": own.get("model"),

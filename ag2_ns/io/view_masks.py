@@ -140,3 +140,19 @@ class ViewMasks:
     def kept_bytes(self) -> int:
         """Memory in use."""
         return self._bytes
+
+    @property
+    def kept(self) -> dict[str, PreparedMasks]:
+        """The views in memory, the one used last comes last."""
+        with self._lock:
+            return dict(self._kept)
+
+    @property
+    def coming(self) -> list[str]:
+        """The views that were prefetched and not asked for yet."""
+        with self._lock:
+            return list(self._coming)
+
+    def close(self) -> None:
+        """Wait for what is on its way, and prefetch no more."""
+        self._pool.shutdown()

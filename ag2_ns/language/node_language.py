@@ -130,8 +130,8 @@ def node_language(tree: InstanceTree, lifted: LiftedMasks, features: Float[Tenso
     for _ in range(ROUNDS + 1):
         mean = _weighted_mean(unit, mask, weight * kept, node, num)
         cosine = (mean[node] * unit[mask]).sum(1)
-        middle = _median(cosine, node, num)
-        spread = 1.4826 * _median((cosine - middle[node]).abs(), node, num)
+        middle = group_median(cosine, node, num)
+        spread = 1.4826 * group_median((cosine - middle[node]).abs(), node, num)
         kept = (cosine >= (middle - OUTLIER * spread.clamp_min(LEAST_SPREAD))[node]).float()
     described = torch.zeros(num, device=weight.device).index_add_(0, node, weight) > 0
     return NodeLanguage(mean.half(), support, quality, described * trust_of(matches, support, quality))
@@ -160,7 +160,7 @@ def _weighted_mean(unit: Tensor, mask: Tensor, weight: Tensor, node: Tensor, num
     return total / total.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def _median(value: Float[Tensor, " B"], group: Int[Tensor, " B"], num: int) -> Float[Tensor, " R"]:
+def group_median(value: Float[Tensor, " B"], group: Int[Tensor, " B"], num: int) -> Float[Tensor, " R"]:
     """Median by group (the lower one of two middle values); 0 for empty groups."""
     order = torch.argsort(value, stable=True)
     order = order[torch.argsort(group[order], stable=True)]

@@ -58,7 +58,7 @@ def radius_edges(
     if method == "kdtree":
         tree = cKDTree(points.numpy())
         if tree.count_neighbors(tree, reach) > CROWDED * max_neighbours * count:
-            return _capped_edges(points, reach, max_neighbours)
+            return capped_edges(points, reach, max_neighbours)
         # The tree includes pairs at exactly `reach` and rounds in its own way: ask for a little more, decide here.
         pairs = torch.from_numpy(tree.query_pairs(reach * (1 + 1e-9), output_type="ndarray")).T
         i, j = pairs.amin(0), pairs.amax(0)
@@ -67,7 +67,7 @@ def radius_edges(
     else:
         grid = Grid(points, reach)
         if grid.candidates() > CROWDED * max_neighbours * count:
-            return _capped_edges(points, reach, max_neighbours)
+            return capped_edges(points, reach, max_neighbours)
         i, j = (torch.cat(side) for side in zip(*_pairs_within(grid, points, reach)))
 
     degree = torch.bincount(i, minlength=count) + torch.bincount(j, minlength=count)
@@ -155,7 +155,7 @@ def _pairs_within(grid: Grid, points: Tensor, reach: float) -> Iterator[tuple[Te
         yield torch.minimum(a, b), torch.maximum(a, b)
 
 
-def _capped_edges(points: Tensor, reach: float, cap: int) -> Int[Tensor, "2 E"]:
+def capped_edges(points: Tensor, reach: float, cap: int) -> Int[Tensor, "2 E"]:
     """Edges from the capped list of every point: what neither end lists is no edge."""
     a, b = _lists(points, torch.arange(len(points), device=points.device), cap, reach)
     return _coalesce(torch.minimum(a, b), torch.maximum(a, b), len(points))

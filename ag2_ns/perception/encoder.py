@@ -56,6 +56,9 @@ ENCODERS: dict[str, str | type] = {
     "palette": "ag2_ns.perception.palette:PaletteEncoder",
     "openclip": "ag2_ns.perception.openclip:OpenClipEncoder",
     "table": "ag2_ns.perception.table:TableEncoder",
+    "kinds": "ag2_ns.perception.kinds:KindsEncoder",
+    "langsplat": "ag2_ns.perception.langsplat:LangSplatEncoder",
+    "siglip": "ag2_ns.perception.siglip:SiglipEncoder",
 }
 """Classes, or "module:Class" imported on first use, by name."""
 

@@ -27,6 +27,7 @@ from ag2_ns.perception.crops import masked_crops
 from ag2_ns.perception.encoder import register_encoder
 from ag2_ns.perception.prompts import RULES, fill, templates
 from ag2_ns.perception.text_cache import cached_texts
+from ag2_ns.perception.weights import downloaded_tag
 
 BATCH = {"cuda": 256, "cpu": 16}
 """Crops encoded together."""
@@ -201,7 +202,7 @@ def find_weights(model: str, checkpoint: str | None, download: bool) -> Path:
     if checkpoint not in tags:
         raise UserError(f"{checkpoint}: no such file; pass --clip-checkpoint ({known})")
     config = get_pretrained_cfg(model, checkpoint)
-    found = _in_cache(config)
+    found = downloaded_tag(model, checkpoint) or _in_cache(config)
     if found is None and not download:
         raise UserError(
             f"the weights {model} / {checkpoint} are not on this machine; add --download to fetch them, or give a file "

@@ -23,7 +23,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
@@ -123,13 +123,13 @@ class PaletteEncoder:
 
     def encode_image(self, image: np.ndarray, masks: MaskSet, image_name: str = "") -> Float[Tensor, "M D"]:
         """One colour vector per mask, from all of its pixels; zero for an empty mask."""
-        codes = torch.from_numpy(_codes(image.reshape(-1, image.shape[-1])))
+        codes = torch.from_numpy(color_codes(image.reshape(-1, image.shape[-1])))
         pairs = (masks.mask.cpu().numpy(), codes[masks.pixel.cpu()].numpy())
         counts = csr_matrix(
             (np.ones(len(pairs[0]), np.float32), pairs), shape=(len(masks), 1 << 3 * BITS), dtype=np.float32
         )
-        basic, shade = _lookup()
-        return torch.from_numpy(_join(counts @ basic, counts @ shade).astype(np.float32))
+        basic, shade = color_tables()
+        return torch.from_numpy(join_blocks(counts @ basic, counts @ shade).astype(np.float32))
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
         """One vector per text; zero where the text names no colour."""
@@ -144,6 +144,71 @@ class PaletteEncoder:
         """The words of a text that make no difference, articles and the like aside."""
         known = {word for name in self.known_words(text) for word in name.split()} | DETERMINERS | LINKS | {"and", "or"}
         return [word for word in words_of(text) if not set(_spell(word).split() or [word]) <= known]
+
+
+def basic_shares(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 11"]:
+    """How far an English speaker would use each of the `BASIC` terms for each colour; rows sum to 1."""
+    return _lookup()[0][_codes(rgb)]
+
+
+def colour_terms(name: str) -> Float[np.ndarray, " 11"]:
+    """How far an English speaker would use each of the `BASIC` terms for a named colour; the largest is 1."""
+    basic = _text_vector(name)[: len(BASIC)]
+    found = _parse(name)
+    if not basic.any() and found and found[0][1] is None:  # dark, light, bright on their own
+        lightness = {"dark": (8,), "light": (9,), "bright": (9, 2)}[found[0][0]]
+        basic = np.isin(np.arange(len(BASIC)), lightness).astype(float)
+    return basic / max(float(basic.max()), 1e-9)
+
+
+@lru_cache(maxsize=4096)
+def colour_likeness(asked: str, named: str) -> float:
+    """How far one colour word means another, 0 to 1: gray is grey, crimson is red, pink is not."""
+    if _spell(asked) == _spell(named):
+        return 1.0
+    if _spell(asked) in BASIC and _spell(named) in BASIC:
+        return 0.0
+    a, b = _named_lab(asked), _named_lab(named)
+    if a is None or b is None:
+        return 0.0
+    if _spell(named) in BASIC or _spell(asked) in BASIC:
+        basic, other = (asked, b) if _spell(asked) in BASIC else (named, a)
+        share = _space().basic(other[None])[0][BASIC.index(_spell(basic))]
+        return 0.85 * float(np.clip((share - 0.5) / 0.4, 0, 1))
+    return float(np.clip(1.4 - np.linalg.norm(a - b) / 25, 0, 0.85))
+
+
+def _named_lab(name: str) -> np.ndarray | None:
+    found = [lab for _, lab in _parse(name) if lab is not None]
+    return found[0] if found else None
+
+
+def is_colour_name(word: str) -> bool:
+    """Whether one word names a colour before it names anything else ("red", "teal"; not "stone" or "banana")."""
+    name = _spell(word)
+    space = _space()
+    if not name or name in NOT_COLOURS:
+        return False
+    return name in BASIC or name in space.css or name in SYNONYMS.values() or name in _PLAIN_SHADES
+
+
+_PLAIN_SHADES = frozenset(
+    [
+        "teal",
+        "mauve",
+        "maroon",
+        "burgundy",
+        "crimson",
+        "scarlet",
+        "navy",
+        "turquoise",
+        "cyan",
+        "magenta",
+        "beige",
+        "lilac",
+    ]
+)
+"""Survey names of one word that are used for nothing else."""
 
 
 class _Space:
@@ -200,7 +265,7 @@ def _space() -> _Space:
 
 
 @lru_cache(maxsize=1)
-def _lookup() -> tuple[np.ndarray, np.ndarray]:
+def color_tables() -> tuple[np.ndarray, np.ndarray]:
     """Basic shares and footprints of every quantised colour, [2^15, 11] and [2^15, K], float32."""
     level = ((np.arange(1 << BITS) + 0.5) * (256 >> BITS)) / 255
     rgb = np.stack(np.meshgrid(level, level, level, indexing="ij"), -1).reshape(-1, 3)
@@ -212,13 +277,13 @@ def _lookup() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _codes(rgb: np.ndarray) -> np.ndarray:
+def color_codes(rgb: np.ndarray) -> np.ndarray:
     """Index of each uint8 colour [n, 3] in the lookup."""
     high = (rgb >> (8 - BITS)).astype(np.int32)
     return (high[:, 0] << 2 * BITS) | (high[:, 1] << BITS) | high[:, 2]
 
 
-def _join(basic: np.ndarray, shade: np.ndarray, weight: float = BASIC_WEIGHT) -> np.ndarray:
+def join_blocks(basic: np.ndarray, shade: np.ndarray, weight: float = BASIC_WEIGHT) -> np.ndarray:
     """Both blocks side by side, the first of length `weight`; rows have length one, and zero rows stay zero."""
     return _unit(np.concatenate([weight * _unit(basic), np.sqrt(1 - weight**2) * _unit(shade)], axis=1))
 
@@ -243,7 +308,7 @@ def _text_vector(text: str) -> np.ndarray:
             basic += _unit(space.basic(lab[None]))[0]
             further = lab + np.outer(FURTHER.get(name.split()[0], (0.0,)), (1, 0, 0))
             shade += _unit(space.shade(further)).mean(0)
-    return _join(basic[None], shade[None], SHADE_NAME_BASIC_WEIGHT)[0]
+    return join_blocks(basic[None], shade[None], SHADE_NAME_BASIC_WEIGHT)[0]
 
 
 def _parse(text: str) -> list[tuple[str, np.ndarray | None]]:

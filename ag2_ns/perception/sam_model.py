@@ -21,8 +21,8 @@ KNOWN = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 """Published sizes by width and depth."""
 
 WHICH_FILE = (
-    "get sam_vit_h_4b8939.pth, sam_vit_l_0b3195.pth or sam_vit_b_01ec64.pth from the segment-anything project and pass "
-    "it with --sam-checkpoint"
+    "fetch one with `ag2 prepare --download sam-vit_h` and pass --sam-checkpoint sam-vit_h (or a sam_vit_*.pth of the "
+    "segment-anything project)"
 )
 """What to tell a user without a usable checkpoint."""
 

@@ -46,6 +46,9 @@ SEGMENTERS: dict[str, str | type] = {
     "superpixel": "ag2_ns.perception.superpixel:SuperpixelSegmenter",
     "sam": "ag2_ns.perception.sam:SamSegmenter",
     "files": "ag2_ns.perception.files:FilesSegmenter",
+    "langsplat": "ag2_ns.perception.langsplat:LangSplatSegmenter",
+    "sam2": "ag2_ns.perception.sam2:Sam2Segmenter",
+    "sam3": "ag2_ns.perception.sam3:Sam3Segmenter",
 }
 """Classes, or "module:Class" imported on first use, by name."""
 

@@ -36,6 +36,9 @@ class TableEncoder:
         texts: JSON file text to vector, or None when only images are encoded.
     """
 
+    encodes_pictures = False
+    """Vectors of pictures that are in no file cannot be looked up."""
+
     def __init__(self, features: Path | str | None = None, texts: Path | str | None = None):
         self.features = None if features is None else Path(features)
         self.texts = None if texts is None else Path(texts)

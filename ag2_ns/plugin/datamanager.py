@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,6 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError, first_line
@@ -23,9 +22,9 @@ from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.io.view_store import view_key
-from ag2_ns.plugin.dataparser import AG2DataParserConfig
-from ag2_ns.plugin.images import ImageDataset
-from ag2_ns.plugin.undistorted import served_downscale, served_image
+from ag2_ns.plugin.dataparser import MASKS, AG2DataParserConfig
+from ag2_ns.plugin.images import ImageDataset, picture_size, read_mask, wrong_size
+from ag2_ns.plugin.undistorted import ServedImages, served_downscale, served_images, undistortions
 from ag2_ns.plugin.views import PINHOLE, VIEWMAT, pinholes, viewmat_of
 
 
@@ -53,6 +52,8 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
     def __init__(self, config: AG2DataManagerConfig, device: torch.device | str = "cpu", **kwargs: Any) -> None:
         if str(device).startswith("cuda") and not torch.cuda.is_available():
             raise UserError("CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu")
+        if isinstance(config.dataparser, AG2DataParserConfig):
+            config.dataparser.undoes_lenses = True
         super().__init__(config=config, device=device, **kwargs)
         # The model learns the scene's extent from here, whichever dataparser is in use.
         self.train_dataset.metadata["camera_centres"] = self.train_dataset.cameras.camera_to_worlds[:, :3, 3].clone()
@@ -95,16 +96,36 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
             from ag2_ns.plugin.prepare import Prepare
 
             factor = int(downscale) if downscale > 1 else None
-            Prepare(data, downscale_factor=factor).main()
+            Prepare(data, downscale_factor=factor).prepare(self.served())
             found = ViewMasks.open(data, downscale, self.device, budget)
         if found is None:
             others = " or ".join(f"{d:g}" for d in MaskStore.downscales(data))
             choose = f" for these images (there are some for ag2-data --downscale-factor {others})" if others else ""
+            command = (
+                f"run {FeatureStore.command_for(data, downscale)} first, or " if self._prepare_sees_these() else ""
+            )
             notice(
-                f"{data} has no masks{choose}: training colours only. For instances to click and name, run "
-                f"{FeatureStore.command_for(data, downscale)} first, or add --pipeline.datamanager.prepare True"
+                f"{data} has no masks{choose}: training colours only. For instances to click and name, {command}add "
+                "--pipeline.datamanager.prepare True"
             )
         return found
+
+    def served(self) -> ServedImages:
+        """All pictures of the scene as its dataparser gives them; nothing is read."""
+        parser = deepcopy(self.config.dataparser)
+        if isinstance(parser, AG2DataParserConfig):
+            parser.load_points = False
+        return served_images(Path(self.config.data), parser)
+
+    def _prepare_sees_these(self) -> bool:
+        """Whether `ag2 prepare` on this folder, which knows no other dataparser, works on the same pictures."""
+        factor = served_downscale(self.train_dataset.image_filenames)
+        ours = {Path(f).resolve() for d in (self.train_dataset, self.eval_dataset) for f in d.image_filenames}
+        try:
+            views = served_images(Path(self.config.data), downscale_factor=int(factor) if factor > 1 else None)
+        except UserError:
+            return False
+        return ours <= {view.file.resolve() for view in views}
 
     def view_name(self, split: Literal["train", "eval"], index: int) -> str:
         """The name under which a view's masks are stored."""
@@ -117,9 +138,7 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         image = (self.cached_train if split == "train" else self.cached_eval)[index]["image"]
         if image.dtype == torch.uint8:
             return image
-        # Undoing a lens on floats rounds differently than on the bytes that masks were made from.
-        dataset = self.train_dataset if split == "train" else self.eval_dataset
-        return torch.from_numpy(served_image(ImageDataset(dataset._dataparser_outputs), index))
+        return (image * 255).round().to(torch.uint8)
 
     def prepared(self, split: Literal["train", "eval"], index: int) -> PreparedMasks | None:
         """Masks and features of one view, checked against its image the first time."""
@@ -138,7 +157,7 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
 
     def _train_camera(self, index: int) -> Cameras:
         """A training camera of one's own on the device; taking it out of the batch anew would cost every step 1 ms."""
-        if not self._cameras:  # the images are loaded, and with that the cameras undistorted
+        if not self._cameras:
             cameras = self.train_dataset.cameras.to(self.device)
             for k, pinhole in enumerate(pinholes(cameras)):
                 camera = cameras[k : k + 1]
@@ -181,34 +200,31 @@ def first_bad_image(outputs: DataparserOutputs) -> UserError | None:
 
     Args:
         outputs: file names and cameras, as the dataparser gave them.
+
+    Raises:
+        UnsupportedLens: a lens that cannot be undone.
     """
-    cameras = outputs.cameras
-    sizes = torch.cat((cameras.width, cameras.height), dim=-1).tolist() if len(outputs.image_filenames) else []
+    found = undistortions(outputs)
+    sizes = [(each.distorted.width, each.distorted.height) for each in found]
+    masks = outputs.metadata.get(MASKS) or outputs.mask_filenames or [None] * len(sizes)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for bad in pool.map(_bad_image, map(Path, outputs.image_filenames), sizes):
+        for bad in pool.map(_bad_image, map(Path, outputs.image_filenames), sizes, masks):
             if bad is not None:
                 pool.shutdown(cancel_futures=True)
                 return bad
     return None
 
 
-def _bad_image(path: Path, expected: Sequence[int]) -> UserError | None:
-    """What is wrong with an image that should have `expected` pixels (width, height), or None."""
+def _bad_image(path: Path, expected: tuple[int, int], mask: Path | None) -> UserError | None:
+    """What is wrong with an image that should have `expected` pixels (width, height), or with its mask, or None."""
     try:
-        with Image.open(path) as image:
-            size = image.size
-            image.draft(None, (size[0] // 8, size[1] // 8))  # JPEG: all bytes are read, few pixels made
-            image.load()
-    except FileNotFoundError:
-        return UserError(f"{path}: no such image; restore it or remove its frame (ag2-data leaves such frames out)")
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
-        return UserError(f"{path}: not a readable image ({reason}); replace it or remove its frame")
-    if size != tuple(expected):
-        return UserError(
-            f"{path}: the image has {size[0]}x{size[1]} pixels, its camera {expected[0]}x{expected[1]}; "
-            "resize it or correct w and h"
-        )
+        size = picture_size(path, expected)
+        if size != expected:
+            return wrong_size(path, size, expected)
+        if mask is not None:
+            read_mask(Path(mask), 1.0, expected)
+    except UserError as error:
+        return error
     return None
 
 
@@ -216,12 +232,13 @@ def check_scene(config: AG2DataManagerConfig) -> None:
     """Look at all that training would read (96 images of 512 x 512 take 0.1 s).
 
     Raises:
-        UserError: the scene cannot be read, or an image is missing, damaged, no image, or of another size than its
-            camera.
+        UserError: the scene cannot be read, an image or a mask is missing, damaged, no image, or of another size than
+            its camera, or a lens cannot be undone.
     """
     if not isinstance(config.dataparser, AG2DataParserConfig):
         return
-    parser = replace(config.dataparser, data=Path(config.data or config.dataparser.data), load_points=False).setup()
+    data = Path(config.data or config.dataparser.data)
+    parser = replace(config.dataparser, data=data, load_points=False, undoes_lenses=True).setup()
     for split in ("train", "val"):
         bad = first_bad_image(parser.get_dataparser_outputs(split=split))
         if bad is not None:

@@ -1,39 +1,43 @@
-"""One dataparser for the folders people have: nerfstudio's transforms.json, COLMAP, and AG2aussian / LERF layouts."""
+"""One dataparser for the folders people have: transforms.json, NeRF-synthetic, COLMAP, AG2aussian and LERF layouts."""
 
 from __future__ import annotations
 
-import glob
-import math
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from nerfstudio.cameras.cameras import CameraType
-from nerfstudio.data.dataparsers import nerfstudio_dataparser
+import tyro
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
-from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParser, ColmapDataParserConfig
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
-from PIL import Image
-from torch import Tensor
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.data.utils import dataparsers_utils
 
-from ag2_ns.core.errors import UserError, first_line
-from ag2_ns.core.notice import notice
-from ag2_ns.io.ply import read_points
+from ag2_ns.core.errors import UnsupportedLens, UserError
+from ag2_ns.ops.lens import Lens
+from ag2_ns.plugin.capture import Capture, Frame, say_once
+from ag2_ns.plugin.colmap import FOLDERS, chosen_model, read_colmap
 from ag2_ns.plugin.missing_pictures import over_present, present_files
-from ag2_ns.plugin.transforms import SPLITS, complete_splits, read_transforms
+from ag2_ns.plugin.placing import from_world, place
+from ag2_ns.plugin.sizes import check_factor, largest_factor_on_disk, pictures, rounding, smaller
+from ag2_ns.plugin.transforms import SPLIT_FILES, read_transforms
 
-COLMAP_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
-"""Where COLMAP models are looked for, in this order."""
+LENSES = "lenses"
+"""Under this name the metadata of outputs holds the lens of each picture (`ag2_ns.ops.lens.Lens`)."""
+
+MASKS = "masks"
+"""Likewise the mask file of each picture, or None."""
+
+CROPS = "crop_radii"
+"""Likewise beyond how many pixels from its centre each picture shows nothing, or None."""
+
+OFFSET = "world_offset"
+"""Likewise what was subtracted from coordinates of the original world (float64 [3])."""
 
 
 @dataclass
 class AG2DataParserConfig(DataParserConfig):
-    """Reads transforms.json or a COLMAP model, whichever the folder holds."""
+    """Reads transforms.json, NeRF-synthetic files or a COLMAP model, whichever the folder holds."""
 
     _target: type = field(default_factory=lambda: AG2DataParser)
     data: Path = Path()
@@ -54,10 +58,18 @@ class AG2DataParserConfig(DataParserConfig):
     """Scale the scene so that all cameras lie within +/- 1."""
     load_points: bool = True
     """Start from the scene's point cloud where there is one."""
+    colmap_path: Path | None = None
+    """Which COLMAP model of several, for instance sparse/1; unset takes the one with most views."""
+    undoes_lenses: tyro.conf.Suppress[bool] = False
+    """Set by this package's datamanager, which undoes any lens and needs no mask for each picture."""
 
 
-def scene_layout(data: Path) -> tuple[Literal["transforms", "colmap"], Path]:
+def scene_layout(data: Path, colmap_path: Path | None = None) -> tuple[Literal["transforms", "colmap"], Path]:
     """Which kind of scene `data` is, and where its transforms.json or COLMAP model lies.
+
+    Args:
+        data: the scene's folder, or a transforms.json.
+        colmap_path: the COLMAP model to take, relative to that folder.
 
     Raises:
         UserError: there is no such folder, or nothing in it that can be read.
@@ -68,174 +80,32 @@ def scene_layout(data: Path) -> tuple[Literal["transforms", "colmap"], Path]:
         if data.suffix == ".json":
             return "transforms", data
         raise UserError(f"{data}: not a folder or a transforms.json; name the scene's folder with --data")
-    if (data / "transforms.json").is_file():
+    if colmap_path is None and (data / "transforms.json").is_file():
         return "transforms", data / "transforms.json"
-    for name in COLMAP_FOLDERS:
-        folder = data / name
-        if any((folder / f"cameras.{end}").is_file() for end in ("bin", "txt")):
-            return "colmap", folder
+    if colmap_path is None and any((data / name).is_file() for name in SPLIT_FILES.values()):
+        return "transforms", data
+    model = chosen_model(data, colmap_path)
+    if model is not None:
+        return "colmap", model
     raise UserError(
-        f"{data}: neither transforms.json nor a COLMAP model ({', '.join(COLMAP_FOLDERS)}) in it; "
-        "run ns-process-data on your images first"
+        f"{data}: neither transforms.json nor transforms_train.json nor a COLMAP model ({', '.join(FOLDERS[:-1])}) in "
+        "it; run ns-process-data on your images first, or name the folder that holds their poses"
     )
 
 
-@contextmanager
-def standing_in(**functions: Callable) -> Iterator[None]:
-    """Inside, nerfstudio's transforms.json reader calls these in place of its own functions of the same names."""
-    own = {name: getattr(nerfstudio_dataparser, name) for name in functions}
-    try:
-        for name, function in functions.items():
-            setattr(nerfstudio_dataparser, name, function)
-        yield
-    finally:
-        for name, function in own.items():
-            setattr(nerfstudio_dataparser, name, function)
-
-
-SPLITTERS = tuple(f"get_train_eval_split_{mode}" for mode in ("fraction", "filename", "interval", "all"))
-"""nerfstudio's functions that split file names into training and evaluation."""
-
-
-class _Transforms(Nerfstudio):
-    """nerfstudio's transforms.json reader, without prompts, without open3d and without pictures that are not there."""
-
-    def __init__(self, config: NerfstudioDataParserConfig, path: Path) -> None:
-        super().__init__(config)
-        self.prompted_user, self.create_pc = True, False
-        self.path = path
-
-    def read(self, split: str, images: bool) -> DataparserOutputs:
-        """One split; with `images`, only frames whose pictures exist."""
-        meta, folder = read_transforms(self.path), self.path.parent
-        functions: dict[str, Callable] = {"load_from_json": lambda _: meta}
-        if images:
-            names = [Path(frame["file_path"]) for frame in meta["frames"]]
-            # The first name that is asked for decides about the size of pictures, by opening it.
-            first = next((name for name in names if (folder / name).is_file()), names[0])
-            if (folder / first).is_file() or self.config.downscale_factor is not None:
-                self._get_fname(first, folder)
-            files = [self._get_fname(name, folder) if self.downscale_factor else folder / name for name in names]
-            present = present_files(self.path, files)
-            for key in (f"{s}_filenames" for s in SPLITS):
-                if key in meta:
-                    meta[key] = [name for name in meta[key] if self._get_fname(Path(name), folder) in present]
-            functions |= {name: over_present(present, getattr(nerfstudio_dataparser, name)) for name in SPLITTERS}
-        with standing_in(**functions):
-            return self._generate_dataparser_outputs(split)
-
-    def _load_3D_points(self, ply_file_path: Path, transform_matrix: Tensor, scale_factor: float) -> dict[str, Tensor]:
-        return placed_points(ply_file_path, transform_matrix, scale_factor)
-
-
-class _Colmap(ColmapDataParser):
-    """nerfstudio's COLMAP reader, which says what is wrong with a model and does without its points and pictures.
-
-    Args:
-        config: as nerfstudio takes it, with a downscale factor.
-        images: leave frames out whose pictures are not there.
-    """
-
-    def __init__(self, config: ColmapDataParserConfig, images: bool = True) -> None:
-        super().__init__(config)
-        self.images = images
-
-    def _get_image_indices(self, image_filenames: list[Path], split: str) -> np.ndarray:
-        data, factor = self.config.data, self.config.downscale_factor
-        root = data / self.config.images_path
-        names = [file.relative_to(root).as_posix() for file in image_filenames]
-        present = set(image_filenames)
-        if self.images:
-            served = root if factor == 1 else root.with_name(f"{root.name}_{factor}")
-            existing = present_files(data / self.config.colmap_path, [served / name for name in names])
-            present = {root / file.relative_to(served) for file in existing}
-        lists = {s: path for s in SPLITS if (path := data / f"{s}_list.txt").is_file()}
-        if lists:
-            given = {s: path.read_text(encoding="utf-8-sig").splitlines() for s, path in lists.items()}
-            listed = {Path(name) for name in complete_splits(given, names, lists)[split]}
-            kept = [i for i, file in enumerate(image_filenames) if file in present and Path(names[i]) in listed]
-            if not kept:
-                raise UserError(
-                    f"{data}: no image of the {split} split is there; restore them or correct the *_list.txt"
-                )
-            return np.array(kept, dtype=np.int64)
-        own = super()._get_image_indices
-        parts = over_present(present, lambda files: [own(files, each) for each in SPLITS])(image_filenames)
-        return parts[list(SPLITS).index(split)]
-
-    def _get_all_images_and_cameras(self, recon_dir: Path) -> dict[str, Any]:
-        try:
-            meta = super()._get_all_images_and_cameras(recon_dir)
-            if (recon_dir / "images.txt").is_file() and (recon_dir / "cameras.txt").is_file():
-                names = colmap_image_names(recon_dir / "images.txt")
-                for frame in meta["frames"]:
-                    file = self.config.data / self.config.images_path / names[frame["colmap_im_id"]]
-                    frame["file_path"] = file.as_posix()
-        except UNREADABLE as error:
-            raise UserError(
-                f"{recon_dir}: not a readable COLMAP model ({first_line(error)}); export it from COLMAP again"
-            ) from error
-        frames = meta["frames"]
-        if len(frames) < 2:
-            raise UserError(f"{recon_dir}: only one view; reconstruction needs at least two")
-        for frame in frames:
-            if not np.isfinite(frame["transform_matrix"]).all():
-                raise UserError(f"{recon_dir}: the pose of {frame['file_path']} is not finite; remove that image")
-        return meta
-
-    def _load_3D_points(self, colmap_path: Path, transform_matrix: Tensor, scale_factor: float) -> dict[str, Tensor]:
-        if not any((colmap_path / f"points3D.{end}").is_file() for end in ("bin", "txt")):
-            return no_points(f"{colmap_path}: no points3D file")
-        try:
-            points = super()._load_3D_points(colmap_path, transform_matrix, scale_factor)
-        except UNREADABLE as error:
-            empty = "mat1 and mat2" in str(error) or "dimension" in str(error)  # what torch says of no rows
-            reason = "no points in points3D" if empty else f"points3D cannot be read ({first_line(error)})"
-            return no_points(f"{colmap_path}: {reason}")
-        return points if len(points["points3D_xyz"]) else no_points(f"{colmap_path}: no points in points3D")
-
-
-UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AssertionError, RuntimeError, OSError, struct.error)
-"""What nerfstudio's readers raise for damaged files."""
-
-
-def colmap_image_names(path: Path) -> dict[int, str]:
-    """Image names by number of a COLMAP images.txt, blanks in them kept: nerfstudio's reader ends names there.
+def read_capture(data: Path, colmap_path: Path | None = None) -> tuple[str, Path, Capture]:
+    """Which kind of scene `data` is, its folder, and the capture in it.
 
     Raises:
-        ValueError, IndexError, OSError: damaged.
+        UserError: see `scene_layout`, `read_transforms` and `read_colmap`.
     """
-    names = {}
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            if line.strip() and not line.lstrip().startswith("#"):
-                fields = line.strip().split(maxsplit=9)
-                names[int(fields[0])] = fields[9]
-                next(file, None)  # its 2D points
-    return names
-
-
-def no_points(reason: str) -> dict[str, Tensor]:
-    """Nothing, and a line that says why."""
-    notice(f"{reason}; starting from random points.")
-    return {}
-
-
-def placed_points(path: Path, transform: Tensor, scale: float) -> dict[str, Tensor]:
-    """The points of a PLY file in the run's frame; nothing (and a line that says so) where it cannot be used."""
-    if not path.is_file():
-        return no_points(f"{path}: no such point cloud")
-    try:
-        xyz, rgb = read_points(path)
-    except UserError as error:
-        return no_points(str(error))
-    points = torch.as_tensor(xyz, dtype=torch.float32)
-    points = (points @ transform[:3, :3].T + transform[:3, 3]) * scale
-    return {"points3D_xyz": points, "points3D_rgb": torch.as_tensor(rgb, dtype=torch.uint8)}
+    kind, where = scene_layout(data, colmap_path)
+    folder = data.parent if data.is_file() else data
+    return kind, folder, read_transforms(where) if kind == "transforms" else read_colmap(folder, where)
 
 
 class AG2DataParser(DataParser):
-    """Picks nerfstudio's reader for the layout it finds, and checks what it reads."""
+    """Reads a capture, checks it, and says it in nerfstudio's terms."""
 
     config: AG2DataParserConfig
 
@@ -248,148 +118,193 @@ class AG2DataParser(DataParser):
     def downscale_factor(self, value: int | None) -> None:
         self._skip_images = True
 
-    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
-        if self.config.downscale_factor is not None and self.config.downscale_factor < 1:
-            raise UserError(f"--downscale-factor {self.config.downscale_factor}: give a whole number from 1")
-        kind, place = scene_layout(self.config.data)
-        outputs = self._from_transforms(place, split) if kind == "transforms" else self._from_colmap(place, split)
-        if len(outputs.image_filenames):
-            check_cameras(place, outputs)
-        if "points3D_xyz" in outputs.metadata:
-            finite = torch.isfinite(outputs.metadata["points3D_xyz"]).all(-1)
-            for key in [k for k in outputs.metadata if k.startswith("points3D_")]:
-                value = outputs.metadata[key]
-                if torch.is_tensor(value) and len(value) == len(finite):
-                    outputs.metadata[key] = value[finite]
-        return outputs
-
-    def _shared_options(self) -> dict[str, Any]:
-        c = self.config
-        names = (
-            "downscale_factor eval_mode train_split_fraction eval_interval "
-            "orientation_method center_method auto_scale_poses"
-        )
-        return {name: getattr(c, name) for name in names.split()}
-
     @property
     def _images_needed(self) -> bool:
         """Whether pictures must be there: exporting and rendering a camera path do without."""
         return not getattr(self, "_skip_images", False)
 
-    def _from_transforms(self, path: Path, split: str) -> DataparserOutputs:
-        if self._images_needed and self.config.downscale_factor is not None:
-            check_factor(path.parent, self.config.downscale_factor)
-        config = NerfstudioDataParserConfig(
-            data=path if self.config.data.is_file() else self.config.data,
-            load_3D_points=self.config.load_points,
-            **self._shared_options(),
-        )
-        parser = _Transforms(config, path)
-        if not self._images_needed and config.downscale_factor is None:
-            parser.downscale_factor = 1
-        try:
-            return parser.read(split, self._images_needed)
-        except UNREADABLE as error:
-            raise UserError(f"{path}: nerfstudio cannot read this scene ({first_line(error)})") from error
-
-    def _from_colmap(self, folder: Path, split: str) -> DataparserOutputs:
-        data = self.config.data
-        images = data / "images"
-        example = next(pictures(images), None)
-        present = example is not None
-        if not present and self._images_needed:
-            raise UserError(f"{images}: no images there; a COLMAP scene needs its pictures in images/")
-        factor = self.config.downscale_factor
-        if not present:
-            factor = 1
-        elif factor is None:
-            factor = largest_factor_on_disk(data, example)
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
+        c = self.config
+        if c.downscale_factor is not None and c.downscale_factor < 1:
+            raise UserError(f"--downscale-factor {c.downscale_factor}: give a whole number from 1")
+        kind, folder, capture = read_capture(c.data, c.colmap_path)
+        check_there = self._images_needed
+        if kind == "colmap":
+            example = next(pictures(folder / "images"), None)
+            if example is None and check_there:
+                raise UserError(f"{folder / 'images'}: no images there; a COLMAP scene needs its pictures in images/")
+            check_there = example is not None and check_there
+            factor = 1 if example is None else self._factor(folder, example)
         else:
-            check_factor(data, factor)
-        options = self._shared_options() | {
-            "downscale_factor": factor,
-            "downscale_rounding_mode": rounding(data, factor),
-        }
-        config = ColmapDataParserConfig(
-            data=data, colmap_path=folder.relative_to(data), load_3D_points=self.config.load_points, **options
+            factor = self._factor_of_transforms(folder, capture)
+        files = [smaller(frame.file, folder, factor) for frame in capture.frames]
+        check_cameras(capture)
+        placed = place(capture, c.orientation_method, c.center_method, c.auto_scale_poses)
+        if placed.offset.any():
+            say_once(
+                f"{capture.place}: coordinates are centred at {', '.join(f'{v:.3f}' for v in placed.offset)} before "
+                "they are cut to single precision"
+            )
+        rows = self._rows(capture, files, split, check_there)
+        chosen = [capture.frames[i] for i in rows]
+        cameras = cameras_of(chosen, placed.poses[torch.tensor(rows, dtype=torch.long)])
+        cameras.rescale_output_resolution(
+            scaling_factor=1.0 / factor, scale_rounding_mode=rounding(folder, factor) if check_there else "floor"
         )
-        parser = _Colmap(config, images=present and self._images_needed)
-        try:
-            return parser._generate_dataparser_outputs(split)
-        except UNREADABLE as error:
-            raise UserError(f"{folder}: nerfstudio cannot read this scene ({first_line(error)})") from error
+        if not c.undoes_lenses:
+            check_nerfstudio(capture, chosen)
+        masks = [frame.mask and smaller(frame.mask, folder, factor, "masks") for frame in chosen]
+        depths = [frame.depth and smaller(frame.depth, folder, factor, "depths") for frame in chosen]
+        points = capture.points() if c.load_points else None
+        world = from_world(capture, placed)
+        return DataparserOutputs(
+            image_filenames=[files[i] for i in rows],
+            cameras=cameras,
+            scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
+            mask_filenames=masks if masks and None not in masks else None,
+            dataparser_scale=world["dataparser_scale"],
+            dataparser_transform=world["dataparser_transform"],
+            metadata={
+                "depth_filenames": depths if depths and None not in depths else None,
+                "depth_unit_scale_factor": 1e-3,
+                "mask_color": None,
+                LENSES: [frame.lens for frame in chosen],
+                MASKS: masks,
+                CROPS: [frame.crop_radius and frame.crop_radius / factor for frame in chosen],
+                OFFSET: world["world_offset"],
+                **(placed.points(points) if points is not None else {}),
+            },
+        )
+
+    def _factor(self, folder: Path, example: Path) -> int:
+        factor = self.config.downscale_factor
+        if factor is None:
+            return largest_factor_on_disk(folder, example)
+        check_factor(folder, factor)
+        return factor
+
+    def _factor_of_transforms(self, folder: Path, capture: Capture) -> int:
+        """The factor in use: smaller pictures may lie anywhere that `smaller` finds them."""
+        factor = self.config.downscale_factor
+        if not self._images_needed:
+            return factor or 1
+        if factor is not None:
+            check_factor(folder, factor)
+            return factor
+        example = next((frame.file for frame in capture.frames if frame.file.is_file()), None)
+        if example is None:
+            return 1
+        limit = largest_factor_on_disk(folder, example)
+        factor = 1
+        while factor < limit and smaller(example, folder, factor * 2).exists():
+            factor *= 2
+        return factor
+
+    def _rows(self, capture: Capture, files: list[Path], split: str, check_there: bool) -> list[int]:
+        """Which frames a split has."""
+        present = present_files(capture.place, files) if check_there else set(files)
+        if capture.lists is not None:
+            listed = capture.lists[split]
+            rows = [i for i, f in enumerate(capture.frames) if f.file in listed and files[i] in present]
+            if listed and not rows:
+                raise UserError(
+                    f"{capture.place}: no image of the {split} split is there; restore them or correct the lists"
+                )
+            return rows
+        c = self.config
+        function = getattr(dataparsers_utils, f"get_train_eval_split_{c.eval_mode}")
+        options = {"fraction": (c.train_split_fraction,), "interval": (c.eval_interval,)}.get(c.eval_mode, ())
+        train, held_out = over_present(present, function)(files, *options)
+        return (train if split == "train" else held_out).tolist()
 
 
-def pictures(folder: Path) -> Iterator[Path]:
-    """The picture files in a folder and below it, by name: what else systems leave there is none."""
-    known = Image.registered_extensions()
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file():
-            yield path
+def cameras_of(frames: list[Frame], poses: torch.Tensor) -> Cameras:
+    """Cameras of nerfstudio, with their lenses as far as it has words for them.
+
+    Args:
+        frames: the frames.
+        poses: their poses in the run's frame, N x 3 x 4.
+    """
+    of = lambda name: torch.tensor([[float(getattr(f.camera, name))] for f in frames]).reshape(-1, 1)  # noqa: E731
+    crops = {f.crop_radius for f in frames} if any(f.crop_radius for f in frames) else set()
+    return Cameras(
+        camera_to_worlds=poses,
+        fx=of("fx"),
+        fy=of("fy"),
+        cx=of("cx"),
+        cy=of("cy"),
+        width=of("width").int(),
+        height=of("height").int(),
+        distortion_params=torch.tensor([nerfstudio_terms(f.lens) or [0.0] * 6 for f in frames]).reshape(-1, 6),
+        camera_type=torch.tensor([[camera_type(f.lens).value] for f in frames], dtype=torch.int64).reshape(-1, 1),
+        metadata={"fisheye_crop_radius": next(iter(crops))} if len(crops) == 1 else {},
+    )
 
 
-def check_factor(data: Path, factor: int) -> None:
-    """Refuse a downscale factor whose images do not exist.
+def camera_type(lens: Lens) -> CameraType:
+    """What nerfstudio calls a lens."""
+    return (
+        CameraType.FISHEYE if lens.model in ("fisheye", "thin_prism_fisheye", "fisheye624") else CameraType.PERSPECTIVE
+    )
+
+
+def nerfstudio_terms(lens: Lens) -> list[float] | None:
+    """A lens as nerfstudio's k1, k2, k3, k4, p1, p2; None where it has no words for it."""
+    c = lens.coefficients
+    if lens.straight:
+        return [0.0] * 6
+    if lens.model == "opencv" and not any(c[5:]):
+        return [c[0], c[1], c[4], 0.0, c[2], c[3]]
+    if lens.model == "polynomial":
+        return list(c)
+    if lens.model == "fisheye":
+        return [*c, 0.0, 0.0]
+    return None
+
+
+def lens_of_terms(kind: int, terms: list[float]) -> Lens:
+    """The lens that nerfstudio's camera type and k1, k2, k3, k4, p1, p2 describe."""
+    k1, k2, k3, k4, p1, p2 = terms
+    if kind == CameraType.FISHEYE.value:
+        return Lens("fisheye", (k1, k2, k3, k4))
+    return Lens("polynomial", (k1, k2, k3, k4, p1, p2)) if k4 else Lens("opencv", (k1, k2, p1, p2, k3, 0.0, 0.0, 0.0))
+
+
+def check_nerfstudio(capture: Capture, frames: list[Frame]) -> None:
+    """Refuse what only this package's datamanager can serve.
 
     Raises:
-        UserError: there is no folder of them.
+        UnsupportedLens: a lens that nerfstudio has no words for.
+        UserError: masks for some pictures only.
     """
-    folder = data / f"images_{factor}"
-    if factor > 1 and not folder.is_dir():
+    remedy = "make plain pictures of them with `ag2 undistort DATA OUT` and train on OUT"
+    strange = next((f for f in frames if nerfstudio_terms(f.lens) is None), None)
+    if strange is not None:
+        raise UnsupportedLens(
+            capture.place, f"nerfstudio's own datamanagers cannot undo the lens of {strange.file.name}", remedy
+        )
+    masked = [f for f in frames if f.mask is not None]
+    if masked and len(masked) < len(frames):
         raise UserError(
-            f"{folder}: no such folder; make it (ns-process-data does) or choose another --downscale-factor"
+            f"{capture.place}: {len(masked)} of {len(frames)} pictures have a mask, and nerfstudio's own datamanagers "
+            f"need one for each; {remedy}"
         )
 
 
-def check_cameras(place: Path, outputs: DataparserOutputs) -> None:
+def check_cameras(capture: Capture) -> None:
     """Refuse cameras that nothing can be projected into.
 
     Raises:
-        UserError: panoramas; or a pose or a focal length is not finite, or a focal length is not positive.
+        UserError: a focal length or a centre is not finite, or a focal length or a size is not positive.
     """
-    cameras = outputs.cameras
-    kinds = torch.tensor([CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value])
-    if len(cameras) and not torch.isin(cameras.camera_type.cpu(), kinds).all():
-        raise UserError(
-            f"{place}: only perspective and fisheye cameras can be splatted; cut panoramas into perspective views "
-            "(`ns-process-data images --camera-type equirectangular`)"
-        )
-    focal = torch.cat((cameras.fx, cameras.fy), dim=-1)
-    pose_ok = torch.isfinite(cameras.camera_to_worlds).flatten(1).all(1)
-    focal_ok = (torch.isfinite(focal) & (focal > 0)).all(1)
-    for ok, what in ((pose_ok, "pose is not finite"), (focal_ok, "focal length is not a positive number")):
-        if not ok.all():
-            name = outputs.image_filenames[int((~ok).nonzero()[0])].name
-            raise UserError(f"{place}: the camera of {name}: its {what}; remove that frame")
-
-
-def largest_factor_on_disk(data: Path, example: Path, limit: int = 1600) -> int:
-    """The smallest power of two whose images_k folder exists and whose pictures have at most `limit` pixels a side.
-
-    Where no such folder exists the full size is used: nothing is resized behind the user's back.
-    """
-    try:
-        with Image.open(example) as image:
-            longest = max(image.size)
-    except OSError as error:
-        raise UserError(f"{example}: not a readable image; replace or remove it") from error
-    factor = 1
-    while longest / factor > limit and (data / f"images_{factor * 2}").is_dir():
-        factor *= 2
-    return factor
-
-
-def rounding(data: Path, factor: int) -> Literal["floor", "round", "ceil"]:
-    """How the pictures in images_`factor` were rounded to whole pixels; datasets differ."""
-    if factor == 1:
-        return "floor"
-    for small in pictures(data / f"images_{factor}"):
-        full = next((data / "images").rglob(f"{glob.escape(small.stem)}.*"), None)
-        if full is None:
-            continue
-        with Image.open(small) as a, Image.open(full) as b:
-            sizes = [(n, m / factor) for n, m in zip(a.size, b.size)]
-        for mode, rounded in (("floor", math.floor), ("round", round), ("ceil", math.ceil)):
-            if all(n == rounded(m) for n, m in sizes):
-                return mode
-    return "floor"
+    for frame in capture.frames:
+        c = frame.camera
+        problem = None
+        if not (0 < c.fx < float("inf") and 0 < c.fy < float("inf")):
+            problem = "focal length is not a positive number"
+        elif not all(abs(v) < float("inf") for v in (c.cx, c.cy)):
+            problem = "centre is not a number"
+        elif min(c.width, c.height) < 1:
+            problem = f"size is {c.width}x{c.height}"
+        if problem:
+            raise UserError(f"{capture.place}: the camera of {frame.file.name}: its {problem}; remove that frame")

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ag2_ns.core.gaussians import Gaussians
     from ag2_ns.plugin.pipeline import AG2Pipeline
+    from ag2_ns.scene.build_field import LanguageFieldConfig
 
 FRAME_VIEWS = 4
 """Views that decide which frame a .ply lies in."""
@@ -52,6 +53,14 @@ class LiftJob:
     """Use masks of images_2, images_4, … (with --ply)."""
     instances: Literal["lifting", "features", "both"] = "lifting"
     """What instances are made from: the masks; the features that a run of ag2aussian trained (as published); both."""
+    language: Literal["tree", "field"] = "tree"
+    """Language of the instances alone, or also of every anchor, as a field (COS3D), for `ag2 query --strategy`."""
+    field_steps: int = 3000
+    """Steps that the field's instance features are trained for."""
+    field_units: Literal["anchor", "gaussian"] = "anchor"
+    """What carries the field: anchors, or every Gaussian for itself (as published, and larger)."""
+    regression: Literal["kernel", "mlp"] = "kernel"
+    """From instance features to language: by the nearest masks, or by a small network."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to work."""
 
@@ -65,6 +74,8 @@ class LiftJob:
         from ag2_ns.io.mask_store import MaskStore
         from ag2_ns.plugin.undistorted import served_downscale
 
+        if self.field_steps < 1:
+            raise UserError(f"--field-steps {self.field_steps}: give a number from 1")
         if (self.load_config is None) == (self.ply is None):
             raise UserError("give either a run (--load-config PATH/config.yml) or a splat (--ply FILE --data SCENE)")
         require_writable(self.output_dir)
@@ -91,8 +102,20 @@ class LiftJob:
         if self.load_config is not None and self.data is not None:
             self._check_scene(pipeline.model.gaussians().detach(), pipeline)
         pipeline.build_instances(reach)
+        times = {"instances": time.perf_counter() - start}
+        if self.language == "field":
+            pipeline.build_language_field(self._field())
+            times["language field"] = time.perf_counter() - start - times["instances"]
         seconds = time.perf_counter() - start
-        return write_run(config, pipeline, {"instances": seconds}), pipeline, seconds
+        return write_run(config, pipeline, times), pipeline, seconds
+
+    def _field(self) -> LanguageFieldConfig:
+        """How the language field is made."""
+        from ag2_ns.scene.build_field import field_config
+
+        own: LanguageFieldConfig = field_config(self.field_steps)
+        smoothing = "graph" if self.field_units == "anchor" else "nearest"
+        return replace(own, units=self.field_units, regression=self.regression, smoothing=smoothing)
 
     # Where the splat comes from.
 

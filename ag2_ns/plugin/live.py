@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,18 @@ from typing import Any
 import torch
 
 from ag2_ns import __version__
+from ag2_ns.core.errors import DamagedFile
 from ag2_ns.core.view import NamedView
 from ag2_ns.export.frame import world_frame
 from ag2_ns.io.view_store import view_key
+from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.plugin.dataparser import OFFSET
 from ag2_ns.plugin.model import AG2Model
 from ag2_ns.plugin.undistorted import served_downscale
 from ag2_ns.plugin.views import view_of
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
-from ag2_ns.scene.scene_file import FILE_NAME
+from ag2_ns.scene.scene_file import FILE_NAME, read_language_field
 from ag2_ns.splat.anchors import Anchors
 
 
@@ -41,6 +45,11 @@ class LiveScene:
             self._source = Source(Path(data), downscale)
             self._texts = TextEncoder(Path(data), downscale, model.device.type, self._encoder)
         self._known: tuple[tuple, Scene] | None = None
+        self.language_field: LanguageField | None = None
+        """Made when training ends, or read from the run's scene file: it is in no checkpoint."""
+        self.settings: dict[str, Any] = {}
+        """See `Scene.settings`."""
+        self._looked = False
 
     def _encoder(self) -> torch.Tensor | None:
         index = self.model.scene_index()
@@ -52,7 +61,7 @@ class LiveScene:
         model, index = self.model, self.model.scene_index()
         tensors = [model.anchor_xyz, model.anchor_radius, model.child_anchor, model.anchor_params["feature"]]
         versions = [(t.data_ptr(), t._version, len(t)) for t in (*tensors, *model.child_params.values())]
-        key = (*versions, id(index), model.shown_degree())
+        key = (*versions, id(index), model.shown_degree(), id(self.language_field))
         if self._known is None or self._known[0] != key:
             self._known = (key, self._read())
         return self._known[1]
@@ -75,8 +84,21 @@ class LiveScene:
             self._frame(),
             path=None if self.folder is None else self.folder / FILE_NAME,
             rasterizer_name=model.config.rasterizer,
+            settings=self.settings,
             texts=self._texts,
+            language_field=self._field_of(len(gaussians)),
         )
+
+    def _field_of(self, count: int) -> LanguageField | None:
+        """The language field, if it is of the present Gaussians."""
+        path = None if self.folder is None else self.folder / FILE_NAME
+        if self.language_field is None and not self._looked and path is not None and path.is_file():
+            self._looked = True
+            with suppress(DamagedFile):  # which commands that need it complain of
+                self.language_field = read_language_field(path, self.model.device)
+        field = self.language_field
+        units = count if field is None or field.per_gaussian else self.model.anchor_xyz.shape[0]
+        return field if field is not None and len(field) == units else None
 
     def _frame(self) -> WorldFrame | None:
         outputs = getattr(self.datamanager, "train_dataparser_outputs", None)
@@ -86,8 +108,9 @@ class LiveScene:
             to_world = world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale))
         except ValueError:
             return None  # another dataparser's, which is no similarity
-        x, y, z = (float(v) for v in (outputs.metadata or {}).get("world_offset", (0.0, 0.0, 0.0)))
-        return WorldFrame(to_world, (x, y, z))
+        x, y, z = (float(v) for v in (outputs.metadata or {}).get(OFFSET, (0.0, 0.0, 0.0)))
+        near = to_world.translation - torch.tensor([x, y, z], dtype=torch.double)
+        return WorldFrame(replace(to_world, translation=near), (x, y, z))
 
     def finished(self, method: str, steps: int, seconds: dict[str, float]) -> Scene:
         """The scene as it is written: with all cameras, and how it was made.

@@ -13,7 +13,9 @@ from ag2_ns.plugin.dataparser import AG2DataParserConfig
 from ag2_ns.plugin.model_config import AG2ModelConfig
 from ag2_ns.plugin.pipeline import AG2PipelineConfig
 from ag2_ns.plugin.trainer import AG2TrainerConfig, AG2ViewerConfig
+from ag2_ns.scene.build_field import LanguageFieldConfig
 from ag2_ns.splat.growth import GrowthRule, PruneRule
+from ag2_ns.splat.instance_field import InstanceFieldConfig
 from ag2_ns.splat.optim import LeanAdam
 
 LEARNING_RATES = {
@@ -138,4 +140,22 @@ ag2aussian_small = MethodSpecification(
 ag2aussian_published = MethodSpecification(
     config=_trainer("ag2aussian-published", 35000, _published),
     description="AG2aussian with the published schedule and constants, for comparisons.",
+)
+
+_cos3d = replace(_model, mask_loss="none", propagation_weight=0.0)
+"""The splat alone: the field is trained once it is frozen."""
+
+
+def _cos3d_trainer() -> AG2TrainerConfig:
+    config = _trainer("cos3d", 10000, _cos3d)
+    config.pipeline.language, config.pipeline.strategy = "field", "collaborative"
+    config.pipeline.language_field = LanguageFieldConfig(
+        units="gaussian", instance=InstanceFieldConfig(steps=10_000), smoothing="nearest"
+    )
+    return config
+
+
+cos3d = MethodSpecification(
+    config=_cos3d_trainer(),
+    description="COS3D: a language field regressed from an instance field, answers refined by prompts.",
 )

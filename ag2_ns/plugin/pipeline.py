@@ -15,7 +15,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -24,6 +24,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.notice import notice
 from ag2_ns.plugin import compat
+from ag2_ns.scene.build_field import LanguageFieldConfig
 
 
 @dataclass
@@ -33,6 +34,12 @@ class AG2PipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: AG2Pipeline)
     run_folder: tyro.conf.Suppress[str] = ""
     """Set by `AG2TrainerConfig`; edits and a saved selection are read from there and written there."""
+    language: Literal["tree", "field"] = "tree"
+    """Language of the instances alone, or also of every anchor or Gaussian, as a field (COS3D), when training ends."""
+    language_field: LanguageFieldConfig = field(default_factory=LanguageFieldConfig)
+    """How the field is made."""
+    strategy: Literal["auto", "tree", "collaborative", "both"] = "auto"
+    """What answers texts and pictures where a query does not say; auto takes what measures best."""
 
 
 class AG2Pipeline(VanillaPipeline):
@@ -52,6 +59,8 @@ class AG2Pipeline(VanillaPipeline):
         if not isinstance(self.model, AG2Model):
             return
         self.live = LiveScene(self.model, self.datamanager, Path(config.run_folder) if config.run_folder else None)
+        if config.strategy != "auto":
+            self.live.settings = {"query": {"strategy": config.strategy}}
         self.session = self.model.shown = Session(self.live)
         self.AG2 = PanelModule(self.session)  # the viewer finds it among the pipeline's attributes
 
@@ -88,6 +97,34 @@ class AG2Pipeline(VanillaPipeline):
         prepared = lambda i: manager.prepared("train", i)  # noqa: E731
         model.set_scene_index(index_scene(scene, views, prepared, model.config.instances, reach=reach, encoder=encoder))
 
+    def build_language_field(self, config: LanguageFieldConfig) -> None:
+        """Train a language field on the scene's masks and keep it with the scene.
+
+        Args:
+            config: how.
+
+        Raises:
+            UserError: the masks have no features, or are damaged.
+        """
+        from ag2_ns.core.notice import view_progress
+        from ag2_ns.scene.build_field import build_language_field
+
+        manager, scene = self.datamanager, self.live.scene()
+        index = scene.require_index()
+        views = [v.view for v in scene.of_split("train")]
+        with view_progress(config.instance.steps, "language field") as progress:
+            self.live.language_field = build_language_field(
+                scene.gaussians.detach(),
+                views,
+                lambda i: manager.prepared("train", i),
+                scene.rasterizer,
+                config,
+                anchor=index.gaussian_anchor,
+                anchor_xyz=index.anchor_xyz,
+                edges=index.edges,
+                progress=progress,
+            )
+
     def finish(self, method: str, steps: int, folder: Path) -> None:
         """Make the instances and write the scene; what goes wrong with that must not cost the splat, saved after this.
 
@@ -101,6 +138,8 @@ class AG2Pipeline(VanillaPipeline):
         start = time.perf_counter()
         try:
             self.build_instances()
+            if self.config.language == "field" and self.live.scene().index is not None:
+                self.build_language_field(self.config.language_field)
         except (UserError, MemoryError, torch.cuda.OutOfMemoryError) as error:
             lift = shlex.join(("ag2", "lift", "--load-config", str(folder / "config.yml")))
             notice(

@@ -178,6 +178,16 @@ class AnchorModel(SplatfactoModel):
             self._host[name] = known = (buffer, buffer._version, buffer.item())
         return known[2]
 
+    @property
+    def propagation_graph(self) -> AnchorGraph | None:
+        """The graph that features are smoothed along; None before that begins, and whenever anchors have changed."""
+        return self._graph
+
+    @property
+    def screen_statistics(self) -> ScreenStatistics | None:
+        """What the training views said of the Gaussians since the last growth; None before the first of them."""
+        return self._statistics
+
     def anchor_state(self) -> Anchors:
         """The anchors, with the instance feature as a trainable parameter."""
         return Anchors(self.anchor_xyz, self.anchor_radius, self.anchor_params["feature"])

@@ -1,8 +1,7 @@
-"""The images exactly as training serves them: undistorted, cropped and downscaled, one at a time.
+"""The undistorted pictures and cameras: exactly what training serves, without training.
 
-nerfstudio's full-image datamanager undistorts images when it caches them, so masks made from the raw files would be
-shifted. This module walks the same dataparser, dataset and undistortion without caching anything. A camera's
-distortion is undone on the uint8 image: that is what the datamanager of this package serves.
+Cameras follow from intrinsics alone; no picture is opened for them. Masks made on the files themselves would be
+shifted where a lens is undone: `ag2 prepare` works on what is served here, and `ag2 undistort` writes it.
 """
 
 from __future__ import annotations
@@ -11,13 +10,86 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import UnsupportedLens, UserError, first_line
 from ag2_ns.io.view_store import view_key
+from ag2_ns.ops.lens import LensError, Pinhole, Undistortion, undistortion
+from ag2_ns.plugin.intrinsics import REMEDY
+
+if TYPE_CHECKING:
+    from ag2_ns.plugin.images import ImageDataset
+
+
+def undistortions(outputs: DataparserOutputs, cameras: Cameras | None = None) -> tuple[Undistortion, ...]:
+    """How each picture of a split is made straight.
+
+    Args:
+        outputs: of any dataparser.
+        cameras: its cameras at another scale.
+
+    Raises:
+        UnsupportedLens: a lens that cannot be undone.
+    """
+    from ag2_ns.plugin.dataparser import LENSES, lens_of_terms
+
+    cameras = outputs.cameras if cameras is None else cameras
+    count = len(outputs.image_filenames)
+    if not count:
+        return ()
+    numbers = torch.cat([getattr(cameras, name).double() for name in ("fx", "fy", "cx", "cy")], dim=-1).tolist()
+    sizes = torch.cat([cameras.width, cameras.height], dim=-1).tolist()
+    kinds = cameras.camera_type.flatten().tolist()
+    lenses = outputs.metadata.get(LENSES)
+    if lenses is None:
+        terms = cameras.distortion_params
+        terms = [[0.0] * 6] * count if terms is None else terms[:, :6].tolist()
+        strange = [k for k in kinds if k not in (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)]
+        if strange:
+            raise UnsupportedLens(
+                outputs.image_filenames[0], "only perspective and fisheye cameras can be splatted", REMEDY
+            )
+        lenses = [lens_of_terms(kind, row) for kind, row in zip(kinds, terms)]
+    found = []
+    for file, lens, row, size in zip(outputs.image_filenames, lenses, numbers, sizes):
+        try:
+            found.append(undistortion(lens, Pinhole(*row, *(int(n) for n in size))))
+        except LensError as error:
+            raise UnsupportedLens(file, str(error), REMEDY) from None
+    return tuple(found)
+
+
+def undistorted_cameras(outputs: DataparserOutputs, cameras: Cameras | None = None) -> Cameras:
+    """The straight cameras of a split, in the order of its pictures.
+
+    Args:
+        outputs: of any dataparser.
+        cameras: its cameras at another scale.
+
+    Raises:
+        UnsupportedLens: a lens that cannot be undone.
+    """
+    cameras = outputs.cameras if cameras is None else cameras
+    straight = [found.camera for found in undistortions(outputs, cameras)]
+    of = lambda name: torch.tensor([[getattr(c, name)] for c in straight]).reshape(-1, 1)  # noqa: E731
+    return Cameras(
+        camera_to_worlds=cameras.camera_to_worlds,
+        fx=of("fx").float(),
+        fy=of("fy").float(),
+        cx=of("cx").float(),
+        cy=of("cy").float(),
+        width=of("width").int(),
+        height=of("height").int(),
+        distortion_params=torch.zeros(len(straight), 6),
+        camera_type=CameraType.PERSPECTIVE,
+        times=cameras.times,
+        metadata={},
+    )
 
 
 @dataclass(frozen=True)
@@ -28,8 +100,18 @@ class ServedView:
     """The view key (`ag2_ns.io.view_store.view_key`)."""
     file: Path
     """The image file."""
-    dataset: Any
+    dataset: ImageDataset
     index: int
+
+    @property
+    def undistortion(self) -> Undistortion:
+        """How its lens is undone."""
+        return self.dataset.undistortions[self.index]
+
+    @property
+    def pose(self) -> np.ndarray:
+        """Camera to the run's frame, float32 3 x 4; x right, y up, z backward."""
+        return self.dataset.cameras.camera_to_worlds[self.index].numpy()
 
     def load(self) -> np.ndarray:
         """The served image, uint8 [H, W, 3 or 4].
@@ -37,12 +119,7 @@ class ServedView:
         Raises:
             UserError: the file is missing or damaged, or its size is not the camera's.
         """
-        try:
-            return served_image(self.dataset, self.index)
-        except FileNotFoundError:
-            raise UserError(f"{self.file}: no such image; restore it or remove it from the scene") from None
-        except OSError as error:
-            raise UserError(f"{self.file}: cannot be read as an image ({error})") from None
+        return served_image(self.dataset, self.index)
 
 
 @dataclass(frozen=True)
@@ -52,6 +129,8 @@ class ServedImages:
     views: tuple[ServedView, ...]
     downscale: float
     """The downscale factor in force, which the dataparser may have chosen itself (see `served_downscale`)."""
+    outputs: dict[str, DataparserOutputs]
+    """What the dataparser said, by split."""
 
     def __len__(self) -> int:
         return len(self.views)
@@ -60,29 +139,16 @@ class ServedImages:
         return iter(self.views)
 
 
-def served_image(dataset: Any, index: int) -> np.ndarray:
-    """One undistorted uint8 image [H, W, 3 or 4] of a nerfstudio dataset whose cameras are still distorted.
+def served_image(dataset: ImageDataset, index: int) -> np.ndarray:
+    """One undistorted uint8 image [H, W, 3 or 4].
 
     Raises:
-        UserError: the image is not of the camera's size.
+        UserError: the image cannot be read, or is not of the camera's size.
     """
-    from nerfstudio.data.datamanagers.full_images_datamanager import _undistort_image
-
-    data = dataset.get_data(index, image_type="uint8")
-    camera = dataset.cameras[index].reshape(())
-    image = data["image"]
-    height, width = int(camera.height.item()), int(camera.width.item())
-    if tuple(image.shape[:2]) != (height, width):
-        raise UserError(
-            f"{dataset.image_filenames[index]}: is {image.shape[1]}x{image.shape[0]} but the camera says "
-            f"{width}x{height}; mend the camera's size or the downscaled images"
-        )
-    if image.dtype != torch.uint8:  # a coloured nerfstudio mask turns the image into floats
+    image = dataset.get_data(index, image_type="uint8")["image"]
+    if image.dtype != torch.uint8:
         image = image.round().clamp(0, 255).to(torch.uint8)
-    if camera.distortion_params is None or bool(torch.all(camera.distortion_params == 0)):
-        return image.numpy()
-    intrinsics = camera.get_intrinsics_matrices().numpy()
-    return _undistort_image(camera, camera.distortion_params.numpy(), data, image.numpy(), intrinsics)[1]
+    return image.numpy()
 
 
 def served_downscale(image_filenames: Sequence[Path]) -> float:
@@ -94,13 +160,16 @@ def served_downscale(image_filenames: Sequence[Path]) -> float:
     return 1.0
 
 
-def served_images(data: Path, dataparser: Any = None, downscale_factor: int | None = None) -> ServedImages:
+def served_images(
+    data: Path, dataparser: Any = None, downscale_factor: int | None = None, colmap_path: Path | None = None
+) -> ServedImages:
     """List the images that training on `data` will serve, train split first, without reading them.
 
     Args:
         data: the scene's folder (or its transforms.json).
         dataparser: a nerfstudio dataparser configuration to use instead of this package's own.
         downscale_factor: as the dataparsers take it; None chooses as they do.
+        colmap_path: the COLMAP model of several; None takes the one with most views.
 
     Raises:
         UserError: the scene cannot be read, or two images would share a name.
@@ -110,19 +179,26 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
 
     data = Path(data)
     if dataparser is None:
-        dataparser = AG2DataParserConfig(data=data, downscale_factor=downscale_factor, load_points=False)
+        dataparser = AG2DataParserConfig(
+            data=data,
+            downscale_factor=downscale_factor,
+            load_points=False,
+            colmap_path=colmap_path,
+            undoes_lenses=True,
+        )
     parser = dataparser.setup()
     views: dict[Path, ServedView] = {}
     names: dict[str, Path] = {}
+    said: dict[str, DataparserOutputs] = {}
     for split in ("train", "val", "test"):
         try:
-            outputs = parser.get_dataparser_outputs(split=split)
+            outputs = said[split] = parser.get_dataparser_outputs(split=split)
         except RuntimeError as error:
             if "is missing" in str(error) and views:  # transforms.json lists no such split
                 continue
-            raise UserError(f"{data}: nerfstudio cannot read this scene ({error})") from error
+            raise UserError(f"{data}: nerfstudio cannot read this scene ({first_line(error)})") from error
         except (AssertionError, KeyError, ValueError, OSError) as error:
-            raise UserError(f"{data}: nerfstudio cannot read this scene ({str(error).splitlines()[0]})") from error
+            raise UserError(f"{data}: nerfstudio cannot read this scene ({first_line(error)})") from error
         dataset = ImageDataset(outputs)
         for index, file in enumerate(outputs.image_filenames):
             if file in views:
@@ -134,4 +210,4 @@ def served_images(data: Path, dataparser: Any = None, downscale_factor: int | No
             views[file] = ServedView(name, file, dataset, index)
     if not views:
         raise UserError(f"{data}: this scene has no images")
-    return ServedImages(tuple(views.values()), served_downscale(list(views)))
+    return ServedImages(tuple(views.values()), served_downscale(list(views)), said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ag2_ns.query.query import Query
@@ -51,6 +51,18 @@ class Kind:
         return getattr(importlib.import_module(module), name).from_option(value, **further)
 
 
+STRATEGY = Option(
+    "strategy",
+    Literal["tree", "collaborative", "both"] | None,
+    "What answers texts and pictures: the instance tree, the refined language field (`ag2 lift --language field`), or "
+    "both together.",
+)
+LEAST = Option(
+    "floor",
+    float | None,
+    "Least relevancy, 0 to 1, of what a text or a picture selects; below it nothing is selected. 0 takes the nearest.",
+)
+
 KINDS = (
     Kind(
         "text",
@@ -58,7 +70,47 @@ KINDS = (
         str,
         "What to look for, in words.",
         "--text 'red mug'",
-        (Option("all", bool, "Take every instance that answers a text, not only the best.", False),),
+        (Option("all", bool, "Take every instance that answers a text, not only the best.", False), STRATEGY, LEAST),
+    ),
+    Kind(
+        "image",
+        "ag2_ns.query.image:Image",
+        Path,
+        "A picture of what to look for (.jpg, .png).",
+        "--image FILE",
+        (
+            Option(
+                "crop",
+                tuple[float, float, float, float] | None,
+                "The part of the picture that shows it: X0 Y0 X1 Y1, in pixels.",
+            ),
+            STRATEGY,
+            LEAST,
+        ),
+    ),
+    Kind(
+        "sentence",
+        "ag2_ns.query.sentence.query:Sentence",
+        str,
+        "What to look for, as a sentence: attributes, relations, order, negation.",
+        "--sentence 'the mug left of the red book'",
+        (
+            Option(
+                "seen_from", str | None, "The picture that left, right, in front and behind of a sentence are meant in."
+            ),
+            Option(
+                "up", tuple[float, float, float] | None, "The vertical for sentences, in the scene's frame; else found."
+            ),
+            Option(
+                "by",
+                Literal["solver", "field"],
+                "Who answers a sentence: the solver, or a field trained by `ag2 refer-train`.",
+                "solver",
+            ),
+            Option(
+                "reasoner", str | None, "A command that answers a sentence from the scene as JSON (see the README)."
+            ),
+        ),
     ),
     Kind(
         "click",

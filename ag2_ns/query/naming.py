@@ -83,7 +83,10 @@ def names_of_scene(scene: Scene) -> Names | None:
 
 
 def name_of(scene: Scene, node: int) -> str | None:
-    """What a node of the instance tree is called; None where no known text clearly names it (see `Names`)."""
+    """What a node of the instance tree is called: by the scene's vocabulary, else by a known text that clearly names it
+    (see `Names`); None where neither does."""
+    if scene.vocabulary is not None and (word := scene.vocabulary.name_of(node)) is not None:
+        return word
     names = names_of_scene(scene)
     known = None if names is None else names.of(node)
     return None if known is None else known[0]

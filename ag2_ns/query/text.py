@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.core.answer import Answer, Candidate
+from ag2_ns.core.answer import Answer
 from ag2_ns.core.errors import MissingLanguage, UnknownWords, UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.grouping.tree import InstanceTree
@@ -50,6 +51,7 @@ def select_text(
     rivals: Float[Tensor, "V D"] | None = None,
     several: bool | None = None,
     level: float | None = None,
+    beside: Float[Tensor, " R"] | None = None,
 ) -> Selection:
     """The instance (or instances) that a text names.
 
@@ -64,6 +66,7 @@ def select_text(
         rivals: other texts that things may be called by, embedded likewise.
         several: take all instances that answer; by default when the words are plural.
         level: look only at the instances of this level (0 parts, 0.5 objects, 1 groups); by default at all nodes.
+        beside: a second relevancy of every node, say of a language field, NaN where there is none; counts as much.
 
     Returns:
         The selection; empty, with a reason, for a text that the encoder knows nothing of, a scene without language, or
@@ -85,6 +88,10 @@ def select_text(
         return index.nothing(text, f"no word of {text!r} is known to the encoder")
     tree = index.tree
     score, typical = trusted_relevancy(index.language, embedding, against(embedding, negatives, rivals))
+    if beside is not None:
+        both = torch.isfinite(beside)
+        score = torch.where(both, (score + torch.nan_to_num(beside)) / 2, score)
+        typical = (typical + float(beside[both].median())) / 2 if bool(both.any()) else typical
     allowed = index.language.trust > 0
     if level is not None:
         top = tree.top(level)
@@ -194,11 +201,15 @@ class Text(Query):
     text: str
     several: bool | None = None
     """All instances that answer; by default when the words are plural."""
+    strategy: Literal["tree", "collaborative", "both"] | None = None
+    """See `ag2_ns.query.collaborative.Strategy`; by default the one that measures best."""
+    floor: float | None = None
+    """Least relevancy of an answer, before any stretch; by default `FLOOR` where the canonical negatives are known."""
 
     @classmethod
-    def from_option(cls, value: str, all: bool = False) -> Text:
-        """`--text WORDS [--all]`."""
-        return cls(value, True if all else None)
+    def from_option(cls, value: str, all: bool = False, **further: Any) -> Text:
+        """`--text WORDS [--all] [--strategy S] [--floor F]`."""
+        return cls(value, True if all else None, **further)
 
     def reply(self, scene: Scene, level: float | None) -> Answer:
         """The best node anywhere in the tree, or every instance that answers when several are asked for.
@@ -209,6 +220,8 @@ class Text(Query):
         index, text = scene.require_index(), self.text.strip()
         if not text:
             raise UserError("the text is empty; say what to look for, for example 'red mug'")
+        if scene.vocabulary is not None and (nodes := scene.vocabulary.nodes_of(text)):
+            return self._named(scene, text, nodes, level)
         if scene.texts is None:
             raise MissingLanguage("text: the scene does not say what capture it was made from, so no encoder is known")
         if not index.has_language:
@@ -220,15 +233,38 @@ class Text(Query):
         negatives = None if negatives is None else negatives.to(scene.device)
         rivals = rivals_of(scene.texts, text)
         rivals = None if rivals is None else rivals.to(scene.device)
-        found = select_text(index, text, embedding, negatives, rivals=rivals, several=self.several, level=level)
-        if found.empty:
-            return Answer(found, reason=found.reason)
-        others = best_nodes(index, embedding, against(embedding, negatives, rivals), found.nodes)
-        rest = tuple(Candidate(f"instance {node}", max(0.0, score), (node,)) for node, score in others)
-        return Answer(found, (Candidate(text, found.score, found.nodes), *rest), found.reason)
+        from ag2_ns.query.vector import FLOOR, called_nearest, select_vector, strategy_of  # which asks `select_text`
+
+        floor = self.floor
+        if floor is None:  # rivals, where there are any, tell better what is not there
+            floor = 0.0 if negatives is None or rivals is not None else FLOOR
+        found = select_vector(
+            index, text, embedding, negatives, strategy=strategy_of(scene, self.strategy), field=scene.language_field,
+            gaussians=scene.gaussians, floor=floor, several=self.several, level=level, rivals=rivals,
+        )  # fmt: skip
+        return called_nearest(scene, found, floor)
+
+    def _named(self, scene: Scene, text: str, nodes: tuple[int, ...], level: float | None) -> Answer:
+        """What the scene's own vocabulary calls so: the one named most clearly, or all where several are asked for."""
+        index, tree = scene.require_index(), scene.index.tree
+        score = {n.node: n.score for n in scene.vocabulary.names}
+        order = sorted(nodes, key=lambda n: -score[n])
+        several = asks_for_several(text) if self.several is None else self.several
+        if level is not None:  # the instances of that level that hold, or are, what is called so
+            top = tree.top(level)
+            score |= {int(top[n]): score[n] for n in reversed(order)}
+            order = list(dict.fromkeys(int(top[n]) for n in order))
+        chosen = order if several else order[:1]
+        found = index.selection(sorted(chosen), text, score[order[0]], level)
+        rest = tuple(Candidate(text, score[n], (n,)) for n in order if n not in chosen)
+        word = scene.vocabulary.find(text)
+        reason = f"called {word!r} by the scene's vocabulary"
+        return Answer(found, (Candidate(text, found.score, found.nodes), *rest), reason)
 
     def ignored(self, scene: Scene) -> str:
         """The words that make no difference to the answer, where the encoder can tell."""
+        if scene.texts is None or (scene.vocabulary is not None and scene.vocabulary.find(self.text)):
+            return ""
         encoder = scene.texts.encoder()
         unknown = getattr(encoder, "unknown_words", lambda text: [])(self.text)
         known = getattr(encoder, "knows", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -33,13 +33,19 @@ class GsplatRasterizer:
 
     gsplat is imported on construction; its first import on a machine may compile for some minutes.
 
+    Args:
+        kernels: functions as those of `gsplat.cuda._wrapper`, to take in their place.
+
     Raises:
         UserError: on construction, if there is no CUDA device or gsplat's compiled part cannot be loaded.
     """
 
     name = "gsplat"
 
-    def __init__(self) -> None:
+    def __init__(self, kernels: Any = None) -> None:
+        if kernels is not None:
+            self._ops = kernels
+            return
         if not torch.cuda.is_available():
             raise UserError("The rasteriser 'gsplat' needs a CUDA device, but PyTorch finds none: choose 'cpu'.")
         remedy = "install the CUDA toolkit (nvcc) that fits PyTorch, or a prebuilt gsplat wheel, or choose 'cpu'"
@@ -71,7 +77,7 @@ class GsplatRasterizer:
         Raises:
             UserError: for tensors that are not on a CUDA device.
         """
-        _require_cuda(means)
+        require_cuda(means)
         if len(means) == 0:
             return _empty(means, quats, scales, opacities, values, view)
         prepared = self._sort(means, quats, scales, view)
@@ -98,7 +104,7 @@ class GsplatRasterizer:
         Compositing is linear in the values, so its gradient with respect to them, with `maps` as incoming gradient,
         is the sum wanted, whatever the values are.
         """
-        _require_cuda(means)
+        require_cuda(means)
         if len(means) == 0:
             return means.new_zeros(0, maps.shape[-1])
         with torch.no_grad():
@@ -170,7 +176,8 @@ def _empty(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, valu
     )
 
 
-def _require_cuda(means: Tensor) -> None:
+def require_cuda(means: Tensor) -> None:
+    """Raises `UserError` for tensors that are not on a CUDA device."""
     if means.device.type != "cuda":
         raise UserError(
             f"The rasteriser 'gsplat' was given tensors on {means.device}: use 'cpu' there, or move to cuda."

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.core.view import View
+from ag2_ns.ops.rotations import rotation_matrices
 from ag2_ns.rendering.base import BLUR, NEAR_PLANE
 
 SIGMAS = 3.0
@@ -84,7 +85,7 @@ def project(
     v_clamped = v.clamp(-cy / fy - guard_y, (view.height - cy) / fy + guard_y)
     row_x = (fx * inverse_z)[:, None] * (rotation[0] - u_clamped[:, None] * rotation[2])
     row_y = (fy * inverse_z)[:, None] * (rotation[1] - v_clamped[:, None] * rotation[2])
-    axes = _rotation_matrices(quats) * scales[:, None, :]
+    axes = rotation_matrices(quats) * scales[:, None, :]
     axes_x = (row_x[:, :, None] * axes).sum(1)
     axes_y = (row_y[:, :, None] * axes).sum(1)
     xx = (axes_x * axes_x).sum(-1) + blur
@@ -102,22 +103,3 @@ def project(
         radii = torch.where(drawn, radius.clamp(max=MAX_RADIUS), torch.zeros_like(radius)).int()
         variances = torch.stack((xx, yy), dim=-1)
     return Projected(means2d, conics, depths, radii, variances)
-
-
-def _rotation_matrices(quats: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
-    """Rotation matrices of (w, x, y, z) quaternions of any length (Kuipers 1999, section 5.14)."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
-    return torch.stack(
-        (
-            1 - 2 * (y * y + z * z),
-            2 * (x * y - w * z),
-            2 * (x * z + w * y),
-            2 * (x * y + w * z),
-            1 - 2 * (x * x + z * z),
-            2 * (y * z - w * x),
-            2 * (x * z - w * y),
-            2 * (y * z + w * x),
-            1 - 2 * (x * x + y * y),
-        ),
-        dim=-1,
-    ).view(-1, 3, 3)

@@ -15,7 +15,7 @@ CELL = 320
 
 
 def contact_sheet(
-    path: Path, rows: list[list[UInt8[np.ndarray, "H W 3"]]], columns: list[str], labels: list[str]
+    path: Path, rows: list[list[UInt8[np.ndarray, "H W 3"]]], columns: list[str], labels: list[str], longest: int = CELL
 ) -> None:
     """Write one PNG with a heading per column and a label per row.
 
@@ -24,13 +24,14 @@ def contact_sheet(
         rows: pictures by row, then by column; all of one row have the same size.
         columns: heading of each column.
         labels: what each row shows.
+        longest: side of a picture, pixels.
 
     Raises:
         UserError: the file cannot be written.
     """
     font = ImageFont.load_default(size=14)
     gap, head = 4, 20
-    scale = [min(1.0, CELL / max(row[0].shape[:2])) for row in rows]
+    scale = [min(1.0, longest / max(row[0].shape[:2])) for row in rows]
     sizes = [(round(r[0].shape[1] * s), round(r[0].shape[0] * s)) for r, s in zip(rows, scale)]
     width = max(w for w, _ in sizes) * len(columns) + gap * (len(columns) + 1)
     height = head + sum(h + head + gap for _, h in sizes)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +19,16 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.choose import RasterizerName, choose_rasterizer
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.anchors import Anchors
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Scene:
     """The backend that draws it."""
     texts: TextEncoder | None = None
     """The encoder that its language is by, opened when the first text is asked; None where the capture is not known."""
+    vocabulary: Vocabulary | None = None
+    """What its instances are called (`ag2 name`); None where they were not named."""
+    language_field: LanguageField | None = None
+    """Language of every anchor or Gaussian, beside that of the instances; None where none was made."""
 
     @property
     def device(self) -> torch.device:
@@ -109,6 +117,19 @@ class Scene:
         """Where its file lies: edits and selections are kept beside it."""
         return None if self.path is None else self.path.parent
 
+    def config(self, kind: type[Config]) -> Config:
+        """The thresholds of one kind (`QueryConfig`, `EditConfig`, …): the scene's own, or else the defaults."""
+        own = self.settings.get(kind.section, {})
+        return kind(**{f.name: own[f.name] for f in fields(kind) if f.name in own})
+
+    def configured(self, *configs: Any) -> Scene:
+        """The scene with what differs from the defaults in these configurations put in place."""
+        settings = dict(self.settings)
+        for config in configs:
+            changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
+            settings[config.section] = dict(settings.get(config.section, {})) | changed
+        return replace(self, settings={name: own for name, own in settings.items() if own})
+
     def require_index(self) -> SceneIndex:
         """The instances.
 
@@ -133,6 +154,7 @@ class Scene:
             index=move(self.index),
             views=tuple(v.to(device) for v in self.views),
             background=move(self.background),
+            language_field=move(self.language_field),
         )
 
     def nothing(self, label: str, reason: str) -> Selection:

@@ -1,8 +1,9 @@
 """`scene.safetensors`: one scene in one file, which opens without nerfstudio, pictures or optimizer state.
 
-Tensors lie under `gaussians.*`, `anchors.*`, `index.*`, `views.*`; everything else is JSON in the header's metadata
-under `scene`, with the schema's version. Parts that a writer did not have are left out, and names that a reader does
-not know are ignored, so a new tensor never refuses an old file. Positions in the world are kept in double precision.
+Tensors lie under `gaussians.*`, `anchors.*`, `index.*`, `language_field.*`, `views.*`; everything else is JSON in the
+header's metadata under `scene`, with the schema's version. Parts that a writer did not have are left out, and names
+that a reader does not know are ignored, so a new tensor never refuses an old file. Positions in the world are kept in
+double precision.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ag2_ns.core.errors import DamagedFile, MissingFile, UserError, first_line
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.atomic import replacing
+from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.device import choose_device
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
@@ -85,6 +88,21 @@ def open_scene(path: Path, device: torch.device | str | None = None) -> Scene:
         return _scene({name: content.get_tensor(name) for name in content.keys()}, header, file, target)  # noqa: SIM118
 
 
+def read_language_field(file: Path, device: torch.device | str) -> LanguageField | None:
+    """The language field of a scene file alone; None where it has none.
+
+    Raises:
+        DamagedFile: truncated, or no scene.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with _one_line(file, SafetensorError), safe_open(file, "pt", device=str(device)) as content:
+        header = json.loads((content.metadata() or {})["scene"])
+        names = [k for k in content.keys() if k.startswith("language_field.")]  # noqa: SIM118
+        tensors = {name.removeprefix("language_field."): content.get_tensor(name) for name in names}
+        return _language_field(tensors, header)
+
+
 def _require(file: Path, asked: Path) -> None:
     """Refuse a place where no scene lies."""
     if file.is_file():
@@ -123,9 +141,13 @@ def _tensors(scene: Scene) -> dict[str, Tensor]:
         out["background"] = scene.background
     if scene.index is not None:
         out |= {f"index.{name}": tensor for name, tensor in scene.index.to_dict().items()}
+    if scene.language_field is not None:
+        out |= {f"language_field.{name}": tensor for name, tensor in scene.language_field.to_dict().items()}
     if scene.views:
         out["views.viewmat"] = torch.stack([v.view.viewmat for v in scene.views])
         out["views.K"] = torch.stack([v.view.K for v in scene.views])
+    if scene.vocabulary is not None:
+        out["vocabulary.vectors"] = scene.vocabulary.vectors
     # Two names of one tensor, or a tensor that is a view of another, cannot be written as they are.
     seen: set[int] = set()
     for name, tensor in out.items():
@@ -147,6 +169,11 @@ def _header(scene: Scene) -> dict[str, Any]:
         "settings": dict(scene.settings),
         "provenance": dict(scene.provenance),
     }
+    if scene.vocabulary is not None:
+        header["vocabulary"] = scene.vocabulary.to_json()
+    if scene.language_field is not None:
+        known = scene.language_field
+        header["language_field"] = {"spread": known.spread, "per_gaussian": known.per_gaussian}
     if source is not None:
         header["source"] = {"data": str(source.data), "downscale": source.downscale}
     if frame is not None:
@@ -190,7 +217,16 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
         file,
         header.get("rasterizer", "auto") if device.type != "cpu" else "auto",
         texts,
+        _vocabulary(header.get("vocabulary"), tensors.get("vocabulary.vectors"), found),
+        _language_field(part("language_field"), header),
     )
+
+
+def _language_field(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> LanguageField | None:
+    about = header.get("language_field")
+    if not tensors or about is None:
+        return None
+    return LanguageField.from_dict(tensors, float(about["spread"]), bool(about["per_gaussian"]))
 
 
 def _views(tensors: Mapping[str, Tensor], known: list[dict[str, Any]]) -> tuple[NamedView, ...]:
@@ -198,6 +234,17 @@ def _views(tensors: Mapping[str, Tensor], known: list[dict[str, Any]]) -> tuple[
         NamedView(v["name"], v["key"], v["split"], View(viewmat, K, *map(int, v["size"])))
         for v, viewmat, K in zip(known, tensors.get("viewmat", ()), tensors.get("K", ()))
     )
+
+
+def _vocabulary(known: str | None, vectors: Tensor | None, index: SceneIndex | None) -> Vocabulary | None:
+    """The names; None where there are none, or where they are of another version or of other instances."""
+    if known is None or index is None:
+        return None
+    try:
+        found = Vocabulary.from_json(known, vectors)
+    except DamagedFile:
+        return None
+    return found if len(found.node_word) == index.tree.num_nodes else None
 
 
 def _frame(known: dict[str, Any] | None) -> WorldFrame | None:

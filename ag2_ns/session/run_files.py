@@ -34,9 +34,11 @@ def take_up(session: Session) -> None:
     """
     state, scene = State(), session.scene()
     folder = scene.folder
+    session.kept = ()
     if folder is not None and os.environ.get(EDITS, "1") != "0" and (folder / FILE_NAME).exists():
         path = folder / FILE_NAME
         state = replace(state, history=load_edits(path, scene.fingerprint))
+        session.kept = state.history.done
         if len(state.history):
             notice(f"{path}: {len(state.history)} edit(s) applied; {EDITS}=0 leaves them out", style=None)
     session.restart(state)
@@ -58,11 +60,18 @@ def take_up(session: Session) -> None:
 def keep_edits(session: Session) -> Path:
     """Write the edits beside the run; every command shows them from then on.
 
+    What another program has added meanwhile is kept, and shown in this session too.
+
     Raises:
-        UserError: the folder is not known or cannot be written.
+        UserError: the folder is not known or cannot be written, or another program has changed the edits so that they
+            cannot be joined.
     """
     path = session.folder() / FILE_NAME
-    save_edits(path, session.state.history, session.scene().fingerprint)
+    mine = session.state.history
+    written = save_edits(path, mine, session.scene().fingerprint, session.kept)
+    session.kept = written.done
+    if written != mine:
+        session.take_edits(written)
     return path
 
 

@@ -23,6 +23,7 @@ from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
 from ag2_ns.edit.apply import EditedScene
 from ag2_ns.edit.asking import ask, copy_shown
+from ag2_ns.edit.history import History, Step
 from ag2_ns.edit.operations import Edit, Members
 from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.query.click import Click, Ray
@@ -69,6 +70,8 @@ class Session:
         self._lock = threading.RLock()
         self._trained_only = False
         self._index: SceneIndex | None = None
+        self.kept: tuple[Step, ...] | None = None
+        """The edits beside the run, as this session last read or wrote them; None before it looked."""
         self.hold: Callable[[], AbstractContextManager] = nullcontext
         """Gives what to hold while the model must not be trained or drawn."""
         self.index_changed: Callable[[], None] = lambda: None
@@ -364,6 +367,11 @@ class Session:
         if folder is None:
             raise UserError("the run's folder is not known; open it with its own config.yml, or use `ag2` commands")
         return folder
+
+    def take_edits(self, history: History) -> None:
+        """Go on with other edits, as one step that can be undone."""
+        with self._lock:
+            self._timeline = self._timeline.to(replace(self.state, history=history, preview=None))
 
     def save_edits(self) -> Path:
         """Write the edits beside the run; see `keep_edits`."""

@@ -27,8 +27,8 @@ class Question:
 
     @property
     def text(self) -> str | None:
-        """The words of a text; None for other queries."""
-        return self.query.text if isinstance(self.query, Text) else None
+        """The words of a text or sentence; None for other queries."""
+        return self.query.text if isinstance(self.query, Text) else getattr(self.query, "sentence", None)
 
 
 @dataclass(frozen=True)

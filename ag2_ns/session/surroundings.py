@@ -8,7 +8,7 @@ from typing import Any
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.view import NamedView
-from ag2_ns.edit.cleanup import spread_views
+from ag2_ns.edit.config import EditConfig
 from ag2_ns.edit.steps import Surroundings
 from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.io.mask_store import MaskStore
@@ -37,10 +37,11 @@ def surroundings(
         raise UserError("the scene has no training cameras, so nothing tells what lies behind things")
     views: Sequence[Any] = [v.view for v in named]
     masks = None if edited or scene.source is None else StoredMasks.of(scene.source, named)
+    config = scene.config(EditConfig)
     graph = AnchorGraph(index.edges, index.num_anchors)
     if progress is not None:
-        views = Watched(views, 3 * len(spread_views(views)), progress)
-    return Surroundings(graph, index.gaussian_node(level), views, scene.rasterizer, masks)
+        views = Watched(views, 3 * min(len(views), config.max_views), progress)
+    return Surroundings(graph, index.gaussian_node(level), views, scene.rasterizer, masks, config)
 
 
 class StoredMasks(Sequence[MaskSet | None]):

@@ -35,7 +35,7 @@ class _Ssim(torch.autograd.Function):
     def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
         x, y = a.permute(2, 0, 1), b.permute(2, 0, 1)
         # The five moments of all channels pass the separable window as one batch.
-        mx, my, xx, yy, xy = _blurred(torch.cat((x, y, x * x, y * y, x * y))).chunk(5)
+        mx, my, xx, yy, xy = window_means(torch.cat((x, y, x * x, y * y, x * y))).chunk(5)
         c1, c2 = 0.01**2, 0.03**2
         p = (mx * my).mul_(2)
         q = (2 * xy).sub_(p).add_(c2)
@@ -60,7 +60,7 @@ class _Ssim(torch.autograd.Function):
         return total.mul_(grad * (6 / slopes.numel())).permute(1, 2, 0), None
 
 
-def _blurred(x: Float[Tensor, "B H W"]) -> Float[Tensor, "B H-10 W-10"]:
+def window_means(x: Float[Tensor, "B H W"]) -> Float[Tensor, "B H-10 W-10"]:
     """SSIM's Gaussian window over every picture of a batch, as a banded matrix on either side.
 
     Libraries multiply matrices faster than they convolve many single-channel pictures and, above all, than they
@@ -71,7 +71,7 @@ def _blurred(x: Float[Tensor, "B H W"]) -> Float[Tensor, "B H-10 W-10"]:
 
 
 def _spread(x: Float[Tensor, "B H-10 W-10"]) -> Float[Tensor, "B H W"]:
-    """The transpose of `_blurred`: its gradient."""
+    """The transpose of `window_means`: its gradient."""
     rows, columns = (_band(size + SSIM_WINDOW - 1, x.dtype, x.device) for size in x.shape[-2:])
     return rows.T @ x @ columns
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ag2_ns.core.masks import MaskSet
+from ag2_ns.splat.prototype_loss import PrototypeConfig, prototype_terms, weighted
 
 MaskLossKind = Literal["contrastive", "prototype"]
 """Published AG2aussian loss, or the prototype loss of COS3D."""
@@ -26,15 +27,8 @@ CONTRAST_WEIGHT = 0.5
 RANK_WEIGHTS = (0.1, 1.0)
 """Weight of the most different and of the most similar pair of masks."""
 
-PROTOTYPE_SAMPLES = 4096
-"""Pixel-mask pairs per view in the prototype loss."""
-
 SLOTS = 64
 """Partial sums per mask on a GPU."""
-
-TEMPERATURE_SCALE, TEMPERATURE_OFFSET, TEMPERATURE_MIN, TEMPERATURE_MAX = 10.0, 10.0, 0.5, 1.0
-NORM_WEIGHT = 100.0
-"""COS3D's constants: temperature of a prototype, weight of (|f| - 1)^2."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ def mask_loss(
     *,
     smooth_weight: float = SMOOTH_WEIGHT,
     contrast_weight: float = CONTRAST_WEIGHT,
-    samples: int = PROTOTYPE_SAMPLES,
+    prototype: PrototypeConfig = PrototypeConfig(),  # noqa: B008 - frozen
     generator: torch.Generator | None = None,
 ) -> MaskLoss:
     """The mask loss of the chosen kind; options of the other kind are ignored.
@@ -65,7 +59,7 @@ def mask_loss(
         masks: the view's masks at the size of `feature`, on its device.
         smooth_weight: see `mask_contrastive_loss`.
         contrast_weight: see `mask_contrastive_loss`.
-        samples: see `prototype_loss`.
+        prototype: constants of the prototype loss.
         generator: see `prototype_loss`.
 
     Raises:
@@ -76,9 +70,8 @@ def mask_loss(
         total = smooth_weight * terms.smooth + contrast_weight * terms.contrast
         return MaskLoss(total, {"smooth": terms.smooth.detach(), "contrast": terms.contrast.detach()})
     if kind == "prototype":
-        protos = prototype_terms(feature, masks, samples, generator)
-        total = protos.nce + NORM_WEIGHT * protos.norm
-        return MaskLoss(total, {"nce": protos.nce.detach(), "norm": protos.norm.detach()})
+        protos = prototype_terms(feature, masks, prototype, generator)
+        return MaskLoss(weighted(protos, prototype), {"nce": protos.nce.detach(), "norm": protos.norm.detach()})
     raise ValueError(f"unknown mask loss {kind!r}; use 'contrastive' or 'prototype'")
 
 
@@ -126,7 +119,7 @@ def mask_contrastive_terms(feature: Float[Tensor, "H W F"], masks: MaskSet) -> C
     flat = feature.reshape(-1, feature.shape[-1])
     if len(masks.pixel) == 0:
         return ContrastiveTerms(flat.sum() * 0, flat.sum() * 0)
-    return ContrastiveTerms(*_Contrastive.apply(flat, masks.pixel, masks.mask, _plan(masks, flat.dtype)))
+    return ContrastiveTerms(*_Contrastive.apply(flat, masks.pixel, masks.mask, plan_of(masks, flat.dtype)))
 
 
 @dataclass(frozen=True)
@@ -148,7 +141,7 @@ class _Plan:
     at one address, and short sums that stay exact enough."""
 
 
-def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
+def plan_of(masks: MaskSet, dtype: torch.dtype) -> _Plan:
     """Made once for each `MaskSet` and kept with it: views return every epoch, and making it waits for the device."""
     plan = masks.__dict__.get("_contrastive_plan")
     if plan is None or plan.weight.dtype != dtype:
@@ -161,12 +154,13 @@ def _plan(masks: MaskSet, dtype: torch.dtype) -> _Plan:
             weight.fill_(high)
         inverse = area.clamp_min(1).to(dtype).reciprocal()[:, None]
         share = 1 / (max(len(filled), 1) * masks.height * masks.width)
-        slot = _slots(masks.mask) if area.is_cuda else None
+        slot = slots_of(masks.mask) if area.is_cuda else None
         plan = masks.__dict__["_contrastive_plan"] = _Plan(area, inverse, share, first, second, weight, slot)
     return plan
 
 
-def _slots(mask: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+def slots_of(mask: Int[Tensor, " P"]) -> Int[Tensor, " P"]:
+    """Where a GPU sums each pair: the pairs of a mask are spread over `SLOTS` sums, so that few threads collide."""
     return torch.arange(len(mask), device=mask.device).remainder_(SLOTS).add_(mask, alpha=SLOTS).int()
 
 
@@ -224,84 +218,6 @@ def _segment_sum(value: Float[Tensor, "P F"], plan: _Plan) -> Float[Tensor, "M F
         return parts.view(len(plan.area), SLOTS, -1).sum(1)
     # Double precision: a running float sum over a large mask drifts by more than the tolerance of the loss.
     return torch.segment_reduce(value.double(), "sum", lengths=plan.area, unsafe=True).to(value.dtype)
-
-
-@dataclass(frozen=True)
-class PrototypeTerms:
-    """The two terms of the prototype loss, unweighted."""
-
-    nce: Float[Tensor, ""]
-    """Mean over sampled pairs of the negative log-probability of the right prototype."""
-    norm: Float[Tensor, ""]
-    """Mean over sampled pairs of (|f| - 1)^2."""
-
-
-def prototype_loss(
-    feature: Float[Tensor, "H W F"],
-    masks: MaskSet,
-    samples: int = PROTOTYPE_SAMPLES,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, ""]:
-    """Contrast of sampled pixels against mask means, plus 100 (|f| - 1)^2 (COS3D, arXiv 2510.20238, instance field).
-
-    Args:
-        feature: rendered instance features.
-        masks: masks at the size of `feature`, on its device; they may overlap.
-        samples: (pixel, mask) pairs drawn with replacement; each once where there are fewer.
-        generator: draws the pairs, on any device; the global one when missing.
-
-    Raises:
-        ValueError: features and masks of different sizes, or samples < 1.
-    """
-    terms = prototype_terms(feature, masks, samples, generator)
-    return terms.nce + NORM_WEIGHT * terms.norm
-
-
-def prototype_terms(
-    feature: Float[Tensor, "H W F"], masks: MaskSet, samples: int, generator: torch.Generator | None = None
-) -> PrototypeTerms:
-    """Both terms of the prototype loss.
-
-    Over the sampled pairs, the prototype u_k is the mean feature of mask k, with temperature
-    phi_k = clip(10 sum |f - u_k| / (n_k log(n_k + 10)), 0.5, 1), which takes no gradient. A pair's loss is
-    -log(exp(f.u_k / phi_k) / sum_l exp(f.u_l / phi_l)). Where masks overlap, the other masks that hold the pixel are
-    left out of its sum: they are no negatives. Without mask pixels both terms are 0.
-    """
-    _check(feature, masks)
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}")
-    flat = feature.reshape(-1, feature.shape[-1])
-    pairs = len(masks.pixel)
-    if pairs == 0:
-        return PrototypeTerms(flat.sum() * 0, flat.sum() * 0)
-    pixel, mask = masks.pixel, masks.mask
-    if samples < pairs:
-        device = pixel.device if generator is None else generator.device
-        drawn = torch.randint(pairs, (samples,), generator=generator, device=device).to(pixel.device).sort().values
-        pixel, mask = pixel[drawn], mask[drawn]
-    present, own, count = torch.unique_consecutive(mask, return_inverse=True, return_counts=True)
-
-    value = flat.index_select(0, pixel)
-    prototype = value.new_zeros(len(present), value.shape[1]).index_add_(0, own, value) / count[:, None]
-    with torch.no_grad():
-        n = count.to(value.dtype)
-        spread = value.new_zeros(len(present)).index_add_(0, own, _norm(value - prototype.index_select(0, own)))
-        temperature = TEMPERATURE_SCALE * spread / (n * torch.log(n + TEMPERATURE_OFFSET))
-        temperature = temperature.clamp(TEMPERATURE_MIN, TEMPERATURE_MAX)
-    logit = value @ (prototype / temperature[:, None]).T
-    also = _holds(masks, pixel, present)
-    also[torch.arange(len(own), device=own.device), own] = False
-    nce = torch.logsumexp(logit.masked_fill(also, float("-inf")), 1) - logit.gather(1, own[:, None]).squeeze(1)
-    return PrototypeTerms(nce.mean(), ((_norm(value) - 1) ** 2).mean())
-
-
-def _holds(masks: MaskSet, pixel: Int[Tensor, " S"], which: Int[Tensor, " K"]) -> Tensor:
-    """S x K booleans: whether mask `which[k]` holds `pixel[s]`. The pairs are sorted, so each is one binary search."""
-    size = masks.height * masks.width
-    pairs = masks.mask * size + masks.pixel
-    wanted = which * size + pixel[:, None]
-    place = torch.searchsorted(pairs, wanted).clamp_(max=len(pairs) - 1)
-    return pairs[place] == wanted
 
 
 def _check(feature: Tensor, masks: MaskSet) -> None:

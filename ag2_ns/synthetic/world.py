@@ -157,10 +157,25 @@ class _Artist:
         return ViewTruth(frame.rgb, frame.ids, parts, frame.distance, tuple(surfaces))
 
 
-def write_world(out: Path, world: World, noise: float | Difficulty, seed: int, progress: bool = True) -> None:
+def write_world(
+    out: Path,
+    world: World,
+    noise: float | Difficulty,
+    seed: int,
+    progress: bool = True,
+    also: Callable[[Path], None] | None = None,
+) -> None:
     """Write a scene to a folder, which appears complete or not at all.
 
     The same world gives the same bytes on the same machine, whatever the number of threads.
+
+    Args:
+        out: the folder.
+        world: what is there.
+        noise: of masks and features.
+        seed: of masks and features.
+        progress: show a progress bar.
+        also: writes more into the folder that becomes `out`.
     """
     views, width, height, focal = len(world.poses), world.width, world.height, world.focal
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -191,6 +206,8 @@ def write_world(out: Path, world: World, noise: float | Difficulty, seed: int, p
         write.write_ply(new / "sparse_pc.ply", sparse)
         write.write_colmap(new / "sparse" / "0", sparse, world.poses, focal, width, height)
         _write_truth(new, world, noise, seed)
+        if also is not None:
+            also(new)
         bar.advance(task)
 
 

@@ -129,6 +129,22 @@ class Layers:
         client.camera.position = tuple(SCALE * -(pose[:3, :3].T @ pose[:3, 3]))
         client.camera.wxyz = (w, x, y, z)
 
+    def present_view(self) -> View | None:
+        """The camera (scene units) of the tab that moved last; None without a tab."""
+        clients = [] if self.server is None else list(self.server.get_clients().values())
+        if not clients:
+            return None
+        camera = max((c.camera for c in clients), key=lambda c: getattr(c, "update_timestamp", 0.0))
+        w, x, y, z = (float(v) for v in camera.wxyz)
+        turn = Rotation.from_quat((x, y, z, w)).as_matrix().T
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = turn, -turn @ (np.asarray(camera.position, float) / SCALE)
+        height = 1000
+        width = max(1, round(height * float(camera.aspect)))
+        focal = height / 2 / np.tan(float(camera.fov) / 2)
+        K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        return View(torch.tensor(pose).float(), torch.tensor(K).float(), width, height)
+
     def show_anchors(self, index: SceneIndex | None, chosen: Bool[Tensor, " A"] | None, size: float) -> None:
         """Show the chosen anchors and their edges; None shows none.
 

@@ -223,12 +223,12 @@ def test_a_run_that_was_moved_opens_with_what_lies_beside_its_config(run, tmp_pa
     folder = tmp_path / "elsewhere"
     shutil.copytree(run.folder, folder)
     found = load_run(folder / "config.yml")
-    assert found.config.get_base_dir() == folder and len(found.gaussians) > 0
+    assert found.config.get_base_dir() == folder and len(found.scene.gaussians) > 0
 
 
 def test_a_splatfacto_run_without_higher_bands_keeps_its_colours():
-    from ag2_ns.cli.lift import splatfacto_gaussians
     from ag2_ns.ops.sh import sh_colours
+    from ag2_ns.plugin.lifting import splatfacto_gaussians
 
     shapes = {"means": (4, 3), "quats": (4, 4), "scales": (4, 3), "opacities": (4, 1), "features_rest": (4, 0, 3)}
     state = {f"gauss_params.{name}": torch.ones(shape) for name, shape in shapes.items()}
@@ -273,12 +273,12 @@ def rewrite(folder: Path, change) -> None:
 
 def test_checkpoint_that_lacks_a_tensor_or_has_another_width(moved, capfd, tmp_path):
     rewrite(moved, lambda state: state.pop("_model.child_params.quat"))
-    query = ("query", "--load-config", moved / "config.yml", "--text", "mug", "--output-dir", tmp_path / "q")
-    refused(lambda: ag2(*query), capfd, "child_params.quat")
+    lift = ("lift", "--load-config", moved / "config.yml", "--output-dir", tmp_path / "q", "--device", "cpu")
+    refused(lambda: ag2(*lift), capfd, "child_params.quat")
     with pytest.raises(UserError, match=r"child_params\.quat"):
         nerfstudio_command("ns-eval", "--load-config", moved / "config.yml", "--output-path", tmp_path / "e.json")
     rewrite(moved, lambda state: state.update({"_model.child_params.quat": torch.zeros(5, 7)}))
-    refused(lambda: ag2(*query), capfd, "child_params.quat", "config.yml")
+    refused(lambda: ag2(*lift), capfd, "child_params.quat", "config.yml")
     assert not (tmp_path / "q").exists() and not (tmp_path / "e.json").exists()
 
 
@@ -287,20 +287,38 @@ def test_checkpoint_that_lacks_a_tensor_or_has_another_width(moved, capfd, tmp_p
 
 def test_runs_that_cannot_be_opened(moved, capfd, tmp_path):
     out = ("--text", "mug", "--output-dir", tmp_path / "q")
-    nowhere = tmp_path / "nowhere" / "config.yml"
-    refused(lambda: ag2("query", "--load-config", nowhere, *out), capfd, "nowhere", "no such file")
-    (tmp_path / "config.yml").write_text("a: 1\n")
-    refused(lambda: ag2("query", "--load-config", tmp_path / "config.yml", *out), capfd, "config.yml")
-    (tmp_path / "config.yml").write_text("a: [1\n")
-    refused(lambda: ag2("query", "--load-config", tmp_path / "config.yml", *out), capfd, "config.yml")
-    (tmp_path / "config.yml").write_bytes(b"\x89PNG\r\n")
-    refused(lambda: ag2("query", "--load-config", tmp_path / "config.yml", *out), capfd, "not a nerfstudio config.yml")
+
+    def asked(place, *words):
+        refused(lambda: ag2("query", "--load-config", place, *out), capfd, *words)
+
+    asked(tmp_path / "nowhere" / "config.yml", "nowhere", "no scene there", "scene.safetensors")
+    asked(tmp_path, str(tmp_path), "no scene there")
+    for place in ("config.yml", "lifted.yml"):  # a run of before there were scene files, or one that did not end
+        (tmp_path / "config.yml").write_text("a: 1\n")
+        asked(tmp_path / place, "scene.safetensors: no such file", "train again, or make it with `ag2 lift`")
+    (tmp_path / "config.yml").unlink()
+    scene = moved / "scene.safetensors"
+    scene.write_bytes(scene.read_bytes()[: scene.stat().st_size // 2])
+    asked(moved / "config.yml", "scene.safetensors: truncated", "ag2 lift")
+    scene.write_bytes(b"\x89PNG\r\n")
+    asked(moved, "scene.safetensors", "not a safetensors file")
+    assert not (tmp_path / "q").exists()
+
+
+def test_runs_that_cannot_be_lifted(moved, capfd, tmp_path):
+    out = ("--output-dir", tmp_path / "q", "--device", "cpu")
+
+    def lifted(place, *words):
+        refused(lambda: ag2("lift", "--load-config", place, *out), capfd, *words)
+
+    lifted(tmp_path / "nowhere" / "config.yml", "nowhere", "no such file")
+    for content in (b"a: 1\n", b"a: [1\n", b"\x89PNG\r\n"):
+        (tmp_path / "config.yml").write_bytes(content)
+        lifted(tmp_path / "config.yml", "config.yml", "not a nerfstudio config.yml")
     path = truncate(moved)
-    refused(lambda: ag2("query", "--load-config", moved / "config.yml", *out), capfd, path.name, "truncated")
-    refused(lambda: ag2("lift", "--load-config", moved / "config.yml"), capfd, path.name, "truncated")
+    lifted(moved / "config.yml", path.name, "truncated")
     path.unlink()
-    refused(lambda: ag2("query", "--load-config", moved, *out), capfd, "nerfstudio_models", "no checkpoint")
-    refused(lambda: ag2("lift", "--load-config", moved), capfd, "nerfstudio_models", "no checkpoint")
+    lifted(moved, "nerfstudio_models", "no checkpoint")
     assert not (tmp_path / "q").exists()
 
 

@@ -219,7 +219,7 @@ def test_resume_in_the_middle_of_the_features_schedule(growing):
     assert float(mine["exp_avg"].abs().sum()) > 0 and int(mine["step"]) == 8
     second.pipeline.train()
     after = mask_losses(second, 18, 6)
-    assert torch.equal(model._graph.edges, own._graph.edges)
+    assert torch.equal(model.propagation_graph.edges, own.propagation_graph.edges)
     assert 0.7 * np.mean(before[15:]) < np.mean(after) < 1.3 * np.mean(before[15:]), "the loss goes on"
     assert model.scene_index() is not None and model.scene_index().tree.num_nodes > 0
 
@@ -235,12 +235,12 @@ def test_resuming_twice_equals_resuming_once(growing):
         config.load_dir = first.checkpoint_dir
         config.timestamp += f"-{seed}"
         config.pipeline.model.max_initial_anchors = 100 + 50 * seed
+        config.pipeline.model.background_color = "black"
         again = trainer_of(config)
         model = again.pipeline.model
         again.pipeline.datamanager.train_unseen_cameras = [0, 1]
         again.pipeline.train()
         model.before_step(8)
-        model._get_background_color = lambda: torch.zeros(3)
         again.train_iteration(8)
         after.append({k: v.detach().clone() for k, v in model.child_params.items()})
     for name, value in after[0].items():

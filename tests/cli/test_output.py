@@ -36,13 +36,13 @@ def test_labels_and_paths_are_printed_as_they_are(config, tmp_path, capsys):
 
 
 def test_a_lift_prints_paths_as_they_are_and_commands_that_run(config, tmp_path, capsys, monkeypatch):
-    from ag2_ns.plugin.model import AG2Model
+    from ag2_ns.plugin.pipeline import AG2Pipeline
 
-    monkeypatch.setattr(AG2Model, "build_instances", lambda *a: None)  # the balls keep theirs
+    monkeypatch.setattr(AG2Pipeline, "build_instances", lambda *a: None)  # the balls keep theirs
     monkeypatch.setattr("ag2_ns.plugin.datamanager.AG2DataManager.view_masks", lambda self: object())
     ag2("lift", "--load-config", config, "--output-dir", tmp_path / FOLDER, "--device", "cpu")
     said = dict(
-        line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line.split()[0] in ("run", "ask")
+        line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line.split()[:1] in (["run"], ["ask"])
     )
     words = shlex.split(said["ask"])
     assert words[:2] == ["ag2", "query"] and words[3] == said["run"] and FOLDER in words[3] and words[5] == LABEL

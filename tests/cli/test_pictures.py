@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ag2_ns.cli.pictures import camera_of
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
 from ag2_ns.io.atomic import write_png
 from ag2_ns.plugin import compat
+from ag2_ns.plugin.pictures import camera_of
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering.orbit import look_at
 from ag2_ns.rendering.sheet import contact_sheet

@@ -114,7 +114,7 @@ def test_the_environments_query_is_marked(config, tmp_path, monkeypatch):
         (["--orbit"], "nothing to circle"),
         (["--orbit", "--interpolate"], "give one of"),
         (["--text", ""], "empty"),
-        (["--text", "walrus"], "does not know"),
+        (["--text", "walrus"], "nothing here is called that"),
         (["--level", "3"], "--level"),
         (["--frames", "0"], "above 0"),
         (["--camera-path", "nowhere.json"], "no such file"),

@@ -7,10 +7,10 @@ import pytest
 from blob_run import fill, run_config, write_scene
 from tiny_run import ag2
 
-from ag2_ns.cli.lift import write_run
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.view_store import Manifest
 from ag2_ns.perception.palette import PaletteEncoder
+from ag2_ns.plugin.lifting import write_run
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def test_a_text_without_a_known_word_is_refused_with_what_is_known(config, tmp_p
     said = capsys.readouterr()
     assert stop.value.code == 1 and said.out == "" and not (tmp_path / "q").exists()
     last = said.err.strip().splitlines()[-1]
-    assert last.startswith("error: ") and "no word of 'the walrus' is known; known: red, orange, yellow" in last
+    assert (
+        last.startswith("error: ") and "'the walrus': nothing here is called that; known: red, orange, yellow" in last
+    )
 
 
 def test_words_that_are_ignored_are_named(config, tmp_path, capsys):

@@ -1,40 +1,35 @@
-"""`ag2 edit` on a stand-in run: options, the file beside the run, undo and redo."""
-
-from types import SimpleNamespace
+"""`ag2 edit` on a small scene: options, the file beside the run, undo and redo."""
 
 import pytest
 import torch
 
 from ag2_ns.cli.edit import Edit
+from ag2_ns.core.answer import Answer
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.fingerprint import Fingerprint
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.edit_file import edit_path, load_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Isolate, Recolour, Transform
-from ag2_ns.plugin import run as run_access
-from ag2_ns.query import answer as selecting
+from ag2_ns.query.text import Text
+from ag2_ns.scene.scene import Scene
+from ag2_ns.scene.scene_file import save_scene
+from ag2_ns.splat.anchors import Anchors
+
+
+def reply(query, scene, level):
+    """Anchor 3 is the mug."""
+    mask = torch.arange(10) == (3 if query.text == "mug" else -1)
+    found = Selection(mask.float(), mask, mask[scene.gaussian_anchor], query.text, 0.9, reason="no such thing")
+    return Answer(found, reason=found.reason)
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch, gaussians, anchor):
-    path = tmp_path / "config.yml"
-    path.write_text("run")
-    index = SimpleNamespace(gaussian_anchor=anchor, num_anchors=10, num_gaussians=40)
-    run = SimpleNamespace(
-        config_path=path,
-        gaussians=gaussians,
-        model=SimpleNamespace(anchor_xyz=torch.arange(30.0).reshape(10, 3)),
-        require_index=lambda: index,
-        texts=SimpleNamespace(encoder=object),
-    )
-
-    def select(run, *, text=None, click=None, level=None, several=None):
-        mask = torch.arange(10) == (3 if text == "mug" else -1)
-        return Selection(mask.float(), mask, mask[anchor], text or "click", 0.9, reason="no such thing")
-
-    monkeypatch.setattr(run_access, "load_run", lambda p: run)
-    monkeypatch.setattr(selecting, "select", select)
-    return path
+    anchors = Anchors(torch.arange(30.0).reshape(10, 3), torch.ones(10, 1), torch.ones(10, 3))
+    save_scene(tmp_path / "scene.safetensors", Scene(gaussians, anchors, anchor, 1.0))
+    monkeypatch.setattr(Text, "reply", reply)
+    monkeypatch.setattr(Text, "ignored", lambda *_: "")
+    return tmp_path / "config.yml"
 
 
 def edits(config):
@@ -112,5 +107,5 @@ def test_bad_input_is_one_line_and_changes_nothing(config, options, words):
 
 
 def test_clear_needs_a_run(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="no such run"):
         Edit(tmp_path / "config.yml", clear=True).main()

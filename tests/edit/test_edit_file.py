@@ -157,3 +157,66 @@ def test_edits_of_other_gaussians_are_not_saved(tmp_path):
 def test_fingerprint_is_that_of_the_values():
     assert Fingerprint.of(COUNT, XYZ.double()) == FP
     assert Fingerprint.of(COUNT, XYZ.T.contiguous().T) == FP
+
+
+# Several people.
+
+
+def test_the_second_of_two_editors_loses_nothing(tmp_path, history, capsys):
+    """Both read the same edits, and both add one."""
+    path = tmp_path / "e.npz"
+    save_edits(path, history, FP)
+    first, second = (load_edits(path, FP).push(Delete(members(row))) for row in (10, 20))
+    save_edits(path, first, FP)
+    written = save_edits(path, second, FP)
+    assert load_edits(path, FP).done == written.done == (*first.done, second.done[-1])
+    assert "another program has added 1 step(s)" in " ".join(capsys.readouterr().out.split())
+    third = load_edits(path, FP).undo()
+    save_edits(path, third, FP)
+    assert load_edits(path, FP).done == first.done, "one's own step can be taken back"
+
+
+def test_the_first_edits_of_two_editors(tmp_path):
+    path = tmp_path / "e.npz"
+    mine, theirs = (load_edits(path, FP).push(Delete(members(row))) for row in (1, 2))
+    save_edits(path, theirs, FP)
+    save_edits(path, mine, FP)
+    assert load_edits(path, FP).done == (*theirs.done, *mine.done)
+
+
+def test_saving_twice_does_nothing_twice(tmp_path, history):
+    path = tmp_path / "e.npz"
+    once = save_edits(path, load_edits(path, FP).push(Delete(members(1))), FP)
+    again = save_edits(path, once.push(Delete(members(2))), FP)
+    assert len(load_edits(path, FP)) == len(again) == 2
+    save_edits(path, again.undo().push(Delete(members(3))), FP)
+    assert [step[0].members for step in load_edits(path, FP).done] == [members(1), members(3)]
+
+
+def test_what_cannot_be_joined_is_refused(tmp_path, history):
+    path = tmp_path / "e.npz"
+    save_edits(path, history, FP)
+    mine, theirs = load_edits(path, FP), load_edits(path, FP)
+    save_edits(path, theirs.undo(), FP)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"another program has changed these edits.*ag2 edit --list"):
+        save_edits(path, mine.push(Delete(members(9))), FP)
+    assert path.read_bytes() == before
+    save_edits(path, history, FP)
+    mine, theirs = load_edits(path, FP), load_edits(path, FP)
+    save_edits(path, theirs.push(Duplicate(members(3))), FP)
+    with pytest.raises(UserError, match="do yours again"):
+        save_edits(path, mine.push(Transform(members(5, 6), copy=1)), FP)
+
+
+def test_editors_at_the_same_moment(tmp_path):
+    """Eight of them; no step is lost, whoever comes first."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = tmp_path / "e.npz"
+    read = [load_edits(path, FP).push(Delete(members(row))) for row in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda mine: save_edits(path, mine, FP), read))
+    found = {step[0].members for step in load_edits(path, FP).done}
+    assert found == {members(row) for row in range(8)}
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -7,8 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
-from ag2_ns.export.boxes import Box, box_of, hull_of, write_glb
+from ag2_ns.export.boxes import hull_of, write_glb
 from ag2_ns.ops.bounds import robust_bounds, weighted_quantile
+from ag2_ns.ops.boxes import Box, box_of
 from ag2_ns.ops.similarity import Similarity
 
 trimesh = pytest.importorskip("trimesh")

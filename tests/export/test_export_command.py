@@ -1,9 +1,8 @@
-"""`ag2 export` on a stand-in run: every format, edits and the world frame."""
+"""`ag2 export` on a small scene: every format, edits and the world frame."""
 
 import json
 import os
-from contextlib import contextmanager
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,64 +10,41 @@ import torch
 from plyfile import PlyData
 
 from ag2_ns.cli.export import Export
+from ag2_ns.core.answer import Answer
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.fingerprint import Fingerprint
-from ag2_ns.edit.apply import apply_edits
-from ag2_ns.edit.edit_file import edit_path, load_edits, save_edits
+from ag2_ns.edit.edit_file import edit_path, save_edits
 from ag2_ns.edit.history import History
 from ag2_ns.edit.operations import Delete, Duplicate, Members
-from ag2_ns.export.frame import FILE_NAME, run_to_world
+from ag2_ns.export.frame import FILE_NAME, run_to_world, world_frame
 from ag2_ns.io.ply import read_gaussians
-from ag2_ns.plugin import run as run_access
-from ag2_ns.query import answer as selecting
+from ag2_ns.query.text import Text
+from ag2_ns.scene.scene import Scene, WorldFrame
+from ag2_ns.scene.scene_file import FILE_NAME as SCENE_FILE
+from ag2_ns.scene.scene_file import open_scene, save_scene
+from ag2_ns.splat.anchors import Anchors
+
+TRANSFORM, SCALE = [[0.0, -1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0]], 0.5
+NODES = {"red mug": [0], "the table!": [3], "unicorn": []}
 
 
-class Run:
-    """What the command needs of a `LoadedRun`."""
-
-    def __init__(self, config_path, gaussians, index, model):
-        self.config_path, self.gaussians, self.model, self.index = config_path, gaussians, model, index
-        self.edited = True
-        self.texts = SimpleNamespace(encoder=lambda: None)
-
-    def require_index(self):
-        return self.index
-
-    @contextmanager
-    def as_trained(self):
-        self.edited = False
-        yield
-        self.edited = True
-
-    @property
-    def edits(self):
-        fingerprint = Fingerprint.of(len(self.gaussians), self.model.anchor_xyz)
-        return load_edits(edit_path(self.config_path), fingerprint).edits if self.edited else ()
-
-    @property
-    def scene(self):
-        return apply_edits(self.gaussians, self.index.gaussian_anchor, self.edits)
+def reply(query, scene, level):
+    """What texts select."""
+    found = scene.index.selection(NODES[query.text], query.text, 0.8)
+    return Answer(found if NODES[query.text] else scene.index.nothing(query.text, "no such thing"))
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch, gaussians, index):
     folder = tmp_path / "run"
     folder.mkdir()
-    transform = [[0.0, -1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0]]
-    (folder / FILE_NAME).write_text(json.dumps({"transform": transform, "scale": 0.5}))
-    model = SimpleNamespace(
-        anchor_xyz=index.anchor_xyz, anchor_radius=torch.ones(12, 1), anchor_features=lambda: torch.ones(12, 3)
-    )
-    run = Run(folder / "config.yml", gaussians, index, model)
-    nodes = {"red mug": [0], "the table!": [3], "unicorn": []}
-
-    def select(run, *, text=None, click=None, level=None):
-        if not nodes[text]:
-            return index.nothing(text, "no such thing")
-        return index.selection(nodes[text], text, 0.8)
-
-    monkeypatch.setattr(run_access, "load_run", lambda path: run)
-    monkeypatch.setattr(selecting, "select", select)
+    (folder / FILE_NAME).write_text(json.dumps({"transform": TRANSFORM, "scale": SCALE}))
+    feature = torch.nn.functional.normalize(torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    anchors = Anchors(index.anchor_xyz, torch.ones(12, 1), feature)
+    frame = WorldFrame(world_frame(torch.tensor(TRANSFORM), SCALE))
+    save_scene(folder / SCENE_FILE, Scene(gaussians, anchors, index.gaussian_anchor, 1.0, index, frame=frame))
+    monkeypatch.setattr(Text, "reply", reply)
+    monkeypatch.setattr(Text, "ignored", lambda *_: "")
     return folder / "config.yml"
 
 
@@ -85,7 +61,7 @@ def names(folder):
 
 def test_pieces_and_the_rest(config, tmp_path, gaussians, capsys):
     out = tmp_path / "out"
-    Export(config, out, text=("red mug", "the table!"), format=("splat", "anchors", "boxes", "hulls")).main()
+    Export(config, out, text=["red mug", "the table!"], format=("splat", "anchors", "boxes", "hulls")).main()
     assert names(out) == [
         "anchors.ply", "boxes.glb", "hulls.glb", "labels.json", "red-mug.ply", "rest.ply", "the-table.ply",
     ]  # fmt: skip
@@ -102,13 +78,11 @@ def test_pieces_and_the_rest(config, tmp_path, gaussians, capsys):
 
 
 def test_the_graph_as_other_programs_read_it(config, tmp_path, index):
-    from ag2_ns.plugin import run as run_access
-
     Export(config, tmp_path, all=True, format=("anchors",)).main()
     ply = PlyData.read(str(tmp_path / "anchors.ply"))
     vertex, edge = ply["vertex"], ply["edge"]
     np.testing.assert_allclose(np.stack([vertex[c] for c in "xyz"], 1), index.anchor_xyz.numpy())
-    feature = run_access.load_run(config).model.anchor_features().numpy()
+    feature = open_scene(config).anchors.feature.numpy()
     columns = [p.name for p in vertex.properties if p.name.startswith("feature_")]
     assert columns == [f"feature_{k}" for k in range(feature.shape[1])]
     np.testing.assert_allclose(np.stack([vertex[c] for c in columns], 1), feature, rtol=1e-6)
@@ -127,7 +101,7 @@ def test_edits_are_honoured_unless_told_not_to(config, tmp_path, index):
     Export(config, tmp_path / "b", all=True, edits=False, format=("splat",)).main()
     assert len(PlyData.read(str(tmp_path / "b" / "scene.ply"))["vertex"].data) == 36
     with pytest.raises(UserError, match="red mug: edits removed it"):
-        Export(config, tmp_path / "c", text=("red mug",)).main()
+        Export(config, tmp_path / "c", text=["red mug"]).main()
 
 
 def test_world_frame(config, tmp_path, gaussians):
@@ -145,13 +119,13 @@ def test_world_frame(config, tmp_path, gaussians):
 
 
 def test_pieces_of_one_name_get_files_of_their_own(config, tmp_path):
-    Export(config, tmp_path / "out", text=("red mug", "red mug"), format=("splat",)).main()
+    Export(config, tmp_path / "out", text=["red mug", "red mug"], format=("splat",)).main()
     assert names(tmp_path / "out") == ["labels.json", "red-mug-2.ply", "red-mug.ply", "rest.ply"]
 
 
 def test_what_an_earlier_export_wrote_does_not_stay(config, tmp_path, capsys):
     out = tmp_path / "out"
-    Export(config, out, text=("red mug", "the table!"), format=("splat", "anchors", "boxes")).main()
+    Export(config, out, text=["red mug", "the table!"], format=("splat", "anchors", "boxes")).main()
     (out / "notes.ply").write_text("of the user")
     (out / "the-table.ply").write_text("changed by the user")
     later = (out / "labels.json").stat().st_mtime_ns + 10**9
@@ -179,16 +153,14 @@ def test_labels_of_something_else_remove_nothing(config, tmp_path, content):
     ("options", "words"),
     [
         ({}, "or the whole scene with --all"),
-        ({"all": True, "text": ("red mug",)}, "not both"),
-        ({"text": ("unicorn",)}, "unicorn: nothing found"),
+        ({"all": True, "text": ["red mug"]}, "not both"),
+        ({"text": ["unicorn"]}, "unicorn: nothing found"),
         ({"all": True, "level": 2.0}, "--level 2.0"),
-        ({"all": True, "format": ()}, "name at least one"),
+        ({"all": True, "format": ()}, "no format; choose of splat, anchors, boxes, hulls"),
         ({"all": True, "vocabulary": ("mug",)}, "no language"),
     ],
 )
-def test_bad_input_is_one_line(config, tmp_path, options, words, monkeypatch, index):
-    run = run_access.load_run(config)
-    run.texts = SimpleNamespace(encoder=lambda: None, embed=lambda t: torch.ones(4), negatives=lambda: None)
+def test_bad_input_is_one_line(config, tmp_path, options, words):
     with pytest.raises(UserError, match=words) as error:
         Export(config, tmp_path / "out", **options).main()
     assert "\n" not in str(error.value)
@@ -198,6 +170,6 @@ def test_unwritable_and_unknown_frame(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Export(config, tmp_path / "file" / "out", all=True).main()
-    (config.parent / FILE_NAME).unlink()
-    with pytest.raises(UserError, match="without --world"):
+    save_scene(config.parent / SCENE_FILE, replace(open_scene(config), frame=None))
+    with pytest.raises(UserError, match=r"scene\.safetensors: its world is not known.*no --world"):
         Export(config, tmp_path / "out", all=True, world=True).main()

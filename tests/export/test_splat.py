@@ -10,9 +10,10 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.edit.apply import apply_edits
 from ag2_ns.edit.operations import Delete, Duplicate, Members
-from ag2_ns.export.boxes import box_of
-from ag2_ns.export.splat import Instance, label_edited, label_scene, subset, write_labels, write_splat
+from ag2_ns.export.labels import Instance, label_edited, label_scene, subset, write_labels
+from ag2_ns.export.splats import write_splat
 from ag2_ns.io.ply import read_gaussians
+from ag2_ns.ops.boxes import box_of
 
 
 def test_every_gaussian_gets_its_instance(index):
@@ -90,5 +91,5 @@ def test_nothing_and_nowhere_to_write(tmp_path, index, gaussians):
     with pytest.raises(UserError, match="no Gaussians to write"):
         write_splat(tmp_path / "x.ply", gaussians[none], subset(labelled, none))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be written.*--output-dir"):
+    with pytest.raises(UserError, match=r"cannot be written.*choose another folder"):
         write_splat(tmp_path / "file" / "x.ply", gaussians, labelled)

@@ -103,7 +103,7 @@ def test_components():
 def test_components_agree_with_labels_and_search(a, e, seed):
     graph = random_graph(a, e, seed)
     label = components(graph)
-    assert torch.equal(label, anchor_graph._components_by_labels(graph.edges, a))
+    assert torch.equal(label, anchor_graph.components_by_labels(graph.edges, a))
     seen: list[int] = []
     for anchor in range(a):  # ordered by first anchor, and each component is what can be reached
         if label[anchor] not in seen:
@@ -115,7 +115,7 @@ def test_components_agree_with_labels_and_search(a, e, seed):
 def test_long_chain_in_any_order_is_one_component():
     order = torch.randperm(5000, generator=torch.Generator().manual_seed(0))
     edges = torch.stack([order[:-1], order[1:]]).sort(0).values
-    assert (anchor_graph._components_by_labels(edges, 5000) == 0).all()
+    assert (anchor_graph.components_by_labels(edges, 5000) == 0).all()
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ from dense_masks import lifted_from
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ag2_ns.grouping.consensus import ALIKE, MARGIN, PIECE, VIEWS, VOTE, _holder, elect
+from ag2_ns.grouping.consensus import ALIKE, MARGIN, PIECE, VIEWS, VOTE, elect, holder_of
 
 WHOLE, LEFT, RIGHT = 0, 1, 2
 LAST = np.array([2, 1, 2])
@@ -104,7 +104,7 @@ def elect_slowly(lifted, area, last, sure):
         liked, counted = share(likes), share(votes)
         may_go = np.flatnonzero(alive & ~sure)
         if len(may_go) == 0 or counted[may_go].min() >= VIEWS:
-            return alive & ~(sure & (counted < PIECE) & (counted[_holder(alive, last)] >= VIEWS))
+            return alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
         nobody = may_go[liked[may_go] == 0]
         alive[nobody if len(nobody) else min(may_go, key=lambda u: (counted[u], liked[u], u))] = False
     return sure.copy()

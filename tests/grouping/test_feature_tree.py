@@ -4,8 +4,8 @@ import toy_scene
 from torch.nn.functional import normalize
 
 from ag2_ns.grouping.anchor_graph import build_graph
-from ag2_ns.grouping.feature_tree import LEAST, _nested, feature_tree
-from ag2_ns.query.click import select_click
+from ag2_ns.grouping.feature_tree import LEAST, feature_tree, nested_tree
+from ag2_ns.query.click import answer_click
 from ag2_ns.query.text import select_text
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.scene.scene_index import SceneIndex, build_feature_index
@@ -111,7 +111,7 @@ def test_nesting_by_hand():
     part = torch.tensor([0] * 8 + [1] * 12 + [2] * 10 + [1] * 20 + [3] * 3)
     seen = torch.ones(55, dtype=torch.bool)
     seen[[4, 54]] = False
-    tree = _nested(label, part, seen)
+    tree = nested_tree(label, part, seen)
     # The first object: parts of 12 and 10; its piece of 8 stays with it. The second has one part, the third is small.
     assert tree.parent.tolist() == [-1, 0, 0, -1] and tree.last.tolist() == [2, 1, 2, 3]
     expected = [0] * 8 + [1] * 12 + [2] * 10 + [3] * 20 + [-1] * 3
@@ -122,7 +122,7 @@ def test_nesting_by_hand():
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_nothing_seen(count):
-    tree = _nested(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(count).bool())
+    tree = nested_tree(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(count).bool())
     assert tree.num_nodes == 0 and tree.anchor_node.tolist() == [-1] * count
 
 
@@ -140,7 +140,8 @@ def test_queries_answer_on_features_alone(clean, graph):
         truth = toy.owner == k
         assert (chosen & truth).sum() > 0.85 * (chosen | truth).sum(), k
     ys, xs = (toy.ids[0] == 2).nonzero()
-    clicked = select_click(index, toy.gaussians, CpuRasterizer(), toy.views[0], float(xs.mean()), float(ys.mean()))
+    place = float(xs.mean()), float(ys.mean())
+    clicked = answer_click(index, toy.gaussians, CpuRasterizer(), toy.views[0], *place).selection
     assert (toy.owner[clicked.gaussian_mask] == 2).float().mean() > 0.9
 
 

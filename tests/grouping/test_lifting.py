@@ -4,7 +4,7 @@ import toy_scene
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
-from ag2_ns.grouping.lifting import QUANTUM, _scatter, lift_masks
+from ag2_ns.grouping.lifting import QUANTUM, lift_masks, scatter_sum
 from ag2_ns.rendering.cpu import CpuRasterizer
 
 
@@ -127,4 +127,4 @@ def test_sums_do_not_depend_on_the_order_however_large_they_are():
     index = torch.zeros(len(weight), dtype=torch.long)
     exact = weight.double().sum().float()
     order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(1))
-    assert _scatter(weight, index, 1)[0] == exact == _scatter(weight[order], index, 1)[0]
+    assert scatter_sum(weight, index, 1)[0] == exact == scatter_sum(weight[order], index, 1)[0]

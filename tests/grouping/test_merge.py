@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.grouping.merge import _above, _Pairs
+from ag2_ns.grouping.merge import Pairs, above
 
 
 @settings(max_examples=80, deadline=None)
@@ -10,13 +10,13 @@ from ag2_ns.grouping.merge import _above, _Pairs
 def test_pairs_follow_the_regions_that_they_are_in(seed, regions, count, merges):
     rng = np.random.default_rng(seed)
     ends = rng.integers(0, regions, (2, count))
-    pairs = _Pairs(*ends)
+    pairs = Pairs(*ends)
     known = {tuple(sorted(p)): rng.random() for p in ends.T.tolist() if p[0] != p[1]}
     assert list(zip(pairs.left, pairs.right)) == sorted(known) and list(pairs.stale) == list(range(len(known)))
     parent = np.arange(regions)
     for _ in range(3):  # passes
         pairs.score[:] = [known[p] for p in zip(pairs.left.tolist(), pairs.right.tolist())]
-        assert list(_above(pairs.score, 0.5, None)) == sorted(
+        assert list(above(pairs.score, 0.5, None)) == sorted(
             np.flatnonzero(pairs.score >= 0.5), key=lambda k: (-pairs.score[k], k)
         )
         changed = np.zeros(regions, bool)

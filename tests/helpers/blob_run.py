@@ -140,7 +140,7 @@ def fill(model) -> None:
 
 def build(folder: Path, with_index: bool = True) -> Path:
     """Write scene and run; returns config.yml."""
-    from ag2_ns.cli.lift import write_run
+    from ag2_ns.plugin.lifting import write_run
 
     data = folder / "scene"
     write_scene(data)

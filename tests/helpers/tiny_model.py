@@ -52,15 +52,15 @@ def optimizers_of(model: AG2Model) -> dict[str, torch.optim.Optimizer]:
     return {name: LeanAdam(params, lr=1e-3, eps=1e-15, fused=True) for name, params in groups.items()}
 
 
-def attach(model: AG2Model, steps: int = 100, start: int = 0) -> dict[str, torch.optim.Optimizer]:
-    """What a trainer does before its first step; returns the optimizers."""
+def attach(model: AG2Model, steps: int = 100, start: int = 0, masks: bool = False) -> dict[str, torch.optim.Optimizer]:
+    """What a trainer does before its first step, on data with or without masks; returns the optimizers."""
     optimizers = optimizers_of(model)
     dataset = SimpleNamespace(cameras=camera_ring())
     trainer = SimpleNamespace(_start_step=start, config=SimpleNamespace(max_num_iterations=steps))
     attributes = SimpleNamespace(
         optimizers=SimpleNamespace(optimizers=optimizers, parameters={}),
         trainer=trainer,
-        pipeline=SimpleNamespace(datamanager=SimpleNamespace(train_dataset=dataset)),
+        pipeline=SimpleNamespace(datamanager=SimpleNamespace(train_dataset=dataset, view_masks=lambda: masks or None)),
         grad_scaler=None,
     )
     model.get_training_callbacks(attributes)

@@ -40,7 +40,7 @@ def loaded(blob_run):
 
 @pytest.fixture
 def session(loaded):
-    return loaded.model.AG2.session
+    return loaded.session
 
 
 def free_port():
@@ -60,7 +60,7 @@ def viewer(loaded):
     )  # fmt: skip
     state.init_scene(loaded.pipeline.datamanager.train_dataset, "completed")
     yield state
-    loaded.model.AG2.wait()
+    loaded.pipeline.AG2.panel.wait()
     state.viser_server.stop()
 
 

@@ -125,8 +125,8 @@ def test_not_a_splat_names_what_is_missing(tmp_path):
         read_gaussians(path)
     write_gaussians(tmp_path / "a.ply", some_gaussians(3, 1))
     table = PlyData.read(str(tmp_path / "a.ply"))["vertex"].data
-    write_table(path, {k: table[k] for k in table.dtype.names if k != "scale_2"})
-    with pytest.raises(UserError, match="lacks scale_2;"):
+    write_table(path, {k: table[k] for k in table.dtype.names if k != "scale_1"})
+    with pytest.raises(UserError, match="lacks scale_1;"):
         read_gaussians(path)
     write_table(path, {k: table[k] for k in table.dtype.names if k != "f_rest_8"})
     with pytest.raises(UserError, match=r"8 f_rest_\* properties"):

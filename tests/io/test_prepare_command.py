@@ -11,8 +11,7 @@ import torch
 from bad_scenes import transforms_scene
 from PIL import Image
 
-from ag2_ns.cli.main import COMMANDS, _job, main
-from ag2_ns.cli.prepare import Prepare
+from ag2_ns.cli.main import COMMANDS, job_of, main
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.io.feature_store import FeatureStore
@@ -20,6 +19,7 @@ from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_store import Manifest
 from ag2_ns.perception.files import FilesSegmenter
 from ag2_ns.perception.table import TableEncoder
+from ag2_ns.plugin.prepare import Prepare
 
 
 def store(data, masks=("superpixel", {}), features=("palette", {}), downscale=1):
@@ -34,7 +34,7 @@ def options(command: str):
     """What `ag2` understands of the line, options that were not given left out."""
     words = shlex.split(command)
     assert words[:2] == ["ag2", "prepare"] and "prepare" in COMMANDS
-    job, plain = _job(words[1:]), _job(["prepare", "x"])
+    job, plain = job_of(words[1:]), job_of(["prepare", "x"])
     return {k: v for k, v in vars(job).items() if v != getattr(plain, k)}
 
 

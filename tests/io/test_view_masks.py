@@ -69,7 +69,7 @@ def test_the_cache_stays_within_its_budget(stores):
     for k in [*range(VIEWS), *range(VIEWS)]:
         views.get(f"v{k}")
         assert views.kept_bytes <= 3.5 * one
-        assert views.kept_bytes == sum(p.nbytes for p in views._kept.values())
+        assert views.kept_bytes == sum(p.nbytes for p in views.kept.values())
     assert set(reads.values()) == {2}, "going round and round a small cache never hits"
     views.get(f"v{VIEWS - 1}")
     assert reads[f"v{VIEWS - 1}"] == 2, "the latest is kept"
@@ -90,7 +90,7 @@ def test_one_view_larger_than_the_budget_is_served_and_replaced(stores):
     views = ViewMasks(*stores, budget=1)
     for k in range(3):
         assert len(views.get(f"v{k}").masks) == 3
-        assert len(views._kept) == 1
+        assert len(views.kept) == 1
 
 
 def test_prefetching_reads_once_and_gives_the_same(stores):
@@ -104,13 +104,13 @@ def test_prefetching_reads_once_and_gives_the_same(stores):
     assert views.get("v3") is found and reads == {"v3": 1}
 
 
-def test_prefetching_without_fetching_does_not_pile_up(stores):
+def test_prefetching_without_fetching_does_not_pile_up(stores, monkeypatch):
     views = ViewMasks(*stores, budget=1)
-    release = threading.Event()
-    views._pool.submit(release.wait)  # nothing loads yet
+    release, read = threading.Event(), views.mask_store.read
+    monkeypatch.setattr(views.mask_store, "read", lambda *a: release.wait(30) and read(*a))  # nothing loads yet
     for k in range(VIEWS):
         views.prefetch(f"v{k}")
-    assert len(views._coming) <= MAX_COMING
+    assert len(views.coming) <= MAX_COMING
     release.set()
     assert len(views.get("v0").masks) == 3, "a forgotten view is simply loaded"
     assert len(views.get(f"v{VIEWS - 1}").masks) == 3
@@ -162,5 +162,5 @@ def test_threads_agree_on_the_bytes_kept(stores):
         t.start()
     for t in threads:
         t.join()
-    views._pool.shutdown()
-    assert views.kept_bytes == sum(p.nbytes for p in views._kept.values()) <= views.budget
+    views.close()
+    assert views.kept_bytes == sum(p.nbytes for p in views.kept.values()) <= views.budget

@@ -4,8 +4,7 @@ import toy_scene
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.grouping.tree import build_tree
-from ag2_ns.language.node_language import _median, match_masks, node_language
-from ag2_ns.ops.memory import free_memory
+from ag2_ns.language.node_language import group_median, match_masks, node_language
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.scene.scene_index import SceneIndex, build_index, language_of
 
@@ -89,7 +88,7 @@ def test_wrong_number_of_features(noisy, tree):
 
 def test_median():
     value, group = torch.tensor([3.0, 1, 2, 9, 7]), torch.tensor([0, 0, 0, 2, 2])
-    assert _median(value, group, 4).tolist() == [2, 0, 7, 0]
+    assert group_median(value, group, 4).tolist() == [2, 0, 7, 0]
 
 
 def test_index_travels_as_tensors(noisy):
@@ -114,14 +113,3 @@ def test_index_without_refining_keeps_anchors(noisy):
     )  # fmt: skip
     assert torch.equal(index.gaussian_anchor, scene.anchor) and not index.has_language
     assert torch.equal(index.tree.anchor_node, build_tree(scene.by_anchor, scene.edges).anchor_node)
-
-
-def test_anchors_are_not_refined_where_memory_is_lacking(noisy, monkeypatch):
-    scene = noisy
-    monkeypatch.setattr("ag2_ns.scene.scene_index.free_memory", lambda device: 1 << 20)
-    with pytest.warns(UserWarning, match=r"not refined, which needs 0\.\d GB.*0\.0 are free"):
-        index = build_index(
-            CpuRasterizer(), scene.toy.gaussians, scene.anchor, scene.xyz, scene.edges, scene.toy.views, scene.masks
-        )
-    assert torch.equal(index.gaussian_anchor, scene.anchor)
-    assert free_memory(torch.device("cpu")) > 1 << 20

@@ -70,8 +70,8 @@ def test_edges_property(points, reach, cap):
 def test_crowded_balls_take_the_bounded_path(kind, method, monkeypatch):
     """A reach that covers the whole cloud must not list all pairs at once."""
     called = []
-    capped = neighbours._capped_edges
-    monkeypatch.setattr(neighbours, "_capped_edges", lambda *a: called.append(1) or capped(*a))
+    capped = neighbours.capped_edges
+    monkeypatch.setattr(neighbours, "capped_edges", lambda *a: called.append(1) or capped(*a))
     monkeypatch.setattr(neighbours, "TREE_ROWS", 150)
     xyz = cloud(kind, 700, 3)
     assert torch.equal(radius_edges(xyz, 10.0, 2, method=method), brute_edges(xyz, 10.0, 2))

@@ -104,7 +104,7 @@ def test_empty_mask_gives_zero_and_other_rows_have_length_one(encoder):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
 def test_rows_follow_a_slow_mean_over_pixels(seed):
-    from ag2_ns.perception.palette import _codes, _join, _lookup
+    from ag2_ns.perception.palette import color_codes, color_tables, join_blocks
 
     encoder = PaletteEncoder()
     rng = np.random.default_rng(seed)
@@ -112,8 +112,8 @@ def test_rows_follow_a_slow_mean_over_pixels(seed):
     dense = rng.random((3, 6, 7)) < 0.5
     dense[:, 0, 0] = True
     rows = encoder.encode_image(image, MaskSet.from_dense(torch.from_numpy(dense)), "")
-    basic, shade = _lookup()
+    basic, shade = color_tables()
     for row, mask in zip(rows, dense):
-        codes = _codes(image[mask])
-        expected = _join(basic[codes].mean(0)[None], shade[codes].mean(0)[None])[0]
+        codes = color_codes(image[mask])
+        expected = join_blocks(basic[codes].mean(0)[None], shade[codes].mean(0)[None])[0]
         assert np.allclose(row, expected, atol=1e-5)

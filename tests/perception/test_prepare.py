@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from ag2_ns.cli.prepare import Prepare, parse_shard
 from PIL import Image
 from stand_ins import Halves, Means
 
@@ -25,6 +24,7 @@ from ag2_ns.perception.files import FilesSegmenter
 from ag2_ns.perception.prepare import ImageView, as_rgb, prepare_views, select_shard
 from ag2_ns.perception.preview import paint_masks, sheet
 from ag2_ns.perception.table import TableEncoder
+from ag2_ns.plugin.prepare import Prepare, parse_shard
 from ag2_ns.plugin.undistorted import served_images
 
 
@@ -320,10 +320,10 @@ def test_bad_scenes(scene, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         Prepare(tmp_path / "gone").main()
     Image.new("RGB", (10, 10)).save(scene / "images" / "f1.png")
-    with pytest.raises(UserError, match=r"f1\.png: is 10x10 but the camera says 64x48"):
+    with pytest.raises(UserError, match=r"f1\.png: the image has 10x10 pixels, its camera 64x48"):
         Prepare(scene).main()
     (scene / "images" / "f1.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"f1\.png: cannot be read as an image"):
+    with pytest.raises(UserError, match=r"f1\.png: not a readable image"):
         Prepare(scene).main()
     with pytest.raises(UserError, match="no segmenter called 'sam3'"):
         Prepare(scene, segmenter="sam3").main()
@@ -336,7 +336,7 @@ def test_killed_and_started_again(tmp_path):
     """SIGKILL in the middle: what is there is whole, and the next run completes it."""
     scene = write_scene(tmp_path / "scene", frames=14, size=(96, 72))
     command = [sys.executable, "-c",
-               "import sys; from pathlib import Path; from ag2_ns.cli.prepare import Prepare; "
+               "import sys; from pathlib import Path; from ag2_ns.plugin.prepare import Prepare; "
                "Prepare(Path(sys.argv[1]), preview_every=0).main()", str(scene)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder = scene / "ag2" / "x1" / "masks"

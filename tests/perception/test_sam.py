@@ -9,8 +9,9 @@ import torch
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
-from ag2_ns.perception import sam
-from ag2_ns.perception.sam import SamPreset, SamSegmenter, clean_masks
+from ag2_ns.perception import point_grid
+from ag2_ns.perception.point_grid import SamPreset, clean_masks
+from ag2_ns.perception.sam import SamSegmenter
 from ag2_ns.perception.sam_model import load_sam
 from ag2_ns.perception.segmenter import make_segmenter
 
@@ -57,7 +58,9 @@ def test_same_masks_as_the_automatic_mask_generator(scene, sam_checkpoint, monke
     segmenter = SamSegmenter(sam_checkpoint)
     segmenter.model = model
     segmenter.preset = SamPreset(6, 0.7, 0.8, crop_layers, 1, min_region, 0.7, None)
-    monkeypatch.setattr(sam, "suppress_masks", lambda masks, score, **_: torch.ones(len(masks), dtype=torch.bool))
+    monkeypatch.setattr(
+        point_grid, "suppress_masks", lambda masks, score, **_: torch.ones(len(masks), dtype=torch.bool)
+    )
     ours = segmenter.segment(scene)
     assert as_sets(ours.dense().numpy()) == as_sets(np.stack([t["segmentation"] for t in theirs]))
     expected = sorted(t["predicted_iou"] * t["stability_score"] for t in theirs)
@@ -82,7 +85,7 @@ def test_no_mask_passes(scene, sam_checkpoint):
 
 
 def test_published_presets():
-    coarse, detail = sam.PRESETS["coarse"], sam.PRESETS["detail"]
+    coarse, detail = point_grid.PRESETS["coarse"], point_grid.PRESETS["detail"]
     assert (coarse.points_per_side, coarse.pred_iou, coarse.stability, coarse.crop_layers, coarse.min_region) == (
         32, 0.88, 0.95, 0, 100,
     )  # fmt: skip

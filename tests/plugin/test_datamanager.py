@@ -7,10 +7,10 @@ from bad_scenes import HEIGHT, VIEWS, WIDTH, colmap_scene, edit_transforms, tran
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
-from ag2_ns.cli.prepare import Prepare
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin.datamanager import AG2DataManagerConfig, check_scene
 from ag2_ns.plugin.dataparser import AG2DataParserConfig
+from ag2_ns.plugin.prepare import Prepare
 from ag2_ns.plugin.views import PINHOLE, pinholes, view_of
 
 LENS = {"k1": 0.15, "k2": 0.02, "p1": 0.002, "p2": -0.001}
@@ -62,15 +62,16 @@ def test_masks_that_no_step_needs_are_loaded_once_to_check_them(prepared):
     assert ["masks" in served.next_train(step)[1] for step in range(train, train + 3)] == [False, True, False]
     for step in range(2 * train, 3 * train):
         served.next_train(step)
-    assert not served.view_masks()._coming, "what was fetched to be checked is not held"
+    assert not served.view_masks().coming, "what was fetched to be checked is not held"
 
 
 def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
     served = manager(prepared)
-    raw = served.train_dataset.cameras.fx.clone()
+    before = served.train_dataset.cameras.fx.clone()
+    assert not torch.allclose(before, served.train_dataparser_outputs.cameras.fx), "straight before a picture is read"
     camera, batch = served.next_train(0)
     assert batch["image"].dtype == torch.uint8
-    assert not torch.allclose(served.train_dataset.cameras.fx, raw)
+    assert torch.equal(served.train_dataset.cameras.fx, before)
     index = int(camera.metadata["cam_idx"])
     original = np.asarray(Image.open(served.train_dataset.image_filenames[index]))
     image = batch["image"].numpy()

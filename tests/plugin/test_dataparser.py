@@ -216,7 +216,7 @@ def no_name(meta):
 
 
 def odd_model(meta):
-    meta["camera_model"] = "THIN_PRISM_FISHEYE"
+    meta["camera_model"] = "MADE_UP"
 
 
 def unknown_split(meta):
@@ -244,7 +244,7 @@ def no_height(meta):
         (no_focal, ["transforms.json", "no fl_x", "view_00.png"]),
         (zero_focal, ["transforms.json", "focal length"]),
         (no_name, ["transforms.json", "frame 3 (from 0)", "file_path"]),
-        (odd_model, ["transforms.json", "'THIN_PRISM_FISHEYE'", "OPENCV_FISHEYE"]),
+        (odd_model, ["transforms.json", "'MADE_UP'", "OPENCV_FISHEYE"]),
         (unknown_split, ["transforms.json", "train_filenames", "images/nothing.png (and 1 more)"]),
         (flat_angle, ["transforms.json", "camera_angle_x is 3.2", "radians"]),
         (no_height, ["transforms.json", "no h,"]),
@@ -419,7 +419,7 @@ def test_no_scene_at_all(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         parse(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"neither transforms\.json nor a COLMAP model"):
+    with pytest.raises(UserError, match=r"neither transforms\.json nor transforms_train\.json nor a COLMAP model"):
         parse(tmp_path / "empty")
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"photo\.png: not a folder"):

@@ -41,9 +41,7 @@ def test_rgba():
 
 def test_training_renders_only_what_the_losses_need():
     model = tiny_model(mask_loss_from=50, mask_loss_every=3)
-    model._train_features = True
-    attach(model, steps=10000)
-    model._train_features = True
+    attach(model, steps=10000, masks=True)
     model.train()
     model.before_step(10)
     assert "feature" not in model(camera_ring()[:1])
@@ -70,7 +68,7 @@ def test_spherical_harmonic_bands_come_one_by_one():
     degrees = []
     for step in (0, 9, 10, 25, 90):
         model.before_step(step)
-        degrees.append(model._sh_degree())
+        degrees.append(model.shown_degree())
     assert degrees == [0, 0, 1, 2, 2]
 
 
@@ -79,8 +77,7 @@ def test_spherical_harmonic_bands_come_one_by_one():
 
 def test_every_tensor_gets_a_gradient():
     model = tiny_model(mask_loss_from=0, propagation_from=0, opacity_cover_from=0, sh_degree_interval=1)
-    attach(model, steps=10000)
-    model._train_features = True
+    attach(model, steps=10000, masks=True)
     model.train()
     for group in model.child_params.values():
         group.data += 0.01 * torch.randn(group.shape, generator=torch.Generator().manual_seed(1))
@@ -248,8 +245,7 @@ def test_a_step_reads_nothing_from_the_device_that_the_model_knows(monkeypatch):
     from ag2_ns.plugin.views import PINHOLE, pinholes
 
     model = tiny_model(mask_loss_from=0, propagation_from=0, opacity_cover_from=0, instances="none")
-    attach(model, steps=10000)
-    model._train_features = True
+    attach(model, steps=10000, masks=True)
     image = torch.full((HEIGHT, WIDTH, 3), 128, dtype=torch.uint8)
     reads = []
 
@@ -270,33 +266,13 @@ def test_a_step_reads_nothing_from_the_device_that_the_model_knows(monkeypatch):
     assert reads == []
 
 
-@pytest.mark.parametrize(
-    "error", [UserError("a.npz: damaged"), torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried")]
-)
-def test_instances_that_cannot_be_made_do_not_cost_the_splat(monkeypatch, capsys, error):
-    model = tiny_model()
-    attach(model, steps=3)
-
-    def fails(datamanager):
-        raise error
-
-    monkeypatch.setattr(model, "build_instances", fails)
-    model.after_step(2)
-    said = capsys.readouterr().out
-    assert (
-        str(error).splitlines()[0] in said
-        and "ag2 lift --load-config" in said
-        and said.splitlines()[-1].startswith("ag2 lift --load-config")
-    )
-
-
 def test_a_resumed_run_keeps_the_length_of_the_first():
     model = tiny_model()
     attach(model, steps=80)
     other = tiny_model(seed=1)
     other.load_state_dict(model.state_dict())
     attach(other, steps=7, start=80)
-    assert int(other.schedule_length) == 80 and other._last_step == 86
+    assert int(other.schedule_length) == 80 and other.at(other.config.schedule_steps) == 80
 
 
 # Checkpoints.

@@ -40,8 +40,7 @@ def started(seed: int = 0, start: int = 0, state=None, **options):
     model.anchor_radius *= 0.3
     if state is not None:
         model.load_state_dict({k: v.clone() for k, v in state[0].items()})
-    optimizers = attach(model, steps=40 - start, start=start)
-    model._train_features = True
+    optimizers = attach(model, steps=40 - start, start=start, masks=True)
     if state is not None:
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(state[1][name])
@@ -85,14 +84,16 @@ def test_a_resumed_run_does_what_the_first_would_have_done(stop, loss):
     for name in CHILD_TENSORS:
         torch.testing.assert_close(again.child_params[name], model.child_params[name], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(again.anchor_params["feature"], model.anchor_params["feature"], rtol=1e-4, atol=1e-5)
-    assert torch.equal(again._graph.edges, model._graph.edges) and len(again._graph) > 20
+    assert (
+        torch.equal(again.propagation_graph.edges, model.propagation_graph.edges) and len(again.propagation_graph) > 20
+    )
 
 
 def with_graph():
     model, optimizers = started()
     for step in range(14, 16):
         training_step(model, optimizers, step, batch())
-    assert model._graph is not None and model._graph.num_anchors == len(model.anchor_xyz)
+    assert model.propagation_graph is not None and model.propagation_graph.num_anchors == len(model.anchor_xyz)
     return model, optimizers
 
 
@@ -125,7 +126,8 @@ def test_what_changes_anchors_drops_what_was_made_from_them(change):
     model, optimizers = with_graph()
     model.index.set({"edges": torch.zeros(2, 4, dtype=torch.long)})
     change(model, optimizers)
-    assert model._graph is None and model._statistics is None and model._scene_index is None and len(model.index) == 0
+    assert model.propagation_graph is None and model.screen_statistics is None
+    assert model.scene_index() is None and len(model.index) == 0
 
 
 def test_the_graph_is_of_the_anchors_in_use_after_some_were_dropped():
@@ -133,7 +135,9 @@ def test_the_graph_is_of_the_anchors_in_use_after_some_were_dropped():
     sizes = []
     for step in range(14, 26):
         training_step(model, optimizers, step, batch())
-        sizes.append((len(model.anchor_xyz), None if model._graph is None else model._graph.num_anchors))
+        sizes.append(
+            (len(model.anchor_xyz), None if model.propagation_graph is None else model.propagation_graph.num_anchors)
+        )
     assert sizes[8][1] is None and sizes[8][0] < sizes[7][0], "dropped at step 22"
     assert sizes[7] == (POINTS, POINTS) and sizes[9][0] == sizes[9][1] < POINTS
-    assert int(model._graph.edges.max()) < len(model.anchor_xyz)
+    assert int(model.propagation_graph.edges.max()) < len(model.anchor_xyz)

@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.query.box import select_box
+from ag2_ns.query.box import answer_box
 from ag2_ns.rendering.cpu import CpuRasterizer
 
 RASTERIZER = CpuRasterizer()
+
+
+def framed(*place):
+    return answer_box(*place).selection
 
 
 def box_of(ids, name, margin):
@@ -19,14 +23,14 @@ def test_box_around_an_object_selects_it(scene, margin):
     for view, ids in list(zip(scene.toy.views, scene.toy.ids))[::4]:
         for name in range(2, 8):
             if (ids == name).sum() > 60:
-                chosen = select_box(scene.index, scene.toy.gaussians, RASTERIZER, view, box_of(ids, name, margin))
+                chosen = framed(scene.index, scene.toy.gaussians, RASTERIZER, view, box_of(ids, name, margin))
                 right.append(chosen.nodes == (scene.nodes[name],))
     assert len(right) > 12 and np.mean(right) > 0.9
 
 
 def test_box_around_everything_holds_the_table(scene):
     view = scene.toy.views[0]
-    chosen = select_box(scene.index, scene.toy.gaussians, RASTERIZER, view, (-50, -50, 500, 500))
+    chosen = framed(scene.index, scene.toy.gaussians, RASTERIZER, view, (-50, -50, 500, 500))
     assert chosen.anchor_mask[scene.index.tree.anchors_of(scene.nodes[1])].all() and chosen.score > 0.8
 
 
@@ -35,11 +39,11 @@ def test_nothing_inside(scene):
     y, x = np.nonzero(ids == 1)
     k = len(x) // 2
     inside = (x[k], y[k], x[k] + 2, y[k] + 2)
-    nothing = select_box(scene.index, scene.toy.gaussians, RASTERIZER, view, inside)
+    nothing = framed(scene.index, scene.toy.gaussians, RASTERIZER, view, inside)
     assert nothing.empty and "mostly inside" in nothing.reason
 
 
 def test_bad_boxes(scene):
     for box in ((10, 10, 10, 20), (20, 20, 10, 30), (900, 0, 950, 10)):
         with pytest.raises(UserError, match="no area inside the image"):
-            select_box(scene.index, scene.toy.gaussians, RASTERIZER, scene.toy.views[0], box)
+            framed(scene.index, scene.toy.gaussians, RASTERIZER, scene.toy.views[0], box)

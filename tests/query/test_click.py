@@ -6,11 +6,19 @@ import torch
 from toy_scene import rays
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.query.click import select_click, select_ray
+from ag2_ns.query.click import answer_click, answer_ray
 from ag2_ns.query.pixel_weights import PATCH, pixel_view, ray_view
 from ag2_ns.rendering.cpu import CpuRasterizer
 
 RASTERIZER = CpuRasterizer()
+
+
+def click(*place, **options):
+    return answer_click(*place, **options).selection
+
+
+def ray(*line):
+    return answer_ray(*line).selection
 
 
 def inner_pixels(ids, name, count, rng):
@@ -28,7 +36,7 @@ def test_clicks_select_what_they_show(scene):
     for view, ids in list(zip(scene.toy.views, scene.toy.ids))[::3]:
         for name in range(1, 8):
             for x, y in inner_pixels(ids, name, 2, rng):
-                chosen = select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y)
+                chosen = click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y)
                 right.append(chosen.nodes == (scene.nodes[name],))
                 assert chosen.level == 0.5 and 0 < chosen.score <= 1 + 1e-6
     assert len(right) > 25 and np.mean(right) > 0.95
@@ -40,8 +48,8 @@ def test_rays_do_as_pixels_do(scene):
     for name in (1, 2, 4):
         for x, y in inner_pixels(ids, name, 2, np.random.default_rng(1)):
             o, d = torch.tensor(origin).float(), torch.tensor(direction[y, x]).float()
-            by_ray = select_ray(scene.index, scene.toy.gaussians, RASTERIZER, o, 3 * d)
-            assert by_ray.nodes == select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y).nodes
+            by_ray = ray(scene.index, scene.toy.gaussians, RASTERIZER, o, 3 * d)
+            assert by_ray.nodes == click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y).nodes
 
 
 @pytest.mark.parametrize(("small_share", "small_wins"), [(0.46, True), (0.52, True), (0.4, False)])
@@ -54,7 +62,7 @@ def test_of_two_that_share_a_pixel_about_evenly_the_smaller_is_meant(scene, monk
     for node, share in ((small, small_share), (large, 1 - small_share)):
         weight[int((index.tree.cut(0.5) == node).nonzero()[0])] = share * PATCH**2
     monkeypatch.setattr("ag2_ns.query.click.anchor_weights", lambda *_: weight)
-    found = select_click(index, scene.toy.gaussians, RASTERIZER, scene.toy.views[0], 5, 5)
+    found = click(index, scene.toy.gaussians, RASTERIZER, scene.toy.views[0], 5, 5)
     assert found.nodes == ((small if small_wins else large),)
     assert found.score == pytest.approx(small_share if small_wins else 1 - small_share)
 
@@ -62,7 +70,7 @@ def test_of_two_that_share_a_pixel_about_evenly_the_smaller_is_meant(scene, monk
 def test_levels_nest(scene):
     view, ids = scene.toy.views[3], scene.toy.ids[3]
     ((x, y),) = inner_pixels(ids, 4, 1, np.random.default_rng(2))
-    clicks = [select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y, level) for level in (0.1, 0.5, 1)]
+    clicks = [click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y, level) for level in (0.1, 0.5, 1)]
     for small, large in itertools.pairwise(clicks):
         assert not bool((small.anchor_mask & ~large.anchor_mask).any())
 
@@ -71,8 +79,7 @@ def test_further_clicks_add_and_remove(scene):
     view, ids = scene.toy.views[0], scene.toy.ids[0]
     rng = np.random.default_rng(3)
     first, second = (
-        select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, *inner_pixels(ids, k, 1, rng)[0])
-        for k in (2, 4)
+        click(scene.index, scene.toy.gaussians, RASTERIZER, view, *inner_pixels(ids, k, 1, rng)[0]) for k in (2, 4)
     )
     both = first.union(second)
     assert both.gaussian_mask.sum() == first.gaussian_mask.sum() + second.gaussian_mask.sum()
@@ -82,20 +89,20 @@ def test_further_clicks_add_and_remove(scene):
 def test_background_is_empty_and_says_so(scene):
     view, ids = scene.toy.views[0], scene.toy.ids[0]
     x, y = inner_pixels(ids, 0, 1, np.random.default_rng(4))[0]
-    nothing = select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y)
+    nothing = click(scene.index, scene.toy.gaussians, RASTERIZER, view, x, y)
     assert nothing.empty and nothing.score == 0 and "background" in nothing.reason
 
 
 def test_bad_clicks(scene):
     view = scene.toy.views[0]
     with pytest.raises(UserError, match=r"click \(500, 2\): outside"):
-        select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, 500, 2)
+        click(scene.index, scene.toy.gaussians, RASTERIZER, view, 500, 2)
     with pytest.raises(UserError, match="level 3"):
-        select_click(scene.index, scene.toy.gaussians, RASTERIZER, view, 5, 2, level=3)
+        click(scene.index, scene.toy.gaussians, RASTERIZER, view, 5, 2, level=3)
     with pytest.raises(UserError, match="not zero"):
-        select_ray(scene.index, scene.toy.gaussians, RASTERIZER, torch.zeros(3), torch.zeros(3))
+        ray(scene.index, scene.toy.gaussians, RASTERIZER, torch.zeros(3), torch.zeros(3))
     with pytest.raises(UserError, match="finite"):
-        select_ray(scene.index, scene.toy.gaussians, RASTERIZER, torch.zeros(3), torch.tensor([0, 0, float("nan")]))
+        ray(scene.index, scene.toy.gaussians, RASTERIZER, torch.zeros(3), torch.tensor([0, 0, float("nan")]))
 
 
 def test_patch_shows_the_pixel(scene):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from blob_run import BLUE, GREEN, GROUP, RED, TEXTS, TOP, ball_anchors, blob_index
 
-from ag2_ns.query.naming import Names
+import ag2_ns
+from ag2_ns.query.naming import Names, name_of
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +43,20 @@ def test_other_widths_and_scenes_without_language_have_no_names(index):
     assert names(index, [], torch.zeros(0, 8)).of(RED) is None
 
 
-def test_texts_asked_before_count_and_unfinished_ones_do_not(session):
-    texts = session.texts
-    texts._known |= {"round thing": texts.embed("blue ball"), "round": texts.embed("red ball")}
+def test_texts_asked_before_count_and_unfinished_ones_do_not(session, monkeypatch):
+    texts = session.texts()
+    rows, other = texts.encoder().encode_text, {"round thing": "blue ball", "round": "red ball"}
+    monkeypatch.setattr(texts.encoder(), "encode_text", lambda words: rows([other.get(w, w) for w in words]))
+    for text in (*other, "blue ball"):
+        texts.embed(text)
     known = texts.vocabulary()
     assert "round thing" in known and "round" not in known and known.count("blue ball") == 1
-    assert texts.name(session.index(), BLUE) in ("blue ball", "round thing")
+    assert name_of(session.scene(), BLUE) in ("blue ball", "round thing")
 
 
-def test_a_click_of_the_command_is_named_too(loaded):
-    from ag2_ns.query.answer import select
-
-    found = select(loaded, click=("0", 32, 24), level=0.5)
+def test_a_click_of_the_command_is_named_too(blob_run):
+    scene = ag2_ns.open(blob_run)
+    found = scene.select(click=("0", 32, 24), level=0.5).selection
     assert found.nodes and found.label in (*TEXTS, f"instance {found.nodes[0]}")
-    name = loaded.texts.name(loaded.index, found.nodes[0])
+    name = name_of(scene, found.nodes[0])
     assert name is not None and found.label == name

@@ -5,7 +5,9 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.language.node_language import NodeLanguage
 from ag2_ns.language.relevancy import relevancy, trusted_relevancy
-from ag2_ns.query.text import _most_about, asks_for_several, select_text
+from ag2_ns.perception.english import asks_for_several
+from ag2_ns.query.text import select_text
+from ag2_ns.scene.scene_index import SceneIndex
 
 
 def test_every_object_answers_to_its_name(scene):
@@ -104,9 +106,13 @@ def test_narrow_cosines_still_rank():
 @pytest.mark.parametrize(("part", "meant"), [(0.55, 0), (0.65, 1)])
 def test_the_whole_is_meant_unless_masks_speak_for_the_part(part, meant):
     """Half of a bottle answers to "bottle" as well as the bottle does."""
-    none = torch.zeros(2)
+    one = torch.ones(4)
     tree = InstanceTree(
-        torch.tensor([-1, 0]), torch.tensor([1, 1]), torch.tensor([0.5, 0.0]), none.long(), none,
-        torch.tensor([0, 1]), torch.ones(2, dtype=torch.bool),
+        torch.tensor([-1, 0, -1, -1]), torch.tensor([1, 1, 2, 3]), torch.tensor([0.5, 0.0, 0.5, 0.5]), one.long(), one,
+        torch.tensor([0, 1, 2, 3]), torch.ones(4, dtype=torch.bool),
     )  # fmt: skip
-    assert _most_about(tree, torch.tensor([0.9, 1.0]), torch.tensor([0.5, part]), 1, 0.0) == meant
+    cosine = torch.tensor([0.9, 1.0, 0.0, 0.0])  # to the text; two other things make up the typical one
+    feature = torch.stack((cosine, (1 - cosine**2).sqrt()), 1).half()
+    language = NodeLanguage(feature, one, torch.tensor([0.5, part, 0.5, 0.5]), one)
+    index = SceneIndex(torch.arange(4), torch.zeros(4, 3), torch.zeros(2, 0, dtype=torch.long), tree, language)
+    assert select_text(index, "bottle", torch.tensor([1.0, 0.0])).nodes == (meant,)

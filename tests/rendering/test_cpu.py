@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
-from ag2_ns.rendering import cpu_kernels
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.rendering.projection import project
 
@@ -211,16 +210,6 @@ def test_concurrent_python_threads(scene_factory):
     for thread in threads:
         thread.join()
     assert not failures
-
-
-def test_kernels_compile_without_any_cache_directory(monkeypatch):
-    def njit_without_locator(**options):
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return lambda function: ("compiled", function)
-
-    monkeypatch.setattr(cpu_kernels, "njit", njit_without_locator)
-    assert cpu_kernels._jit()(len) == ("compiled", len)
 
 
 def test_tensors_elsewhere_are_refused(scene_factory):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.core.view import View
-from ag2_ns.rendering.flight import CALM, _natural, flight
+from ag2_ns.core.view import NamedView, View
+from ag2_ns.rendering.flight import CALM, flight, in_order
 from ag2_ns.rendering.orbit import look_at
 
 K = torch.tensor([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]])
@@ -103,5 +103,7 @@ def test_a_flight_needs_two_places():
 
 
 def test_names_sort_by_their_numbers():
-    names = ["images/shot_10.png", "images/shot_2.png", "images/a.png", "images/shot_2b.png"]
-    assert sorted(names, key=_natural) == [names[2], names[1], names[3], names[0]]
+    keys = ["images/shot_10", "images/shot_2", "images/a", "images/shot_2b"]
+    views = ring(4)
+    named = [NamedView(f"{key}.png", key, "train", view) for key, view in zip(keys, views)]
+    assert [views.index(v) for v in in_order(named)] == [2, 1, 3, 0]

@@ -98,10 +98,9 @@ class GsplatOnCpu:
 @pytest.mark.parametrize("two_radii", [False, True])
 def test_wiring_with_both_radius_layouts(scene_factory, monkeypatch, two_radii):
     """Channels are chunked over one projection and one sort, and means2d collects the gradient of all chunks."""
-    monkeypatch.setattr("ag2_ns.rendering.gsplat._require_cuda", lambda means: None)
+    monkeypatch.setattr("ag2_ns.rendering.gsplat.require_cuda", lambda means: None)
     ops = GsplatOnCpu(two_radii)
-    backend = object.__new__(GsplatRasterizer)
-    backend._ops = ops
+    backend = GsplatRasterizer(ops)
     scene = scene_factory(count=12, channels=40, width=15, height=13, pixels=1.0, opacity=-1.0)
     ours, reference = scene.leaves(), scene.leaves()
     raster, expected = (

@@ -6,10 +6,11 @@ import pytest
 import torch
 from blob_run import CENTRES
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import MissingLanguage, UserError
 from ag2_ns.edit import steps
 from ag2_ns.edit.edit_file import FILE_NAME
 from ag2_ns.language.node_language import NodeLanguage
+from ag2_ns.query.text import Text
 
 EYE = (0.0, 0.0, 2.0)
 
@@ -23,8 +24,8 @@ def silence(model):
 
 def test_a_text_where_no_language_exists(loaded, session):
     silence(loaded.model)
-    with pytest.raises(UserError, match=r"no language.*ag2 prepare.*ag2 lift"):
-        session.ask("red ball")
+    with pytest.raises(MissingLanguage, match=r"no language.*ag2 prepare.*ag2 lift"):
+        session.ask(Text("red ball"))
     direction = tuple(c - e for c, e in zip(CENTRES["red"], EYE))
     assert session.click(EYE, direction).label.startswith("instance ")  # clicks still work, and nothing has a name
 
@@ -34,22 +35,25 @@ def test_the_panel_says_that_there_is_no_language(loaded, tab):
     tab.set("Find", "red ball", "Text")
     tab.press("Find")
     tab.until(lambda: "no language" in tab.note())
-    loaded.model.AG2.session.index_changed()  # the first picture of this index comes after the answer
-    assert loaded.model.AG2.wait()
-    assert "no language" in loaded.model.AG2._note.content
+    loaded.session.index_changed()  # the first picture of this index comes after the answer
+    assert loaded.pipeline.AG2.panel.wait()
+    assert "no language" in loaded.pipeline.AG2.panel.note.content
     tab.click(CENTRES["red"])
     tab.until(lambda: "instance" in tab.note() and "no language" not in tab.note())
 
 
 def test_a_click_outside_of_the_canvas_is_none(loaded, tab):
-    session = loaded.model.AG2.session
+    session = loaded.session
     tab.click(CENTRES["red"])
-    tab.until(lambda: "red ball" in tab.note())
+    tab.until(lambda: "**red ball**" in tab.note())
     for place in ((1.3, 0.5), (0.5, -0.1), (float("nan"), 0.5)):
         tab.click_place(*place)
     tab.click(CENTRES["blue"])
-    tab.until(lambda: "blue ball" in tab.note())
-    assert len(session._timeline.past) == 2
+    tab.until(lambda: "**blue ball**" in tab.note())
+    session.undo()
+    session.undo()
+    with pytest.raises(UserError, match="nothing to undo"):
+        session.undo()
 
 
 def test_a_click_on_nothing_says_so(loaded, tab):
@@ -58,15 +62,14 @@ def test_a_click_on_nothing_says_so(loaded, tab):
 
 
 def test_a_piece_cannot_be_written_just_anywhere(loaded, tab):
-    (loaded.folder / "file").write_text("in the way")
+    (loaded.folder / FILE_NAME).mkdir()  # in the way
     tab.click(CENTRES["red"])
-    tab.until(lambda: "red ball" in tab.note())
-    for name, words in (("file/piece.ply", "cannot be written"), ("  ", "no name")):
+    tab.until(lambda: "**red ball**" in tab.note())
+    for name, words in (("folder/piece.ply", "run's folder only"), ("  ", "no name")):
         tab.set("File", name, "Text")
-        tab.until(lambda name=name: loaded.model.AG2.save.file.value == name)
+        tab.until(lambda name=name: loaded.pipeline.AG2.panel.save.file.value == name)
         tab.press("Export")
         tab.until(lambda words=words: words in tab.note().replace("\\", ""))
-    loaded.model.AG2.session.run_folder = loaded.folder / "file"
     tab.press("Edits")
     tab.until(lambda: FILE_NAME in tab.note().replace("\\", "") and "cannot be written" in tab.note())
 
@@ -80,11 +83,11 @@ def test_nothing_to_undo_or_edit(loaded, tab):
 
 
 @pytest.fixture
-def foreign(blob_run, session):
+def foreign(blob_run, loaded, session):
     """A run that has the edits of another one beside it."""
-    session.ask("red ball")
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None))
-    session.model.anchor_xyz = session.model.anchor_xyz + 1
+    session.ask(Text("red ball"))
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None))
+    loaded.model.anchor_xyz = loaded.model.anchor_xyz + 1
     session.save_edits()
     return blob_run
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
+from ag2_ns.query.text import Text
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.rendering.orbit import look_at, orbit
-from ag2_ns.session.outputs import DIM, NO_INSTANCE, Looks, feature_looks, hues, outline, overlay, scene_outputs
+from ag2_ns.session.outputs import NO_INSTANCE, Looks, feature_looks, hues, scene_outputs
 from ag2_ns.session.state import Question, State, Timeline
 
 BLACK = torch.zeros(3)
@@ -91,27 +92,6 @@ def test_neighbouring_instances_differ_and_none_is_grey(n):
     assert torch.equal(a, hues(torch.tensor([n]))[0])
 
 
-def test_overlay_dims_outside_tints_inside_and_draws_the_edge():
-    rgb = torch.full((60, 80, 3), 0.5)
-    share = torch.zeros(60, 80, 1)
-    share[20:40, 30:50] = 1
-    color = torch.tensor([[1.0, 0.0, 0.0]])
-    out = overlay(rgb, share, color)
-    assert torch.allclose(out[0, 0], rgb[0, 0] * DIM)
-    assert torch.equal(out[20, 35], color[0])
-    middle = out[30, 40]
-    assert middle[0] > 0.5 > middle[1] > 0.2
-    assert torch.equal(overlay(rgb, share[..., :0], color[:0]), rgb)
-
-
-def test_the_outline_is_inside_and_not_along_the_frame():
-    mask = torch.zeros(20, 20, dtype=torch.bool)
-    mask[:10, :10] = True
-    edge = outline(mask, 1)
-    assert edge[9, 5] and edge[5, 9] and not edge[0, 5] and not edge[5, 0]
-    assert not (edge & ~mask).any() and not edge[5, 5]
-
-
 def test_an_orbit_sees_the_object_in_the_middle_from_all_sides():
     g, leaf = scene()
     views = orbit(g, leaf == 5, ring(), CpuRasterizer(), 12, (100, 75))
@@ -175,7 +155,7 @@ def test_undo_takes_back_what_was_done_and_redo_brings_it_again(moves):
         before = timeline
         if move in ("to", "join"):
             number += 1
-            state = State(questions=(Question("select", text=str(number)),))
+            state = State(questions=(Question("select", Text(str(number))),))
             timeline = timeline.to(state, join=move == "join")
             assert timeline.present is state and not timeline.future
             assert len(timeline.past) == len(before.past) + (move == "to" or not before.past)

@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,11 +7,12 @@ import torch
 from blob_run import BLUE, CENTRES, GREEN, RED, TOP
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.edit import steps
+from ag2_ns.edit import asking, steps
 from ag2_ns.edit.edit_file import FILE_NAME
-from ag2_ns.session.answer import Asked
+from ag2_ns.query.text import Text
 from ag2_ns.session.appearance import contrast
 from ag2_ns.session.run_files import SELECTION_FILE
+from ag2_ns.session.session import Fixed, Session
 
 EYE = (0.0, 0.0, 2.0)
 KEYS = {
@@ -36,7 +38,7 @@ def test_outputs_have_the_same_keys_whatever_is_known(loaded, session):
     assert set(plain) == KEYS
     assert plain["relevancy"].max() == 0 and plain["selection"].max() == 0
     assert torch.equal(plain["rgb"], plain["selection_overlay"])
-    session.ask("red ball")
+    session.ask(Text("red ball"))
     found = show(loaded)
     model.set_scene_index(None)
     without = show(loaded)
@@ -48,7 +50,7 @@ def test_outputs_have_the_same_keys_whatever_is_known(loaded, session):
 
 
 def test_a_text_selects_what_it_names_and_shows_it(loaded, session):
-    found = session.ask("red ball")
+    found = session.ask(Text("red ball"))
     assert found.nodes == (RED,)
     out = show(loaded)
     inside = out["selection"][..., 0] > 0.5
@@ -80,11 +82,13 @@ def test_dragging_the_slider_is_one_step(session):
     assert session.state.selection.nodes == (RED,) and session.state.level == 0.5
 
 
-def test_typing_on_is_one_step(session):
-    session.texts._known |= {"bl": session.texts.embed("red ball")}
-    session.ask("green ball")
-    session.ask("bl", continues=True)
-    session.ask("blue ball", continues=True)
+def test_typing_on_is_one_step(session, monkeypatch):
+    texts = session.texts()
+    embed = texts.embed
+    monkeypatch.setattr(texts, "embed", lambda text: embed("red ball" if text == "bl" else text))
+    session.ask(Text("green ball"))
+    session.ask(Text("bl"), continues=True)
+    session.ask(Text("blue ball"), continues=True)
     assert session.state.selection.nodes == (BLUE,)
     session.undo()
     assert session.state.selection.nodes == (GREEN,)
@@ -101,27 +105,27 @@ def test_clicks_add_and_remove(session):
 
 
 def test_undo_and_redo_go_through_selections_and_edits(session):
-    session.ask("red ball")
-    everything = len(session.scene())
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None), keep_selection=False)
-    assert len(session.scene()) < everything and session.state.selection is None
-    session.ask("blue ball")
+    session.ask(Text("red ball"))
+    everything = len(session.edited())
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None), keep_selection=False)
+    assert len(session.edited()) < everything and session.state.selection is None
+    session.ask(Text("blue ball"))
     session.undo()
     session.undo()
-    assert session.state.selection.nodes == (RED,) and len(session.scene()) == everything
+    assert session.state.selection.nodes == (RED,) and len(session.edited()) == everything
     session.undo()
     assert session.state.selection is None
     with pytest.raises(UserError, match="nothing to undo"):
         session.undo()
     for _ in range(3):
         session.redo()
-    assert session.state.selection.nodes == (BLUE,) and len(session.scene()) < everything
+    assert session.state.selection.nodes == (BLUE,) and len(session.edited()) < everything
     with pytest.raises(UserError, match="nothing to redo"):
         session.redo()
 
 
 def test_training_goes_on_while_an_answer_is_computed(loaded, session, monkeypatch):
-    held, answer = [], Asked.after
+    held = []
 
     @contextmanager
     def hold():
@@ -129,12 +133,12 @@ def test_training_goes_on_while_an_answer_is_computed(loaded, session, monkeypat
         yield
         held.pop()
 
-    def after(asked, *question):
+    def ask(*question):
         assert not held
         for parameter in loaded.model.child_params.values():
             parameter.add_(1.0)  # as an optimizer does
         try:
-            return answer(asked, *question)
+            return asking.ask(*question)
         finally:
             for parameter in loaded.model.child_params.values():
                 parameter.sub_(1.0)
@@ -142,22 +146,22 @@ def test_training_goes_on_while_an_answer_is_computed(loaded, session, monkeypat
     loaded.model.train()
     still = session.click(EYE, towards("green"))
     session.hold = hold
-    monkeypatch.setattr(Asked, "after", after)
+    monkeypatch.setattr("ag2_ns.session.session.ask", ask)
     again = session.click(EYE, towards("green"))
     assert again.nodes == still.nodes == (GREEN,) and again.score == still.score
 
 
 def test_an_answer_is_asked_again_if_the_state_has_changed_meanwhile(session, monkeypatch):
     session.click(EYE, towards("green"))
-    answer, asked = Asked.after, []
+    asked = []
 
-    def after(self, state, *question):
-        asked.append(state)
+    def ask(*question):
+        asked.append(question)
         if len(asked) == 1:
             session.click(EYE, towards("red"))  # by somebody in another tab
-        return answer(self, state, *question)
+        return asking.ask(*question)
 
-    monkeypatch.setattr(Asked, "after", after)
+    monkeypatch.setattr("ag2_ns.session.session.ask", ask)
     session.click(EYE, towards("blue"), "add")
     assert set(session.state.selection.nodes) == {RED, BLUE}
     session.undo()
@@ -167,10 +171,10 @@ def test_an_answer_is_asked_again_if_the_state_has_changed_meanwhile(session, mo
 
 
 def test_an_amended_step_survives_undo_and_redo(session):
-    session.ask("red ball")
-    quick = steps.delete(session.scene(), session.require_selection(), None)
+    session.ask(Text("red ball"))
+    quick = steps.delete(session.edited(), session.require_selection(), None)
     session.edit(*quick)
-    better = steps.delete(session.scene(), session.ask("green ball"), None)
+    better = steps.delete(session.edited(), session.ask(Text("green ball")), None)
     session.undo()
     session.undo()
     assert session.amend(quick, better)
@@ -181,14 +185,14 @@ def test_an_amended_step_survives_undo_and_redo(session):
 
 
 def test_clicks_between_the_pictures_of_a_training_mean_what_the_pictures_show(loaded, session):
-    session.ask("red ball")
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None), keep_selection=False)
+    session.ask(Text("red ball"))
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None), keep_selection=False)
     shown = session.click(EYE, towards("red"))
     loaded.model.train()  # as nerfstudio leaves it once a picture is drawn
     try:
         again = session.click(EYE, towards("red"))
         assert again.nodes == shown.nodes and RED not in again.nodes
-        assert len(session.scene()) < len(loaded.gaussians)
+        assert len(session.edited()) < len(loaded.scene.gaussians)
     finally:
         loaded.model.eval()
 
@@ -197,9 +201,9 @@ def test_deleted_things_are_gone_from_pictures_and_exports_but_not_from_the_chec
     model = loaded.model
     before = show(loaded)["rgb"]
     trained = {k: v.clone() for k, v in model.state_dict().items()}
-    session.ask("red ball")
+    session.ask(Text("red ball"))
     inside = show(loaded)["selection"][..., 0] > 0.5
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None), keep_selection=False)
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None), keep_selection=False)
     after = show(loaded)["rgb"]
     changed = (after - before).abs().amax(-1) > 0.05
     assert changed[inside].float().mean() > 0.9
@@ -215,13 +219,13 @@ def test_deleted_things_are_gone_from_pictures_and_exports_but_not_from_the_chec
 def test_edits_and_selection_are_found_when_the_run_is_opened_again(blob_run, loaded, session):
     from ag2_ns.plugin.run import load_run
 
-    session.ask("red ball")
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None), keep_selection=False)
-    session.ask("blue ball")
+    session.ask(Text("red ball"))
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None), keep_selection=False)
+    session.ask(Text("blue ball"))
     assert session.save_edits() == blob_run.parent / FILE_NAME
     assert session.save_selection() == blob_run.parent / SELECTION_FILE
     run = load_run(blob_run)
-    again = run.model.AG2.session
+    again = run.session
     assert again.state.history.edits == session.state.history.edits
     assert again.state.selection.nodes == (BLUE,)
     again.undo()
@@ -231,12 +235,12 @@ def test_edits_and_selection_are_found_when_the_run_is_opened_again(blob_run, lo
 def test_edits_can_be_left_out(blob_run, session, monkeypatch):
     from ag2_ns.plugin.run import load_run
 
-    session.ask("red ball")
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None))
+    session.ask(Text("red ball"))
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None))
     session.save_edits()
     monkeypatch.setenv("AG2_EDITS", "0")
     run = load_run(blob_run)
-    assert not run.model.AG2.session.edits()
+    assert not run.session.edits()
 
 
 def test_the_query_of_the_environment_is_selected(blob_run, monkeypatch):
@@ -244,11 +248,11 @@ def test_the_query_of_the_environment_is_selected(blob_run, monkeypatch):
 
     monkeypatch.setenv("AG2_QUERY", "red ball; blue ball")
     run = load_run(blob_run)
-    session = run.model.AG2.session
+    session = run.session
     assert set(session.state.selection.nodes) == {RED, BLUE}
 
 
-@pytest.mark.parametrize("query, message", [("  ", "empty"), ("walrus", "does not know")])
+@pytest.mark.parametrize("query, message", [("  ", "empty"), ("walrus", "nothing here is called that")])
 def test_a_query_that_makes_no_sense_is_refused(blob_run, monkeypatch, query, message):
     from ag2_ns.plugin.run import load_run
 
@@ -257,25 +261,24 @@ def test_a_query_that_makes_no_sense_is_refused(blob_run, monkeypatch, query, me
         load_run(blob_run)
 
 
-def test_edits_of_another_run_are_refused(blob_run, session):
+def test_edits_of_another_run_are_refused(blob_run, loaded, session):
     from ag2_ns.plugin.run import load_run
 
-    session.ask("red ball")
-    session.edit(*steps.delete(session.scene(), session.require_selection(), None))
-    model = session.model
-    model.anchor_xyz = model.anchor_xyz + 1
+    session.ask(Text("red ball"))
+    session.edit(*steps.delete(session.edited(), session.require_selection(), None))
+    loaded.model.anchor_xyz = loaded.model.anchor_xyz + 1
     session.save_edits()
     with pytest.raises(UserError, match="another run"):
         load_run(blob_run)
 
 
 def test_a_duplicate_is_clicked_and_moved_on_its_own(session):
-    session.ask("blue ball")
+    session.ask(Text("blue ball"))
     move = (0.0, 0.3, 0.0)
-    session.edit(*steps.duplicate(session.scene(), session.require_selection(), 0, translation=move), then_copy=1)
+    session.edit(*steps.duplicate(session.edited(), session.require_selection(), 0, translation=move), then_copy=1)
     rows = session.selected()
     assert len(rows) == 90
-    assert session.scene().gaussians.means[rows].mean(0).tolist() == pytest.approx([-0.18, 0, 0.12], abs=0.03)
+    assert session.edited().gaussians.means[rows].mean(0).tolist() == pytest.approx([-0.18, 0, 0.12], abs=0.03)
     session.clear()
     session.click(EYE, towards("blue", move))
     assert session.state.copy == 1 and session.state.selection.nodes == (BLUE,)
@@ -283,9 +286,9 @@ def test_a_duplicate_is_clicked_and_moved_on_its_own(session):
     assert session.state.copy == 0
 
 
-def test_impossible_things_are_said(session):
+def test_impossible_things_are_said(loaded, session):
     with pytest.raises(UserError, match="empty"):
-        session.ask("   ")
+        session.ask(Text("   "))
     with pytest.raises(UserError, match="finite"):
         session.click(EYE, (float("nan"), 0.0, 0.0))
     with pytest.raises(UserError, match="nothing is selected"):
@@ -293,22 +296,23 @@ def test_impossible_things_are_said(session):
     with pytest.raises(UserError, match="granularity"):
         session.set_level(2.0)
     assert session.click(EYE, (0.0, 0.0, 1.0)).reason
-    session.model.set_scene_index(None)
+    loaded.model.set_scene_index(None)
     with pytest.raises(UserError, match="no instances yet"):
         session.click(EYE, towards("red"))
     with pytest.raises(UserError, match="no instances yet"):
-        session.ask("red ball")
+        session.ask(Text("red ball"))
 
 
 def test_a_run_whose_folder_is_gone_says_so(session, tmp_path):
-    session.ask("red ball")
-    session.run_folder = tmp_path / "gone" / "file"
+    scene = session.scene()
+    session = Session(Fixed(replace(scene, path=tmp_path / "gone" / "file" / "scene.safetensors")))
+    session.ask(Text("red ball"))
     (tmp_path / "gone").write_text("in the way")
     with pytest.raises(UserError, match="ag2_edits"):
         session.save_edits()
     with pytest.raises(UserError, match="ag2_selection"):
         session.save_selection()
-    session.run_folder = None
+    session = Session(Fixed(replace(scene, path=None)))
     with pytest.raises(UserError, match="folder is not known"):
         session.save_edits()
 
@@ -339,7 +343,7 @@ def test_contrast_puts_the_typical_at_zero_and_the_best_at_one():
 
 
 def test_a_selection_of_a_scene_that_has_changed_since_is_let_go(loaded, session):
-    session.ask("red ball")
+    session.ask(Text("red ball"))
     model, index = loaded.model, loaded.model.scene_index()
     told = []
     show(loaded)
@@ -351,8 +355,6 @@ def test_a_selection_of_a_scene_that_has_changed_since_is_let_go(loaded, session
     assert told and out["selection"].max() == 0
     with pytest.raises(UserError, match="changed since"):
         session.members()
-    from dataclasses import replace
-
     model.set_scene_index(replace(index, gaussian_anchor=index.gaussian_anchor[5:]))
-    assert session.ask("blue ball", "add").nodes == (BLUE,)
+    assert session.ask(Text("blue ball"), "add").nodes == (BLUE,)
     assert show(loaded)["selection"].max() > 0.5

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ag2_ns.splat.losses import _blurred, near_anchor_loss, opacity_cover_loss, photometric_loss, ssim
+from ag2_ns.splat.losses import near_anchor_loss, opacity_cover_loss, photometric_loss, ssim, window_means
 
 
 def test_photometric_is_zero_for_equal_pictures_and_matches_its_parts():
@@ -62,7 +62,7 @@ def test_banded_window_is_a_convolution():
     position = torch.arange(11, dtype=torch.float64) - 5
     window = torch.softmax(-0.5 * (position / 1.5) ** 2, 0)
     expected = torch.nn.functional.conv2d(x, (window[:, None] * window)[None, None])
-    torch.testing.assert_close(_blurred(x), expected)
+    torch.testing.assert_close(window_means(x), expected)
 
 
 def test_ssim_gradcheck():

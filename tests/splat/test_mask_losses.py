@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -14,9 +13,8 @@ from ag2_ns.splat.mask_losses import (
     mask_contrastive_loss,
     mask_contrastive_terms,
     mask_loss,
-    prototype_loss,
-    prototype_terms,
 )
+from ag2_ns.splat.prototype_loss import PrototypeConfig, prototype_loss
 
 
 def dense_contrastive(feature: torch.Tensor, dense: torch.Tensor, smooth_weight=3.0, contrast_weight=0.5):
@@ -51,8 +49,8 @@ def scene(m=7, h=23, w=31, f=3, seed=0, dtype=torch.float32):
 def test_equals_dense(m, f, processor, monkeypatch):
     """Both ways of summing, the GPU's run on the CPU."""
     if processor == "gpu":
-        plan = mask_losses._plan
-        monkeypatch.setattr(mask_losses, "_plan", lambda k, t: replace(plan(k, t), slot=mask_losses._slots(k.mask)))
+        plan = mask_losses.plan_of
+        monkeypatch.setattr(mask_losses, "plan_of", lambda k, t: replace(plan(k, t), slot=mask_losses.slots_of(k.mask)))
     feature, dense = scene(m, f=f)
     assert m < 9 or (dense.sum(0) > 1).any()  # they overlap
     a, b = feature.clone().requires_grad_(), feature.clone().requires_grad_()
@@ -140,60 +138,6 @@ def test_minimising_separates_masks():
     assert torch.pdist(mean).min() > 1.0
 
 
-def dense_prototype(feature: torch.Tensor, dense: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every pair, pixel by pixel."""
-    members = [feature[d] for d in dense]
-    mean = torch.stack([x.mean(0) for x in members])
-    phi = [
-        min(max(10 * (x - u).norm(dim=-1).sum().item() / (len(x) * math.log(len(x) + 10)), 0.5), 1.0)
-        for x, u in zip(members, mean)
-    ]
-    nce, norm = [], []
-    for m, y, x in dense.nonzero().tolist():
-        f = feature[y, x]
-        score = [(f @ u / p).exp() for u, p in zip(mean, phi)]
-        others = [s for k, s in enumerate(score) if k == m or not dense[k, y, x]]
-        nce.append(-(score[m] / sum(others)).log())
-        norm.append((f.norm() - 1) ** 2)
-    return torch.stack(nce).mean(), torch.stack(norm).mean()
-
-
-def test_prototype_equals_dense():
-    feature, dense = scene(5, 12, 15, f=4)
-    a, b = feature.clone().requires_grad_(), feature.clone().requires_grad_()
-    terms = prototype_terms(a, MaskSet.from_dense(dense), samples=10**6)
-    nce, norm = dense_prototype(b, dense)
-    torch.testing.assert_close(terms.nce, nce)
-    torch.testing.assert_close(terms.norm, norm)
-    loss = prototype_loss(a, MaskSet.from_dense(dense), 10**6)
-    loss.backward()
-    (nce + 100 * norm).backward()
-    torch.testing.assert_close(loss, nce + 100 * norm)
-    torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
-
-
-def test_prototype_samples_by_generator():
-    feature, dense = scene()
-    masks = MaskSet.from_dense(dense)
-    draw = lambda seed: prototype_loss(feature, masks, 50, torch.Generator().manual_seed(seed))  # noqa: E731
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
-    mean = torch.stack([draw(s) for s in range(100)]).mean()
-    # Prototypes of few samples are biased, slightly; the norm term is not.
-    torch.testing.assert_close(mean, prototype_loss(feature, masks, 10**6), rtol=0.05, atol=0)
-
-
-@pytest.mark.parametrize("m", [0, 1])
-def test_prototype_of_next_to_nothing(m):
-    feature, dense = scene(m)
-    loss = prototype_terms(feature.requires_grad_(), MaskSet.from_dense(dense), 20).nce
-    loss.backward()
-    assert loss.abs() < 1e-6 and torch.isfinite(feature.grad).all()
-    zero = torch.zeros_like(feature).requires_grad_()
-    prototype_loss(zero, MaskSet.from_dense(dense), 20).backward()
-    assert torch.isfinite(zero.grad).all()
-
-
 def test_mask_loss_picks():
     feature, dense = scene()
     masks = MaskSet.from_dense(dense)
@@ -202,8 +146,9 @@ def test_mask_loss_picks():
     assert loss.total.item() == pytest.approx(2 * loss.terms["smooth"].item() + loss.terms["contrast"].item() / 4)
     assert not any(term.requires_grad for term in loss.terms.values())
     g = torch.Generator()
-    loss = mask_loss("prototype", feature, masks, samples=40, generator=g.manual_seed(3))
-    assert loss.total == prototype_loss(feature, masks, 40, g.manual_seed(3))
+    config = PrototypeConfig(samples=400)
+    loss = mask_loss("prototype", feature, masks, prototype=config, generator=g.manual_seed(3))
+    assert loss.total == prototype_loss(feature, masks, config, g.manual_seed(3))
     assert set(loss.terms) == {"nce", "norm"}
     with pytest.raises(ValueError, match="unknown mask loss 'triplet'"):
         mask_loss("triplet", feature, masks)
@@ -213,8 +158,6 @@ def test_bad_input():
     feature, dense = scene()
     with pytest.raises(ValueError, match="do not match masks of 23 x 31"):
         mask_contrastive_loss(feature[:-1], MaskSet.from_dense(dense))
-    with pytest.raises(ValueError, match="samples"):
-        prototype_loss(feature, MaskSet.from_dense(dense), 0)
 
 
 @pytest.mark.gpu
@@ -226,7 +169,9 @@ def test_gpu_equals_cpu(kind):
     for device in ("cpu", "cuda"):
         leaf = feature.to(device).detach().requires_grad_()
         masks = MaskSet.from_dense(dense.to(device))
-        loss = mask_loss(kind, leaf, masks, samples=300, generator=torch.Generator().manual_seed(0)).total
+        loss = mask_loss(
+            kind, leaf, masks, prototype=PrototypeConfig(samples=3000), generator=torch.Generator().manual_seed(0)
+        ).total
         loss.backward()
         out.append((loss.detach().cpu(), leaf.grad.cpu()))
     torch.testing.assert_close(out[0], out[1], rtol=1e-4, atol=1e-6)

@@ -96,13 +96,13 @@ def test_pieces_are_disjoint_parts_and_outlines_move_a_little():
     mask = ids == 1
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        a, b = segmenter._halves(mask, primitive, rng)
+        a, b = segmenter.halves(mask, primitive, rng)
         assert not (a & b).any() and ((a | b) == mask).all() and a.any() and b.any()
-        rough = segmenter._rough(mask, 1.0, 1.0, rng)
+        rough = segmenter.rough_outline(mask, 1.0, 1.0, rng)
         changed = rough ^ mask
         assert changed.any()
         assert (rough & mask).sum() / (rough | mask).sum() > 0.6
-    assert segmenter._rough(np.ones((20, 20), bool), 1.0, 1.0, rng).all()
+    assert segmenter.rough_outline(np.ones((20, 20), bool), 1.0, 1.0, rng).all()
 
 
 def test_text_features_have_the_geometry_of_a_text_encoder(tabletop_noisy):

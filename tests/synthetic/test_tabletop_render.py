@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from ag2_ns.synthetic.tabletop.layout import table_body, lay, orbit
+from ag2_ns.synthetic.tabletop.layout import lay, orbit, table_body
 from ag2_ns.synthetic.tabletop.raytrace import cast
 from ag2_ns.synthetic.tabletop.render import light_up, render
 from ag2_ns.synthetic.tabletop.shapes import Body, Material, Placed, pack, rotation

@@ -31,11 +31,12 @@ def test_layout_is_complete(tabletop_tiny):
             ("ground_truth/ids", ".png"),
             ("masks_sparse", ".pt"),
             ("clip_features", ".pt"),
+            ("sentences/amodal", ".npz"),
         )
     }
     expected |= {f"sparse/0/{n}.txt" for n in ("cameras", "images", "points3D")}
     expected |= {"transforms.json", "sparse_pc.ply", "text_features.json"}
-    expected |= {"ground_truth/labels.json", "ground_truth/scene.json"}
+    expected |= {"ground_truth/labels.json", "ground_truth/scene.json", "sentences/sentences.json"}
     assert set(files(tabletop_tiny)) == expected
     for p in (tabletop_tiny / "images").glob("*.png"):
         image = Image.open(p)

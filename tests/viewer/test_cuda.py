@@ -4,8 +4,9 @@ import pytest
 import torch
 import yaml
 
+import ag2_ns
 from ag2_ns.plugin.run import load_run
-from ag2_ns.query.answer import select
+from ag2_ns.query.text import Text
 
 pytestmark = pytest.mark.gpu
 
@@ -21,14 +22,14 @@ def run(blob_run):
 def test_the_index_is_loaded_to_the_device_of_the_model(run):
     assert run.model.device.type == "cuda"
     assert all(value.is_cuda for value in run.model.index.get().values())
-    assert run.index.anchor_xyz.is_cuda and run.index.tree.parent.is_cuda
+    assert run.scene.index.anchor_xyz.is_cuda and run.scene.index.tree.parent.is_cuda
 
 
 def test_texts_clicks_and_pictures(run):
-    red = select(run, text="red ball")
+    red = ag2_ns.open(run.folder).select(text="red ball").selection
     assert int(red.anchor_mask.sum()) == 90 and red.gaussian_mask.is_cuda
-    session = run.model.AG2.session
-    session.ask("red ball")
+    session = run.session
+    session.ask(Text("red ball"))
     cameras = run.pipeline.datamanager.train_dataset.cameras[:1].to("cuda")
     out = run.model.get_outputs_for_camera(cameras)
     assert all(out[name].is_cuda and torch.isfinite(out[name]).all() for name in ("rgb", "selection_overlay", "depth"))

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.io.referring import write_amodal
+from ag2_ns.synthetic.tabletop import sentences, write
 from ag2_ns.synthetic.tabletop.kinds import ALL_KINDS, KINDS
 from ag2_ns.synthetic.tabletop.layout import FURNITURE, MAX_OBJECTS, Layout, lay, orbit
 from ag2_ns.synthetic.tabletop.render import light_up
@@ -122,5 +124,20 @@ def generate(
     out = Path(out)
     world = tabletop(seed, objects, views, width, height, noise)
     require_new(out, overwrite)
-    write_world(out, world, noise, seed, progress)
+    wild = isinstance(noise, Difficulty)
+    layout = lay(objects, seed, wild)
+    also = None if wild else partial(_write_sentences, layout=layout, world=world, seed=seed)
+    write_world(out, world, noise, seed, progress, also)
     return out
+
+
+def _write_sentences(out: Path, layout: Layout, world: World, seed: int) -> None:
+    """Write sentences/: what they mean, and per view what each thing would cover alone."""
+    names = [write.stem(i) for i in range(len(world.poses))]
+    made = sentences.make_sentences(layout, world.poses, seed)
+    folder = out / "sentences"
+    (folder / "amodal").mkdir(parents=True)
+    (folder / "sentences.json").write_text(sentences.to_json(made, names), encoding="utf-8")
+    for name, pose in zip(names, world.poses):
+        masks = sentences.amodal_masks(layout, pose, world.focal, world.width, world.height)
+        write_amodal(folder / "amodal" / f"{name}.npz", masks)

@@ -71,12 +71,13 @@ def meaning(text: str) -> Float[np.ndarray, " 96"]:
 
 def text_features(texts: Iterable[str]) -> dict[str, list[float]]:
     """Simulated text embeddings, text to 512 floats of unit length."""
-    out = {}
-    for text in texts:
-        common = _NEGATIVE_COMMON if text in NEGATIVES else _TEXT_COMMON
-        v = np.sqrt(common) * _AXES[0] + np.sqrt(1 - common) * meaning(text) @ _AXES[2:]
-        out[text] = np.round(v, 7).tolist()
-    return out
+    return {text: np.round(text_vector(meaning(text), text in NEGATIVES), 7).tolist() for text in texts}
+
+
+def text_vector(u: Float[np.ndarray, " 96"], negative: bool = False) -> Float[np.ndarray, " 512"]:
+    """Unit vector of a text with meaning u."""
+    common = _NEGATIVE_COMMON if negative else _TEXT_COMMON
+    return np.sqrt(common) * _AXES[0] + np.sqrt(1 - common) * u @ _AXES[2:]
 
 
 def image_features(

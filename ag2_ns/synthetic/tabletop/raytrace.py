@@ -294,3 +294,30 @@ def cast(
     origins, directions = (np.ascontiguousarray(v, float) for v in (origins, directions))
     for_ranges(_cast, len(origins), scene, origins, directions, distance, body, minimum=256)
     return distance, body
+
+
+def pixel_rays(
+    pose: Float[np.ndarray, "3 4"],
+    focal: float,
+    width: int,
+    height: int,
+    rows: Int[np.ndarray, " R"] | None = None,
+    columns: Int[np.ndarray, " C"] | None = None,
+) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, "P 3"]]:
+    """Origins and unit directions of the rays through the centres of a view's pixels, row by row.
+
+    Args:
+        pose: camera to world, OpenGL axes.
+        focal: focal length, pixels; the principal point is in the middle.
+        width: pixels across.
+        height: pixels down.
+        rows: only these; by default all.
+        columns: likewise.
+    """
+    rows = np.arange(height) if rows is None else rows
+    columns = np.arange(width) if columns is None else columns
+    x = (columns + 0.5 - width / 2) / focal
+    y = -(rows + 0.5 - height / 2) / focal
+    way = np.stack([*np.broadcast_arrays(x[None, :], y[:, None]), np.full((len(rows), len(columns)), -1.0)], axis=2)
+    way = (way / np.linalg.norm(way, axis=2, keepdims=True)).reshape(-1, 3) @ pose[:, :3].T
+    return np.broadcast_to(pose[:, 3], way.shape), way

@@ -60,7 +60,7 @@ def _smooth_noise(shape: tuple[int, int], cell: float, rng: np.random.Generator)
     return top * (1 - a) + low * a
 
 
-def _rough(mask: np.ndarray, level: float, scale: float, rng: np.random.Generator) -> np.ndarray:
+def rough_outline(mask: np.ndarray, level: float, scale: float, rng: np.random.Generator) -> np.ndarray:
     """Move a mask's outline by an offset and smooth noise; picture borders do not move."""
     shift, wave = rng.normal(0, _SHIFT * level * scale), _WAVE * level * scale
     margin = int(np.ceil(3 * (abs(shift) + 2 * wave))) + 2
@@ -76,7 +76,7 @@ def _rough(mask: np.ndarray, level: float, scale: float, rng: np.random.Generato
     return out
 
 
-def _halves(mask: np.ndarray, primitive: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+def halves(mask: np.ndarray, primitive: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     """Two pieces of a mask: one primitive and the rest, or the sides of a line through the middle."""
     shown, counts = np.unique(primitive[mask], return_counts=True)
     share = counts / counts.sum()
@@ -163,7 +163,7 @@ def propose(
     def add(mask: np.ndarray, parts, whole: bool = True) -> None:
         if np.count_nonzero(mask) < smallest:
             return
-        mask = _rough(mask, level, scale, rng)
+        mask = rough_outline(mask, level, scale, rng)
         if np.count_nonzero(mask) >= smallest:
             found.append(Proposal(mask, parts, whole))
 
@@ -177,7 +177,7 @@ def propose(
         if dropped < _DROP * level:
             continue
         if split < _SPLIT * level:
-            for piece in _halves(mask, primitive, rng):
+            for piece in halves(mask, primitive, rng):
                 add(piece, ((i, 1.0),), whole=False)
             if kept >= _KEEP_WHOLE:
                 continue

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from ag2_ns.query.query import Query
+from ag2_ns.query.sentence.query import Sentence, looks_like_sentence
 from ag2_ns.query.text import Text
 from ag2_ns.viewer.elements import Buttons, Element, Field
 from ag2_ns.viewer.parts.part import Part
@@ -39,7 +41,11 @@ class Find(Part):
             hint="What a click on the picture does, and the button Find",
         )
         self.text = Field(
-            "text", "Find", "", self._on_text, hint="What to look for; found when you stop typing, or with the button"
+            "text",
+            "Find",
+            "",
+            self._on_text,
+            hint="What to look for: words, or a sentence as seen from where you are",
         )
         self.recent = Field(
             "dropdown",
@@ -124,10 +130,13 @@ class Find(Part):
         def job() -> None:
             self._typed = text
             panel.session.index()
-            if text:
+            query: Query = Text(text)
+            if looks_like_sentence(text):
+                query = Sentence(text, panel.layers.present_view())
+            elif text:
                 with panel.busy("text", f"looking for “{text}” …"):
                     panel.session.embed(text)
-            found = panel.session.ask(Text(text), mode, continues=typing)
+            found = panel.session.ask(query, mode, continues=typing)
             panel.say("")
             self._remember(text, found.score)
             panel.refresh()

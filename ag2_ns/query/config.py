@@ -1,0 +1,60 @@
+"""Every threshold of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """What a text, a click, a box or a picture means, and when nothing is meant.
+
+    Chosen on table-tops of seeds below 100 unless a source is named.
+    """
+
+    section: ClassVar[str] = "query"
+
+    strategy: Literal["tree", "collaborative", "both"] = "tree"
+    """How texts and pictures are answered (see `ag2_ns.query.collaborative.Strategy`); the tree measures best on
+    table-tops (`examples/benchmarks/cos3d.py`)."""
+    floor: float = 0.55
+    """Least relevancy of what a text selects, against the canonical negatives and before any stretch; 0.5 is as
+    relevant as "object"."""
+    image_floor: float = 0.55
+    """Least relevancy against the scene's median of what a picture selects; 0.5 is as alike as anything else here."""
+    several_share: float = 0.5
+    """With several instances asked for, those are taken that rise above the typical relevancy by this share of what the
+    best one does."""
+    related_share: float = 0.8
+    """A node above or below the best one that rises this share as far above the typical relevancy answers as well; of
+    those, the one that fits its masks best is meant."""
+    part_handicap: float = 0.1
+    """How much better a part, or a group, has to fit its masks than the object to be meant where both answer."""
+    synonym: float = 0.95
+    """Texts of at least this cosine with the one that is asked say the same, and are no rivals of it. (Of two of 103
+    real CLIP embeddings the closest have 0.92.)"""
+    present: float = 0.47
+    """Relevancy, against rival texts, below which nothing in the scene is meant: 0.5 is a node that the best rival
+    names as well. (Wild table-tops of seeds 3 to 6: it keeps 0.98 or more of what is there.)"""
+    least_rivals: int = 100
+    """Texts that a closed list must hold to stand for everything that might be asked. Shorter lists hold what is in the
+    scene, and say nothing of what is not."""
+    nearest: int = 5
+    """Candidates that an answer names beside what it selects."""
+    clear: float = 0.5
+    """A text names something only where it is more relevant than this: better than the canonical negatives, or where
+    the encoder does not know those, better than for most of the scene."""
+    solid: float = 0.5
+    """Opacity below which a clicked pixel shows the background."""
+    tie: float = 0.75
+    """Instances with at least this share of the weight of the strongest at a pixel are as good: the smallest of them is
+    meant. People click small things as often as large ones, so at an outline each pixel of the small one is the
+    likelier target."""
+    inside: float = 0.5
+    """Least share of a node's visible part that must lie inside a box."""
+    box_tie: float = 1e-3
+    """F1 values of a box as near as that are equal."""
+
+
+DEFAULTS = QueryConfig()

@@ -1,0 +1,135 @@
+"""COS3D's adaptive prompt refinement: regions of like instance features grow around the best answers.
+
+A score says how well each unit (Gaussian or anchor) answers; regions, not units, are selected. Starting from the best
+unit that is left, the region of units with a similar instance feature is made smaller and smaller until it answers well
+enough as a whole; then it is taken, else given up (arXiv 2510.20238, algorithm of the published code). Ours takes the
+nodes of the instance tree as regions in place of balls in feature space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ag2_ns.grouping.tree import InstanceTree
+
+
+@dataclass(frozen=True)
+class RefinementConfig:
+    """Thresholds of the refinement; the defaults are the published ones."""
+
+    seed_score: float = 0.5
+    """A region starts from a unit with a score above this: on `stretched` scores, from the top quarter of the query's
+    range."""
+    seed_opacity: float = 0.1
+    """... and an opacity above this."""
+    margins: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
+    """A region holds the units with a cosine to its seed above 1 - margin * spread, these margins one after another."""
+    accept: float = 0.5
+    """A region is taken when its mean score, weighted by opacity, reaches this."""
+    most: int = 2000
+    """Regions tried at most; each costs a pass over all units."""
+
+
+PUBLISHED = RefinementConfig()
+
+
+def stretched(relevancy: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Relevancy stretched over the query's range: 0 for its lower half, 1 for the best unit (published).
+
+    Something always gets 1, also where nothing is relevant: ask `relevancy` itself whether there is an answer at all.
+    Values that are not finite (of units without language) count as the least.
+    """
+    finite = torch.isfinite(relevancy)
+    if not bool(finite.any()):
+        return torch.zeros_like(relevancy)
+    low, high = relevancy[finite].min(), relevancy[finite].max()
+    value = torch.where(finite, relevancy, low)
+    return (2 * (value - low) / (high - low + 1e-9) - 1).clamp(0, 1)
+
+
+def refine_prompt(
+    score: Float[Tensor, " N"],
+    feature: Float[Tensor, "N F"],
+    opacity: Float[Tensor, " N"],
+    spread: float,
+    config: RefinementConfig = PUBLISHED,
+) -> Bool[Tensor, " N"]:
+    """The units that answer, by regions of like features.
+
+    Args:
+        score: 0 to 1, as `stretched` makes it.
+        feature: instance features of unit length.
+        opacity: of each unit, as a weight; may exceed 1 where a unit holds several Gaussians.
+        spread: how tight the features are, see `InstancePairs.spread`.
+        config: thresholds.
+    """
+    margins = torch.tensor([1 - c * spread for c in config.margins], dtype=score.dtype, device=score.device)
+    feature, opacity = feature.to(score.dtype), opacity.to(score.dtype)
+    totals = torch.stack((opacity, opacity * score, torch.ones_like(score)))
+    answer = torch.zeros_like(score, dtype=torch.bool)
+    free = torch.ones_like(answer)
+    may_seed = (score > config.seed_score) & (opacity > config.seed_opacity)
+    for _ in range(config.most):
+        best, seed = torch.where(free & may_seed, score, -1.0).max(0)
+        similar = ((feature @ feature[seed])[:, None] > margins) & free[:, None]
+        weight, answered, count = totals @ similar.to(score.dtype)
+        mean = torch.where(count > 0, answered / weight.clamp_min(1e-12), -1.0)
+        best, *mean = torch.cat((best[None], mean)).tolist()  # the one wait for the device
+        if best < 0:
+            break
+        # The first margin whose region answers; an empty region ends the search; else the last margin.
+        stop = next((k for k, m in enumerate(mean) if m < 0 or m >= config.accept), len(mean) - 1)
+        if mean[stop] >= config.accept:
+            answer |= similar[:, stop]
+        free &= ~similar[:, stop]
+        free[seed] = False
+    return answer
+
+
+def refine_nodes(
+    tree: InstanceTree,
+    score: Float[Tensor, " A"],
+    opacity: Float[Tensor, " A"],
+    config: RefinementConfig = PUBLISHED,
+    highest: float = 0.5,
+) -> list[int]:
+    """The nodes of the instance tree that answer: the same refinement, with the nodes around a seed as its regions.
+
+    From the seed's object downwards, the first node that answers well enough is taken.
+
+    Args:
+        tree: over A anchors.
+        score: of each anchor, 0 to 1, as `stretched` makes it.
+        opacity: of each anchor, as a weight.
+        config: thresholds; `margins` do not count.
+        highest: level of the largest node tried; 1 also tries groups.
+    """
+    num = tree.num_nodes
+    if num == 0:
+        return []
+    held, place = tree.anchor_node >= 0, tree.anchor_node.clamp_min(0)
+    own = torch.zeros(num, 2, dtype=torch.float64, device=score.device)
+    values = torch.stack((opacity, opacity * score), 1).double()
+    own.index_add_(0, place[held], values[held])
+    inside, answered = tree.subtree_sum(own).unbind(1)
+    mean = (answered / inside.clamp_min(1e-12)).tolist()
+    level, last, parent = tree.level.tolist(), tree.last.tolist(), tree.parent.tolist()
+    taken: list[int] = []
+    free = (score > config.seed_score) & (opacity > config.seed_opacity) & held
+    order = torch.where(free, score, -1.0).sort(descending=True, stable=True).indices[: int(free.sum())]
+    tried: set[int] = set()
+    for node in tree.anchor_node[order].tolist():
+        if any(t <= node <= last[t] for t in taken) or node in tried:
+            continue
+        tried.add(node)
+        chain = [node]
+        while parent[chain[-1]] >= 0 and level[parent[chain[-1]]] <= highest + 1e-6:
+            chain.append(parent[chain[-1]])
+        found = next((n for n in reversed(chain) if mean[n] >= config.accept), None)
+        if found is not None:
+            taken = [t for t in taken if not found <= t <= last[found]] + [found]
+    return sorted(taken)
