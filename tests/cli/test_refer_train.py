@@ -80,7 +80,7 @@ def test_a_field_is_trained_and_asked(blob_run, asked, bert, tmp_path, capsys):
 def test_sentences_are_evaluated(blob_run, asked, tmp_path, capsys):
     out = tmp_path / "report"
     main(["eval", "--load-config", str(blob_run), "--ground-truth", str(asked / "ground_truth"), "--output-dir",
-          str(out), "--clicks", "0", "--sentences", str(asked / "sentences"), "--sentences-by", "solver",
+          str(out), "--clicks", "1", "--sentences", str(asked / "sentences"), "--sentences-by", "solver",
           "text"])  # fmt: skip
     report = json.loads((out / "report.json").read_text())["sentences"]
     assert report["solver"]["all"]["right"] == 1.0 and report["solver"]["all"]["n_acc"] == 1.0
