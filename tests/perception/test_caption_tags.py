@@ -1,7 +1,7 @@
 import builtins
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.core.errors import UserError
@@ -47,6 +47,7 @@ def test_tags_count_captions():
     assert tags_of([]) == []
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=80))
 def test_any_text_gives_words_or_nothing(text):
     tags = noun_tags(text)
