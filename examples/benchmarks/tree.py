@@ -31,6 +31,7 @@ from ag2_ns.grouping.refine import refine_anchors
 from ag2_ns.grouping.tree import build_tree
 from ag2_ns.ops.neighbours import radius_edges
 from ag2_ns.perception.prompts import NEGATIVES
+from ag2_ns.query.click import answer_click
 from ag2_ns.query.text import select_text
 from ag2_ns.scene.scene_index import SceneIndex, language_of
 from ag2_ns.splat.anchors import voxel_groups
