@@ -148,7 +148,7 @@ class PaletteEncoder:
 
 def basic_shares(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 11"]:
     """How far an English speaker would use each of the `BASIC` terms for each colour; rows sum to 1."""
-    return _lookup()[0][_codes(rgb)]
+    return color_tables()[0][color_codes(rgb)]
 
 
 def colour_terms(name: str) -> Float[np.ndarray, " 11"]:

@@ -294,6 +294,7 @@ def write_run(config: TrainerConfig, pipeline: AG2Pipeline, seconds: dict[str, f
 
     step = config.pipeline.model.schedule_steps
     pipeline.model.schedule_length.fill_(step)
+    pipeline.model.update_to_step(step)  # else the scene would be drawn with the bands of step 0
     folder, made = config.get_base_dir(), None
     try:
         folder = made = _new_folder(config)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ag2_ns.core.answer import Answer
+from ag2_ns.core.answer import Answer, Candidate
 from ag2_ns.core.errors import MissingLanguage, UnknownWords, UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.grouping.tree import InstanceTree

@@ -24,6 +24,8 @@ from ag2_ns.io.selection_file import load_selection
 from ag2_ns.io.view_store import Manifest
 from ag2_ns.plugin.run import load_run
 
+pytestmark = pytest.mark.slow
+
 
 def answer(capfd) -> dict:
     """The JSON line that a query ends with."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from tiny_run import BIN, ag2, nerfstudio_command, run_process, small_config, tr
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin import methods as configurations
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -139,7 +142,7 @@ def test_a_distorted_scene_blames_the_right_image(copy, tmp_path):
 
 def test_cuda_without_cuda(scene, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = small_config(scene, tmp_path / "out", steps=2)
+    config = small_config(scene, tmp_path / "out", steps=2, method="ag2aussian")
     config.machine.device_type = "cuda"
     with pytest.raises(UserError, match=r"--machine\.device-type cpu"):
         train(config)
@@ -147,9 +150,15 @@ def test_cuda_without_cuda(scene, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_the_small_method_trains_where_it_can():
-    assert configurations.ag2aussian_small.config.machine.device_type == "cpu"
-    assert configurations.ag2aussian.config.machine.device_type == "cuda"
+def test_the_small_method_trains_where_it_can(scene):
+    small, full = (deepcopy(m.config) for m in (configurations.ag2aussian_small, configurations.ag2aussian))
+    for config in (small, full):
+        config.data = config.pipeline.datamanager.data = scene
+        assert config.machine.device_type == "cuda"
+    small.check()
+    assert small.machine.device_type == "cpu"
+    with pytest.raises(UserError, match="train ag2aussian-small"):
+        full.check()
 
 
 def test_an_unknown_backend(scene, tmp_path):

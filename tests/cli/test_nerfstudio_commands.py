@@ -22,6 +22,8 @@ from tiny_run import HEIGHT, STEPS, VIEWS, WIDTH, nerfstudio_command, read_h264,
 from ag2_ns.core.errors import UserError
 from ag2_ns.io.ply import read_gaussians
 
+pytestmark = pytest.mark.slow
+
 HELD_OUT = math.ceil(VIEWS / 8)
 
 

@@ -1,6 +1,8 @@
 """Further clicks and boxes, through every command that takes a selection, on balls whose instances are known."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +119,7 @@ def test_a_box_takes_the_ball_that_it_is_drawn_around(scene, ball, node):
 
 def test_what_makes_no_sense_in_python(scene):
     red = scene.select(text="red ball")
-    with pytest.raises(UserError, match=r"give one of text, click, box, selection.*; 2 were given"):
+    with pytest.raises(UserError, match=r"give one of text, .*click, box, selection; 2 were given"):
         scene.select(text="red ball", box=around(scene, "red"))
     with pytest.raises(UserError, match=r"click \(0, 0\) to add: the pixel shows the background"):
         scene.refine(red, add=clicks((VIEW, 0, 0)))
@@ -175,7 +177,9 @@ def test_an_evaluation_takes_ids_in_the_folders_of_the_images(config, tmp_path):
     Image.fromarray(np.ones((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "ids" / "images" / VIEW)
     (tmp_path / "labels.json").write_text('{"1": "red ball"}')
     main(["eval", "--load-config", str(config), "--ground-truth", str(tmp_path), "--output-dir", str(tmp_path / "e")])
-    assert json.loads((tmp_path / "e" / "report.json").read_text())["prompts"][0]["views"] == 1
+    assert (
+        json.loads((tmp_path / "e" / "report.json").read_text())["protocols"]["3d"]["share"]["prompts"][0]["views"] == 1
+    )
 
 
 def test_a_query_with_further_clicks(scene, tmp_path, capfd):
@@ -333,3 +337,60 @@ def test_further_clicks_need_one_thing_to_change(command, config, tmp_path, capf
     with pytest.raises(SystemExit):
         ask(command, config, tmp_path / "out", *RED_TEXT, "--text", "blue ball", "--add", *PIXEL)
     assert "--add: could change each of the 2 things" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "count"), [((), 9), (("--max-views", "all"), 9), (("--max-views", "0"), 0),
+                                              (("--max-views", "4"), 4)])  # fmt: skip
+def test_how_many_views_are_drawn(config, tmp_path, given, count):
+    ask("query", config, tmp_path, "--text", "red ball", *given)
+    assert (tmp_path / "selection.npz").exists()
+    for part in ("masks", "overlays"):
+        assert len(list((tmp_path / part).glob("*.png"))) == count
+
+
+@pytest.mark.parametrize(
+    ("views", "count", "chosen"), [(30, 12, 12), (30, "all", 30), (30, 0, 0), (3, 12, 3), (30, 1, 1)]
+)
+def test_views_are_spread_over_the_capture(views, count, chosen):
+    from ag2_ns.cli.query import spread
+
+    found = spread(list(range(views)), count)
+    assert len(found) == chosen == len(set(found)) and found == sorted(found)
+    if chosen > 1:
+        assert found[0] == 0 and found[-1] == views - 1
+        steps = np.diff(found)
+        assert steps.max() - steps.min() <= 1
+
+
+def test_a_negative_number_of_views(config, tmp_path, capfd):
+    with pytest.raises(SystemExit):
+        ask("query", config, tmp_path / "out", "--text", "red ball", "--max-views", -1)
+    assert "--max-views -1: give a number of views, 0 for none, or all" in capfd.readouterr().err
+
+
+COMMANDS_ONLY = """
+import sys
+from ag2_ns.cli.main import main
+config, out = sys.argv[1:]
+text = ["--load-config", config, "--text", "red ball"]
+main(["query", *text, "--output-dir", out + "/q", "--max-views", "1"])
+main(["edit", *text, "--delete"])
+main(["edit", "--load-config", config, "--clear"])
+main(["render", *text, "--output-path", out + "/f", "--frames", "1"])
+main(["export", *text, "--output-dir", out + "/e"])
+main(["eval", "--load-config", config, "--ground-truth", out + "/truth", "--output-dir", out + "/v"])
+print("loaded:", sorted({name.partition(".")[0] for name in sys.modules} & {"nerfstudio", "viser"}))
+"""
+
+
+@pytest.mark.slow
+def test_commands_on_a_scene_never_load_nerfstudio(config, tmp_path):
+    (tmp_path / "truth" / "ids").mkdir(parents=True)
+    Image.fromarray(np.ones((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "truth" / "ids" / VIEW)
+    (tmp_path / "truth" / "labels.json").write_text('{"1": "red ball"}')
+    command = [sys.executable, "-c", COMMANDS_ONLY, str(config), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+    for name in ("q/selection.npz", "f/00000.png", "e/labels.json", "v/report.json"):
+        assert (tmp_path / name).is_file(), name

@@ -1,31 +1,15 @@
 """Words that a scene described by colours does not know, on balls."""
 
 import json
-from dataclasses import replace
 
 import pytest
-from blob_run import fill, run_config, write_scene
+from blob_run import build_palette
 from tiny_run import ag2
-
-from ag2_ns.io.feature_store import FeatureStore
-from ag2_ns.io.view_store import Manifest
-from ag2_ns.perception.palette import PaletteEncoder
-from ag2_ns.plugin.lifting import write_run
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    folder, encoder = tmp_path_factory.mktemp("palette"), PaletteEncoder()
-    write_scene(folder / "scene")
-    manifest = Manifest("palette", encoder.settings, encoder.options)
-    FeatureStore.create(folder / "scene", manifest)  # the other one holds no views
-    config = run_config(folder / "scene", folder / "out")
-    pipeline = config.pipeline.setup(device="cpu", test_mode="test")
-    fill(pipeline.model)
-    index = pipeline.model.scene_index()
-    rows = encoder.encode_text(["red and green", "red", "red", "red", "green", "blue", "grey"]).half()
-    pipeline.model.set_scene_index(replace(index, language=replace(index.language, feature=rows)))
-    return write_run(config, pipeline)
+    return build_palette(tmp_path_factory.mktemp("palette"))
 
 
 def test_a_text_without_a_known_word_is_refused_with_what_is_known(config, tmp_path, capsys):

@@ -46,11 +46,13 @@ def trained(out):
     return config
 
 
+@pytest.mark.slow
 def test_prepare_and_train(out, trained):
     assert list((out / "table" / "ag2").rglob("manifest.json"))
     assert list(trained.parent.rglob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_lift_click_film_edit_and_export(out, trained, capsys):
     execute("3_lift.py", "--out", out)
     names = capsys.readouterr().out.splitlines()[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,4 +152,22 @@ def build(folder: Path, with_index: bool = True) -> Path:
     fill(pipeline.model)
     if not with_index:
         pipeline.model.set_scene_index(None)
+    return write_run(config, pipeline)
+
+
+def build_palette(folder: Path) -> Path:
+    """The balls described by their colours, so that any picture and colour word can be asked; returns config.yml."""
+    from ag2_ns.perception.palette import PaletteEncoder
+    from ag2_ns.plugin.lifting import write_run
+
+    encoder = PaletteEncoder()
+    write_scene(folder / "scene")
+    manifest = Manifest("palette", encoder.settings, encoder.options)
+    FeatureStore.create(folder / "scene", manifest)  # the other one holds no views
+    config = run_config(folder / "scene", folder / "out")
+    pipeline = config.pipeline.setup(device="cpu", test_mode="test")
+    fill(pipeline.model)
+    index = pipeline.model.scene_index()
+    rows = encoder.encode_text(["red and green", "red", "red", "red", "green", "blue", "grey"]).half()
+    pipeline.model.set_scene_index(replace(index, language=replace(index.language, feature=rows)))
     return write_run(config, pipeline)

@@ -31,7 +31,7 @@ def run_process(*command: object, **environment: str) -> Finished:
     """Run one of the installed console scripts as a user would."""
     command = [str(BIN / str(command[0])), *map(str, command[1:])]
     env = os.environ | {"OMP_WAIT_POLICY": "passive", "COLUMNS": "200"} | environment
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=800)
     return Finished(done.returncode, done.stdout, done.stderr)
 
 

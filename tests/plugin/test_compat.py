@@ -87,8 +87,42 @@ def test_the_hook_is_put_up_once(hook):
     assert sys.excepthook is shown
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_status_one_and_one_line():
     code = "from ag2_ns.core.errors import UserError; from ag2_ns.plugin import compat;"
     code += "compat.show_user_errors_in_one_line();"
     done = subprocess.run([sys.executable, "-c", code + "raise UserError('x: y')"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: x: y\n")
+
+
+IMPORTED = """
+import os, shutil, sys
+before = sys.excepthook, os.environ["PATH"]
+import ag2_ns.plugin.methods, ag2_ns.plugin.dataparser_spec
+print((sys.excepthook, os.environ["PATH"]) == before, os.path.exists(os.environ["XDG_CACHE_HOME"]))
+"""
+
+
+@pytest.mark.slow
+def test_other_methods_commands_are_left_alone(tmp_path):
+    """Every ns-* command imports the plugin; what nerfstudio needs is applied when a run of ours is used."""
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, env=env, timeout=300)
+    assert done.stdout == "True False\n", done.stderr[-2000:]
+
+
+def test_what_nerfstudio_needs_is_applied_when_a_run_of_ours_begins(tmp_path, monkeypatch):
+    from copy import deepcopy
+
+    from ag2_ns.plugin.methods import ag2aussian_small
+
+    applied = []
+    monkeypatch.setattr(compat, "apply", lambda: applied.append(1))
+    config = deepcopy(ag2aussian_small.config)
+    config.output_dir, config.experiment_name, config.timestamp = tmp_path, "s", "t"
+    config.get_checkpoint_dir()
+    assert applied
+    config.machine.device_type, config.load_dir = "cpu", tmp_path
+    with pytest.raises(UserError, match="no checkpoint there"):
+        config.check()
+    assert len(applied) == 2

@@ -25,10 +25,11 @@ try:
 except ImportError:
     sync_playwright = None
 
-if BROWSER is None:
-    pytestmark = pytest.mark.skip(reason="no chromium: apt-get install chromium")
-elif sync_playwright is None:
-    pytestmark = pytest.mark.skip(reason="no playwright: pip install playwright")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium"),
+    pytest.mark.skipif(sync_playwright is None, reason="no playwright: pip install playwright"),
+]
 
 FLAGS = [
     "--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
