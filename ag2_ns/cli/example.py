@@ -44,6 +44,8 @@ class Example:
     """street: pixels along the edge of a patch of features."""
     reach: float = 40.0
     """street: half the width of the square of voxels around the car, metres."""
+    mixed: bool = False
+    """street: trucks, buses, bicycles and barriers beside cars, people and cones."""
     noise: str | None = None
     """Defects of the simulated masks, features and depth: 0 perfect, 1 mild (the default), 2 twice as bad; wild (the
     room's) errs as SAM and CLIP do, among twins and look-alikes. Its knobs: wild:wholes=0.5,border=3."""
@@ -81,6 +83,7 @@ class Example:
             patch=self.patch,
             reach=self.reach,
             noise=noise,
+            mixed=self.mixed,
             overwrite=self.overwrite,
             **size,
         )

@@ -24,8 +24,12 @@ from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.overlay import SELECTED, selection_share
 
-STRATA = ((0.0, "hidden"), (0.5, "half hidden"), (1.01, "visible"))
-"""By the share of a thing that a view shows: none of it, less than half, the rest."""
+
+def stratum(share: float) -> str:
+    """What a view is called that shows this share of a thing: none of it, less than half, the rest."""
+    return "hidden" if share <= 0 else "half hidden" if share < 0.5 else "visible"
+
+
 BATCH = 24
 """Sets that are drawn at once."""
 
@@ -195,7 +199,7 @@ def evaluate_sentences(
                 if np.ndim(whole) == 2 and whole.sum() >= least:
                     share = float((target & whole).sum()) / float(whole.sum())
                     result.amodal.append(_iou(alone[n], whole))
-                    result.strata.append(next(name for most_, name in STRATA if share <= most_))
+                    result.strata.append(stratum(share))
         if progress is not None:
             progress(done)
     selected = covered > 0.5 * np.maximum(total, 1)[None]

@@ -21,8 +21,8 @@ from ag2_ns.rendering.overlay import SELECTED
 from ag2_ns.scene.scene import Scene
 
 THRESHOLDS = (
-    f"thresholds: share of the pixel > {SELECTED:g}, alone: alpha > {ALONE:g}, 2d: stretched map > {THRESHOLD:g}; levels: "
-    f"parts {FIXED['parts']:g}, things {FIXED['things']:g}, groups {FIXED['groups']:g}; missing counts 0"
+    f"thresholds: share of the pixel > {SELECTED:g}, alone: alpha > {ALONE:g}, 2d: stretched map > {THRESHOLD:g}; "
+    f"levels: parts {FIXED['parts']:g}, things {FIXED['things']:g}, groups {FIXED['groups']:g}; missing counts 0"
 )
 
 

@@ -119,7 +119,7 @@ class _Run:
             frame = self.matched.resized[0]
             height, width = benchmark.sizes[frame]
             self.out.problems.append(
-                f"{len(self.matched.resized)} frames: labels are {width}x{height}, not the pictures' size; drawn at theirs"
+                f"{len(self.matched.resized)} frames: labels are {width}x{height}, unlike the pictures; drawn so"
             )
         empty = [p for p in benchmark.prompts if not any(p in benchmark.masks(f) for f in benchmark.sizes)]
         self.out.problems += [f"{p!r}: labelled in no frame, or too small in all; not scored" for p in empty]

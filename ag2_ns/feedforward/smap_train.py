@@ -117,7 +117,7 @@ def train_smap(
     torch.manual_seed(schedule.seed)
     model = Smap(config).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.lr)
-    decay = lambda step: (1 - min(step, schedule.steps - 1) / schedule.steps) ** schedule.power  # noqa: E731
+    decay = lambda step: max(1 - step / max(schedule.steps, 1), 0.0) ** schedule.power  # noqa: E731
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
     first = _restore(folder, model, optimizer, rate, config) if resume else 0
     for step, numbers in enumerate(_batches(len(samples), schedule), 0):
@@ -137,7 +137,7 @@ def train_smap(
         optimizer.step()
         rate.step()
         if progress is not None:
-            progress(step + 1, float(loss))
+            progress(step + 1, float(loss.detach()))
         if folder is not None and ((step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps):
             save_smap(folder, model)
             _checkpoint(folder, model, optimizer, rate, step + 1)

@@ -2,10 +2,10 @@
 
 Three layouts are read:
 
-- `calibration.json`: `cameras: {NAME: {file, width, height, cam2img, lidar2cam}}`, optionally `lidar: {file}`
-  and `sweeps: [{file, sweep2lidar}]`. `lidar2cam` is the camera's own: on a moving car it holds the motion between the sweep
-  and that camera's shutter, so two cameras need not agree on where the car was.
-- `transforms.json` (nerfstudio) of pinhole cameras without distortion, in the capture's own frame.
+- `calibration.json`: `cameras: {NAME: {file, width, height, cam2img, lidar2cam}}`, optionally `lidar: {file}` and
+  `sweeps: [{file, sweep2lidar}]`. `lidar2cam` is the camera's own: on a moving car it holds the motion between the
+  sweep and that camera's shutter, so two cameras need not agree on where the car was.
+- `transforms.json` (nerfstudio) of perspective lenses, in the capture's own frame.
 - OpenScene: `color/NAME.jpg`, `pose/NAME.npy|txt` (camera to world) and `K/NAME.npy`, or one `intrinsic*.txt`.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from PIL import Image
 from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.view import View
 
-DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+DISTORTION = ("k1", "k2", "p1", "p2", "k3")
+"""Terms of a lens, in OpenCV's order; pictures are undistorted as they are read."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Rig:
     """The point cloud that the calibration names, if any."""
     sweeps: tuple[tuple[Path, np.ndarray], ...] = ()
     """Further sweeps and their 4 x 4 pose in the cloud's frame."""
+    lenses: tuple[tuple[float, ...], ...] = ()
+    """Distortion of each camera (see `DISTORTION`); empty for none at all."""
 
     def __len__(self) -> int:
         return len(self.views)
@@ -63,18 +66,16 @@ class Rig:
                     "the calibration is of another picture"
                 )
             picture = picture.resize((view.width, view.height), Image.LANCZOS)
+        lens = self.lenses[index] if self.lenses else ()
+        if any(lens):
+            import cv2
+
+            return cv2.undistort(np.asarray(picture), view.K.double().numpy(), np.array(lens))
         return np.asarray(picture)
 
     def scaled(self, longest: int) -> Rig:
         """The same cameras with pictures of at most `longest` pixels on their longer side."""
-        return Rig(
-            self.source,
-            self.names,
-            tuple(_scaled(v, longest) for v in self.views),
-            self.images,
-            self.cloud,
-            self.sweeps,
-        )
+        return replace(self, views=tuple(_scaled(v, longest) for v in self.views))
 
 
 def read_rig(path: Path | str) -> Rig:
@@ -128,15 +129,12 @@ def _surround(path: Path, content: dict) -> Rig:
 
 
 def _transforms(path: Path, content: dict) -> Rig:
-    names, views, images = [], [], []
+    names, views, images, lenses = [], [], [], []
     for frame in content["frames"]:
         get = lambda key, default=None, frame=frame: frame.get(key, content.get(key, default))  # noqa: E731
-        bent = [key for key in DISTORTION if abs(float(get(key, 0.0) or 0.0)) > 1e-6]
-        if bent:
-            raise UserError(
-                f"{path}: lenses with distortion ({', '.join(bent)}); undistort the pictures first, for example with "
-                "`colmap image_undistorter`"
-            )
+        if "FISHEYE" in str(get("camera_model", "")).upper() or abs(float(get("k4", 0.0) or 0.0)) > 1e-6:
+            raise UserError(f"{path}: fisheye lenses; undistort the pictures first, with `colmap image_undistorter`")
+        lenses.append(tuple(float(get(key, 0.0) or 0.0) for key in DISTORTION))
         width, height = int(get("w")), int(get("h"))
         fx = get("fl_x") or width / (2 * math.tan(float(get("camera_angle_x")) / 2))
         fy = get("fl_y") or fx
@@ -147,7 +145,8 @@ def _transforms(path: Path, content: dict) -> Rig:
         views.append(View(torch.linalg.inv(pose).float(), torch.tensor(K, dtype=torch.float32), width, height))
         images.append(path.parent / frame["file_path"])
     named = content.get("ply_file_path")
-    return Rig(path, tuple(names), tuple(views), tuple(images), path.parent / named if named else None)
+    cloud = path.parent / named if named else None
+    return Rig(path, tuple(names), tuple(views), tuple(images), cloud, lenses=tuple(lenses))
 
 
 def _openscene(folder: Path) -> Rig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def read_points(
     return np.ascontiguousarray(xyz[keep]), np.ascontiguousarray(_colours(vertex)[keep])
 
 
-def read_gaussians(path: str | Path) -> Gaussians:
+def read_gaussians(path: str | Path, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Gaussians:
     """The Gaussians of a 3D Gaussian Splatting PLY, activated; see `ag2_ns.io.splat` for other formats.
 
     Read as well: compressed files of PlayCanvas and SuperSplat, plain colours (red, green, blue) in place of spherical
@@ -73,13 +74,19 @@ def read_gaussians(path: str | Path) -> Gaussians:
     degree 3 are left out. A logit of +-infinity is an opacity of 1 or 0, a logarithm of -infinity a scale of 0;
     Gaussians with any other value that is not finite are dropped, with a note in the log.
 
+    Args:
+        path: the file.
+        centre: subtracted from positions before they become single precision, where the file has more.
+
     Raises:
         UserError: no such file, not a PLY, cut short, empty, or without the properties of a splat (named).
     """
     path = Path(path)
     ply = _open_ply(path)
     if "chunk" in ply and "packed_position" in (ply["vertex"].data.dtype.names or ()):
-        return _checked_size(path, decode_compressed(*(ply[n].data if n in ply else None for n in COMPRESSED)))
+        return moved(
+            _checked_size(path, decode_compressed(*(ply[n].data if n in ply else None for n in COMPRESSED))), centre
+        )
     vertex = _vertices(path, ply)
     names = vertex.dtype.names or ()
     colour = next((c for c in (_DC, *_COLOURS) if all(n in names for n in c)), _DC)
@@ -92,6 +99,8 @@ def read_gaussians(path: str | Path) -> Gaussians:
         scales = np.concatenate([scales, np.full((len(scales), 1), -np.inf, np.float32)], 1)
     opacity = _columns(vertex, ("opacity",))
     table = _columns(vertex, ("x", "y", "z", *_ROTATION, *order))
+    if any(centre):
+        table[:, :3] = _columns(vertex, ("x", "y", "z"), np.float64) - np.array(centre)
     dc = _columns(vertex, _DC) if colour is _DC else (_unit_colours(vertex, colour) - 0.5) / SH_C0
     meant = (np.where(np.isinf(opacity), 0, opacity), np.where(scales == -np.inf, 0, scales))
     keep = _finite(np.concatenate([table, dc, *meant], 1), path)
@@ -188,6 +197,14 @@ def gaussians_of(
     ]
     good = torch.stack([torch.isfinite(t).reshape(len(t), -1).all(1) for t in tensors]).all(0)
     return Gaussians(*(t[good] for t in tensors))
+
+
+def moved(gaussians: Gaussians, centre: tuple[float, float, float]) -> Gaussians:
+    """The Gaussians less a centre."""
+    if not any(centre):
+        return gaussians
+    means = gaussians.means.double() - torch.tensor(centre, dtype=torch.double)
+    return replace(gaussians, means=means.float())
 
 
 def _checked_size(path: Path, gaussians: Gaussians) -> Gaussians:

@@ -1,7 +1,7 @@
 """Sentences with what they mean, on disk: the table-top's sentences.json with amodal masks, and Ref-LERF.
 
-Ref-LERF (ReferSplat, Zheng et al., ICML 2025): four LERF scenes, 59 objects, about five sentences each. A scene's folder
-holds `json/{train_json,test_json}/frame_NNNNN.json` (older: `json/`) with
+Ref-LERF (ReferSplat, Zheng et al., ICML 2025): four LERF scenes, 59 objects, about five sentences each. A scene's
+folder holds `json/{train_json,test_json}/frame_NNNNN.json` (older: `json/`) with
 {"object": [{"category", "segmentation": mask file, "sentence": [...]}]}, and masks as black-and-white pictures in
 `gt_mask/` (all frames) or `mask/` (test frames only), named after frame and category.
 """
@@ -27,7 +27,7 @@ TEST_FRAMES = {
     "teatime": (2, 25, 43, 107, 129, 140),
     "waldo_kitchen": (19, 35, 67, 105, 162),
 }
-"""Frames of Ref-LERF that are held out; all others are for training. Not those of LERF-OVS for figurines and kitchen."""
+"""Frames of Ref-LERF that are held out; all others are for training. For two scenes not those of LERF-OVS."""
 
 
 @dataclass(frozen=True)

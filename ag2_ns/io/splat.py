@@ -14,7 +14,7 @@ import numpy as np
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
-from ag2_ns.io.ply import SH_C0, gaussians_of, read_gaussians, with_largest
+from ag2_ns.io.ply import SH_C0, gaussians_of, moved, read_gaussians, with_largest
 
 WAY_OUT = "open it in a splat editor (SuperSplat reads it) and export an uncompressed .ply"
 """What to do about formats that are not read."""
@@ -32,8 +32,12 @@ PLAUSIBLE = 0.9
 """Share of the rows of a `.splat` that must make sense: the format has no mark of its own."""
 
 
-def read_splat(path: str | Path) -> Gaussians:
+def read_splat(path: str | Path, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Gaussians:
     """The Gaussians of a file, activated, in the file's own frame.
+
+    Args:
+        path: the file.
+        centre: subtracted from positions before they become single precision, where the file has more.
 
     Raises:
         UserError: no such file, damaged, or of a format that is not read (named).
@@ -44,15 +48,15 @@ def read_splat(path: str | Path) -> Gaussians:
     with open(path, "rb") as file:
         head = file.read(16)
     if head.startswith(b"ply"):
-        return read_gaussians(path)
+        return read_gaussians(path, centre)
     if head[:2] == b"\x1f\x8b":
-        return _read_spz(path)
+        return moved(_read_spz(path), centre)
     name = _named(path, head)
     if name is not None:
         raise UserError(f"{path}: {name}, which is not read; {WAY_OUT}")
     found = _read_rows(path)
     if found is not None:
-        return found
+        return moved(found, centre)
     raise UserError(f"{path}: neither a PLY nor a .splat nor a .spz file by its content; {WAY_OUT}, or copy it again")
 
 

@@ -30,27 +30,33 @@ cupboard, cabinet, closet, wardrobe, dresser, sideboard
 alarm clock, clock, timepiece, alarm, timer
 watch, wristwatch
 snowman, snow man, snow figure, snowperson
-block tower, tower, tower of blocks, stack of blocks, pile of blocks, blocks, building blocks, brick tower, wooden tower, stacked blocks, cube tower
-ball pyramid, pyramid, pyramid of balls, pile of balls, stack of balls, heap of balls, balls, ball pile, stacked balls
-ring stack, stacking rings, stack of rings, ring tower, rings, stacking toy, ring toy, tower of rings, pile of rings, stacked rings
+block tower, tower, tower of blocks, stack of blocks, pile of blocks, blocks, building blocks, brick tower,
+    wooden tower, stacked blocks, cube tower
+ball pyramid, pyramid, pyramid of balls, pile of balls, stack of balls, heap of balls, balls, ball pile,
+    stacked balls
+ring stack, stacking rings, stack of rings, ring tower, rings, stacking toy, ring toy, tower of rings,
+    pile of rings, stacked rings
 toy car, car, automobile, racing car, model car, little car, auto, race car, sedan, taxi
 truck, lorry
 bicycle, bike, cycle
 motorcycle, motorbike, scooter
 mushroom, toadstool, fungus, fly agaric, shroom
 dumbbell, barbell, weight, hand weight, free weight, gym weight, kettlebell
-flowerpot, flower pot, plant pot, potted plant, pot plant, planter, cactus, potted cactus, plant, houseplant, succulent, pot
+flowerpot, flower pot, plant pot, potted plant, pot plant, planter, cactus, potted cactus, plant, houseplant,
+    succulent, pot
 house, toy house, home, cottage, building, little house, cabin, hut, dollhouse, doll house, birdhouse
 rubber duck, duck, duckling, ducky, duckie, rubber ducky, toy duck, bath duck, bath toy, bird, drake
 robot, android, toy robot, machine, automaton, droid, mech, tin robot
-gift box, gift, present, parcel, wrapped box, package, gift package, wrapped present, wrapped gift, box, giftbox, present box, birthday present
+gift box, gift, present, parcel, wrapped box, package, gift package, wrapped present, wrapped gift, box, giftbox,
+    present box, birthday present
 apple
 pear
 orange
 banana
 lemon
 rocket, spaceship, rocket ship, space ship, spacecraft, missile, space rocket, shuttle, toy rocket, spaceshuttle
-pencil cup, pencil holder, pen holder, pen cup, pencil pot, pen pot, pencil stand, pencils, pens, cup of pencils, cup with pencils, pencil box, penholder, jar of pencils, pencil jar, stationery holder, pencil case
+pencil cup, pencil holder, pen holder, pen cup, pencil pot, pen pot, pencil stand, pencils, pens, cup of pencils,
+    cup with pencils, pencil box, penholder, jar of pencils, pencil jar, stationery holder, pencil case
 pencil, pen, crayon, marker
 bag, backpack, rucksack, handbag, purse, sack
 suitcase, luggage, trunk
@@ -142,6 +148,9 @@ boat, ship
 plane, airplane, aeroplane, aircraft
 """
 
+_LINES = tuple(filter(None, _SAME.replace(",\n", ",").strip().splitlines()))
+"""One per sense; a line that ends in a comma goes on."""
+
 _CLASSES = """
 fruit: apple pear orange banana lemon
 food: apple pear orange banana lemon mushroom bread cake cookie cheese egg sandwich
@@ -203,7 +212,7 @@ snack: apple cookie cake
 def _senses() -> dict[str, frozenset[int]]:
     """Word or phrase to the numbers of the senses that it may have."""
     out: dict[str, set[int]] = {}
-    for number, line in enumerate(filter(None, _SAME.strip().splitlines())):
+    for number, line in enumerate(_LINES):
         for word in line.split(","):
             out.setdefault(word.strip(), set()).add(number)
     return {word: frozenset(senses) for word, senses in out.items()}
@@ -212,7 +221,7 @@ def _senses() -> dict[str, frozenset[int]]:
 @lru_cache(maxsize=1)
 def _members() -> dict[str, frozenset[str]]:
     """Name of a class to the first words of the senses in it."""
-    firsts = [line.split(",")[0].strip() for line in filter(None, _SAME.strip().splitlines())]
+    firsts = [line.split(",")[0].strip() for line in _LINES]
     known = sorted(firsts, key=len, reverse=True)
     out: dict[str, frozenset[str]] = {}
     for line in filter(None, _CLASSES.strip().splitlines()):

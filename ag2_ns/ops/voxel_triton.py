@@ -1,4 +1,4 @@
-"""Voxelising on CUDA: Triton kernels, one program for up to 2,048 voxels of one Gaussian's box.
+"""Voxelising on CUDA: Triton kernels, one program for up to 512 voxels of one Gaussian's box.
 
 Forwards the sums are added atomically, so the last bit of a sum may differ from run to run; backwards every program
 sums up what its voxels say about its Gaussian.
@@ -6,16 +6,18 @@ sums up what its voxels say about its Gaussian.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-BLOCK = 64
+BLOCK = 128
 """Voxels handled at a time by one program."""
 
-SHARE = 2048
+SHARE = 512
 """Voxels of one program; larger Gaussians are shared out over several."""
 
 CHANNELS = 64
@@ -40,8 +42,8 @@ def _forward(
     column = tl.arange(0, WIDTH)
     value = tl.load(values + n * channels + column, mask=column < channels, other=0.0)
     stop = tl.minimum(begin + SHARE, sx * sy * sz)
-    for start in range(begin, stop, BLOCK):
-        place = start + tl.arange(0, BLOCK)
+    for block in range(0, SHARE, BLOCK):
+        place = begin + block + tl.arange(0, BLOCK)
         i, j, k = fx + place // (sy * sz), fy + place // sz % sy, fz + place % sz
         x = low_x + (i.to(tl.float32) + 0.5) * step - mx
         y = low_y + (j.to(tl.float32) + 0.5) * step - my
@@ -81,8 +83,8 @@ def _backward(
     ax, ay, az = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     axx, ayy, azz = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
     axy, axz, ayz = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
-    for start in range(begin, stop, BLOCK):
-        place = start + tl.arange(0, BLOCK)
+    for block in range(0, SHARE, BLOCK):
+        place = begin + block + tl.arange(0, BLOCK)
         i, j, k = fx + place // (sy * sz), fy + place // sz % sy, fz + place % sz
         x = low_x + (i.to(tl.float32) + 0.5) * step - mx
         y = low_y + (j.to(tl.float32) + 0.5) * step - my
@@ -123,6 +125,11 @@ def _backward(
     tl.atomic_add(g_precision + 6 * n + 5, 2.0 * tl.sum(ayz, 0), sem="relaxed")
 
 
+def _on(device: torch.device) -> AbstractContextManager:
+    """Launch on this device; Triton's interpreter (TRITON_INTERPRET=1) runs the same kernels on the CPU, for tests."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def _work(first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Which Gaussian, and which part of it, every program does; and the sizes of the boxes."""
     size = stop - first
@@ -143,7 +150,7 @@ class _Sums(torch.autograd.Function):
         total = means.new_zeros(*grid.shape, values.shape[1])
         options = {"BLOCK": BLOCK, "SHARE": SHARE, "WIDTH": triton.next_power_of_2(values.shape[1])}
         if len(owner):
-            with torch.cuda.device(means.device):
+            with _on(means.device):
                 _forward[(len(owner),)](
                     owner, part, means, precision, opacities, values, first, size, density, total, *place,
                     WITH_DENSITY=True, **options,
@@ -158,7 +165,7 @@ class _Sums(torch.autograd.Function):
         owner, part, means, precision, opacities, values, first, size = ctx.saved_tensors
         out = [torch.zeros_like(t) for t in (means, precision, opacities, values)]
         if len(owner):
-            with torch.cuda.device(means.device):
+            with _on(means.device):
                 _backward[(len(owner),)](
                     owner, part, means, precision, opacities, values, first, size,
                     density_grad.contiguous(), total_grad.contiguous(), *out, *ctx.place,

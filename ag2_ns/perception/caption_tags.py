@@ -148,12 +148,16 @@ def _phrases(caption: str) -> list[list[str]]:
     for clause in re.split(r"[^\w\s'\-]+", text):
         run: list[str] = []
         for word in clause.split():
+            owner = word.endswith(("'s", "s'"))  # "the woman's handbag" names both, and no compound
             word = re.sub(r"'s?$", "", word.strip("'-_"))
             if not re.fullmatch(r"[a-zà-ÿ]+(?:['\-][a-zà-ÿ]+)*", word) or word in FUNCTION:
                 phrases.append(run)
                 run = []
             else:
                 run.append(word)
+                if owner:
+                    phrases.append(run)
+                    run = []
         phrases.append(run)
     return [run for run in phrases if run]
 

@@ -45,8 +45,10 @@ class CaptionerTagger:
             raise UserError(f"{model}: no captioning model there (config.json); name the folder of a downloaded one")
         try:
             from transformers import AutoModelForImageTextToText, AutoProcessor
+            from transformers.utils import logging
         except ImportError:
             raise UserError("captions need transformers; run `pip install 'ag2-ns[captions]'`") from None
+        logging.disable_progress_bar()
         options = {"local_files_only": True, "trust_remote_code": False}
         try:
             self._processor = AutoProcessor.from_pretrained(self.model, **options)

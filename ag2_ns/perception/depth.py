@@ -28,7 +28,7 @@ class DepthModel:
             from transformers import AutoImageProcessor, AutoModelForDepthEstimation
         except ImportError:
             raise UserError(
-                "a depth model needs transformers; install it with pip install 'ag2-ns[surround]'"
+                "depth models need transformers; install it with pip install 'ag2-ns[surround]'"
             ) from None
         if not (Path(weights) / "config.json").is_file():
             raise UserError(f"{weights}: no config.json; name a folder with a depth model's config.json and weights")
@@ -70,7 +70,7 @@ def project_lidar(record: Record, camera: Camera) -> tuple[Float[np.ndarray, "M 
     """
     if record.lidar is None:
         raise UserError(
-            f"frame {record.name}: no LiDAR sweep to take depth from; name a depth model with --depth FOLDER"
+            f"frame {record.name}: no LiDAR sweep to take depth from; name a model with --depth FOLDER"
         )
     points = torch.from_numpy(read_lidar(record.lidar)[:, :3].astype(np.float64))
     ego = points @ record.lidar2ego[:3, :3].T + record.lidar2ego[:3, 3]

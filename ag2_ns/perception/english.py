@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import Any
 
 
 def _set(words: str) -> frozenset[str]:
@@ -17,13 +19,6 @@ DETERMINERS = QUANTIFIERS | _set(
 )
 """Words before a noun that do not say what it is."""
 
-IRREGULAR = {
-    "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
-    "mice": "mouse", "geese": "goose", "knives": "knife", "leaves": "leaf", "shelves": "shelf", "loaves": "loaf",
-    "wolves": "wolf",
-}  # fmt: skip
-"""Plurals that do not just add an s, with their singulars."""
-
 PAIRED = _set(
     "scissors glasses sunglasses goggles headphones earphones pliers tongs tweezers trousers pants shorts jeans "
     "binoculars pyjamas pajamas"
@@ -31,6 +26,7 @@ PAIRED = _set(
 """Plurals that name one thing."""
 
 SINGULAR = PAIRED | _set(
+    "this is has was its always perhaps less series species virus boss press across towards "
     "bus gas lens glass brass grass dress press cross boss moss canvas chess class compass cactus cosmos octopus "
     "tennis walrus atlas iris virus abacus hibiscus asparagus citrus platypus thermos christmas news"
 )
@@ -54,9 +50,30 @@ def head(words: list[str]) -> int:
     return next((k for k, w in enumerate(words) if k and w in LINKS), len(words)) - 1
 
 
+IRREGULAR = {"cacti": "cactus", "dice": "die", "leaves": "leaf", "loaves": "loaf", "snowmen": "snowman"}
+"""Plurals that inflect takes for another word, or does not know."""
+
+
+@lru_cache(maxsize=1)
+def _inflect() -> Any:
+    import inflect
+
+    return inflect.engine()
+
+
+@lru_cache(maxsize=4096)
+def singular(noun: str) -> str:
+    """The singular of one word in lower case; the word itself where it is none, is singular or names one thing."""
+    if noun in IRREGULAR:
+        return IRREGULAR[noun]
+    if noun in SINGULAR or len(noun) < 3 or not noun.isalpha() or noun.endswith(("ss", "us", "is")):
+        return noun
+    return _inflect().singular_noun(noun) or noun
+
+
 def is_plural(noun: str) -> bool:
     """Whether one word, in lower case, is a plural that names several things."""
-    return noun in IRREGULAR or (_adds_s(noun) and noun not in SINGULAR)
+    return singular(noun) != noun
 
 
 def asks_for_several(text: str) -> bool:
@@ -65,7 +82,7 @@ def asks_for_several(text: str) -> bool:
     if not words:
         return False
     noun = words[head(words)]
-    return words[0] in QUANTIFIERS or words[0] in IRREGULAR or noun in QUANTIFIERS or is_plural(noun)
+    return words[0] in QUANTIFIERS or noun in QUANTIFIERS or is_plural(noun)
 
 
 def forms(text: str) -> list[str]:
@@ -96,21 +113,12 @@ def with_article(text: str) -> str:
     return ("an " if _sounds_like_a_vowel(words[0]) else "a ") + text
 
 
-def _adds_s(noun: str) -> bool:
-    return len(noun) > 3 and noun.endswith("s") and not noun.endswith(("ss", "us", "is", "'s"))
-
-
 def _singulars(noun: str) -> list[str]:
-    if noun in IRREGULAR:
-        return [IRREGULAR[noun]]
-    if not _adds_s(noun):
+    """The singulars that a word may be the plural of; "glasses" may be glasses, or several a glass."""
+    if len(noun) < 4 or not noun.isalpha() or noun.endswith(("ss", "us", "is")):
         return []
-    out = [noun[:-1]]
-    if noun.endswith("ies"):
-        out.insert(0, noun[:-3] + "y")
-    elif noun.endswith("es"):
-        out.append(noun[:-2])
-    return out
+    found = [IRREGULAR.get(noun) or _inflect().singular_noun(noun) or "", noun[:-1] if noun.endswith("s") else ""]
+    return [n for n in dict.fromkeys(found) if n and n != noun]
 
 
 def _sounds_like_a_vowel(word: str) -> bool:

@@ -47,6 +47,9 @@ MANY_IDS = 64
 SPECK = 6
 """Pixels. Where there are `MANY_IDS` and half of them are no larger, they are mixed colours along edges."""
 
+CLEARLY = 1.05
+"""How much stronger the edges along masks must be for them to count as made on undistorted pictures."""
+
 MadeOn = Literal["auto", "disk", "undistorted"]
 """Which pictures masks were made on."""
 
@@ -136,7 +139,8 @@ class FilesSegmenter:
             scores["disk"] += _edge_strength(undistort_masks(masks, lens), image)
         if not any(scores.values()):
             return None
-        self._judged = "undistorted" if scores["undistorted"] > scores["disk"] else "disk"
+        clear = scores["undistorted"] > CLEARLY * scores["disk"]
+        self._judged = "undistorted" if clear else "disk"
         return self._judged
 
     def _lens(self, image_name: str) -> Undistortion | None:

@@ -22,8 +22,9 @@ from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_masks import PreparedMasks, ViewMasks
 from ag2_ns.io.view_store import view_key
+from ag2_ns.plugin.bad_pictures import wrong_size
 from ag2_ns.plugin.dataparser import MASKS, AG2DataParserConfig
-from ag2_ns.plugin.images import ImageDataset, picture_size, read_mask, wrong_size
+from ag2_ns.plugin.images import ImageDataset, picture_size, read_mask
 from ag2_ns.plugin.undistorted import ServedImages, served_downscale, served_images, undistortions
 from ag2_ns.plugin.views import PINHOLE, VIEWMAT, pinholes, viewmat_of
 
@@ -78,6 +79,14 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
                 f"{self.config.data}: images cannot be loaded ({first_line(error)})"
             ) from error
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "train_pixel_sampler":  # ns-export pointcloud and poisson ask for it
+            raise UserError(
+                "ns-export pointcloud and poisson cast rays, and a splat has none; use `ns-export gaussian-splat`, or "
+                "`ag2 export --all --format anchors` for a point cloud"
+            )
+        return super().__getattr__(name)
+
     # Masks.
 
     def view_masks(self) -> ViewMasks | None:
@@ -120,12 +129,18 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
     def _prepare_sees_these(self) -> bool:
         """Whether `ag2 prepare` on this folder, which knows no other dataparser, works on the same pictures."""
         factor = served_downscale(self.train_dataset.image_filenames)
-        ours = {Path(f).resolve() for d in (self.train_dataset, self.eval_dataset) for f in d.image_filenames}
+        ours = {
+            Path(file).resolve(): dataset.undistortions[row]
+            for dataset in (self.train_dataset, self.eval_dataset)
+            for row, file in enumerate(dataset.image_filenames)
+        }
+        if self.train_dataparser_outputs.alpha_color is not None:  # transparency is filled, and with that other pixels
+            return False
         try:
             views = served_images(Path(self.config.data), downscale_factor=int(factor) if factor > 1 else None)
         except UserError:
             return False
-        return ours <= {view.file.resolve() for view in views}
+        return ours.items() <= {view.file.resolve(): view.undistortion for view in views}.items()
 
     def view_name(self, split: Literal["train", "eval"], index: int) -> str:
         """The name under which a view's masks are stored."""

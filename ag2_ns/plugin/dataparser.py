@@ -12,9 +12,11 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.data.utils import dataparsers_utils
+from PIL import UnidentifiedImageError
 
 from ag2_ns.core.errors import UnsupportedLens, UserError
 from ag2_ns.ops.lens import Lens
+from ag2_ns.plugin.bad_pictures import PHONES, unreadable
 from ag2_ns.plugin.capture import Capture, Frame, say_once
 from ag2_ns.plugin.colmap import FOLDERS, chosen_model, read_colmap
 from ag2_ns.plugin.missing_pictures import over_present, present_files
@@ -30,6 +32,10 @@ MASKS = "masks"
 
 CROPS = "crop_radii"
 """Likewise beyond how many pixels from its centre each picture shows nothing, or None."""
+
+FILE_FRAME = "file_frame"
+"""Likewise the transform (3 x 4) and the scale that take the frame of the capture's file to the run's, where that frame
+is not the original world's; None where it is."""
 
 OFFSET = "world_offset"
 """Likewise what was subtracted from coordinates of the original world (float64 [3])."""
@@ -132,6 +138,9 @@ class AG2DataParser(DataParser):
         if kind == "colmap":
             example = next(pictures(folder / "images"), None)
             if example is None and check_there:
+                phone = next((p for p in sorted((folder / "images").rglob("*")) if p.suffix.lower() in PHONES), None)
+                if phone is not None:
+                    raise unreadable(phone, UnidentifiedImageError())
                 raise UserError(f"{folder / 'images'}: no images there; a COLMAP scene needs its pictures in images/")
             check_there = example is not None and check_there
             factor = 1 if example is None else self._factor(folder, example)
@@ -172,6 +181,7 @@ class AG2DataParser(DataParser):
                 MASKS: masks,
                 CROPS: [frame.crop_radius and frame.crop_radius / factor for frame in chosen],
                 OFFSET: world["world_offset"],
+                FILE_FRAME: world["file_frame"],
                 **(placed.points(points) if points is not None else {}),
             },
         )

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Bool, UInt8
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from ag2_ns.core.errors import UnreadableImage, UserError, WrongSize, first_line
+from ag2_ns.core.errors import UserError, WrongSize
 from ag2_ns.core.notice import notice
 from ag2_ns.ops.lens import Undistortion
+from ag2_ns.plugin.bad_pictures import unreadable, wrong_size
 from ag2_ns.plugin.dataparser import CROPS, MASKS
 from ag2_ns.plugin.undistorted import undistorted_cameras, undistortions
 
@@ -158,47 +159,6 @@ def read_mask(file: Path, scale: float, expected: tuple[int, int]) -> Bool[np.nd
             file, mask.shape[::-1], expected, "make the mask on the picture itself, at the picture's full size"
         )
     return mask
-
-
-def unreadable(file: Path, error: Exception, what: str = "image") -> UserError:
-    """What is wrong with a file that cannot be opened, and what to do about it."""
-    if isinstance(error, FileNotFoundError):
-        remedy = "restore it or remove its frame (ag2-data leaves such frames out)"
-        return UserError(f"{file}: no such {what}; {remedy if what == 'image' else 'restore it or remove mask_path'}")
-    if file.suffix.lower() in (".heic", ".heif", ".avif"):
-        return UnreadableImage(
-            file, f"{file.suffix[1:].upper()} files are not read", "convert it to JPEG or PNG, under the same name"
-        )
-    if file.suffix.lower() in (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"):
-        return UnreadableImage(file, "a camera's raw file", "develop it to JPEG or PNG, under the same name")
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
-    if what == "image":
-        return UnreadableImage(file, reason)
-    return UnreadableImage(file, reason, "replace it or remove its mask_path")
-
-
-def wrong_size(file: Path, found: tuple[int, int], expected: tuple[int, int]) -> WrongSize:
-    """A picture of another size than its camera's, with the remedy that gives a true scene."""
-    (w, h), (cw, ch) = found, expected
-    found, expected = (int(w), int(h)), (int(cw), int(ch))
-    if (w, h) == (ch, cw):
-        return WrongSize(
-            file, found, expected, "it is turned by 90 degrees: turn the picture to how its camera was held"
-        )
-    if abs(w * ch - h * cw) <= max(w, cw, h, ch):
-        ratio = w / cw
-        return WrongSize(
-            file,
-            found,
-            expected,
-            f"put the full picture there, or multiply all of w, h, fl_x, fl_y, cx and cy by {ratio:g}",
-        )
-    return WrongSize(
-        file,
-        found,
-        expected,
-        "it has another shape than its camera: put the picture there that its pose was computed from",
-    )
 
 
 def picture_size(file: Path, expected: tuple[int, int]) -> tuple[int, int]:

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from ag2_ns.plugin.pipeline import AG2Pipeline
     from ag2_ns.scene.build_field import LanguageFieldConfig
 
-FRAME_VIEWS = 4
-"""Views that decide which frame a .ply lies in."""
-
-FRAME_MARGIN = 1.0
-"""How much better (dB) they must look in one frame than in the other."""
-
-LEAST_PSNR = 10.0
-"""Pictures that differ more (dB) are of something else: a picture and its mean colour differ by about as much."""
-
-SAME_FRAME = 0.01
-"""Frames that move the Gaussians by less than this share of the extent need not be told apart."""
-
 
 @dataclass
 class LiftJob:
@@ -42,15 +30,18 @@ class LiftJob:
     load_config: Path | None = None
     """config.yml of a run of ag2aussian or splatfacto."""
     ply: Path | None = None
-    """A 3DGS .ply."""
+    """A splat: a 3DGS .ply, plain or compressed, a .splat or an .spz."""
     data: Path | None = None
-    """The prepared scene of the .ply (or another place of the run's scene)."""
+    """The prepared scene of the splat (or another place of the run's scene)."""
     output_dir: Path = Path("outputs")
     """The run is written to OUTPUT_DIR/SCENE/ag2aussian/TIME."""
-    frame: Literal["auto", "run", "world"] = "auto"
-    """Where the .ply lies: in nerfstudio's normalised frame or in the capture's own; auto renders both and compares."""
+    frame: Literal["auto", "run", "world", "file"] = "auto"
+    """Where the splat lies: in nerfstudio's normalised frame, in the capture's own (COLMAP's world), or in that of
+    transforms.json before its applied_transform is undone; auto draws all and compares them with the pictures."""
     downscale_factor: int | None = None
     """Use masks of images_2, images_4, … (with --ply)."""
+    colmap_path: Path | None = None
+    """Which COLMAP model of several, for instance sparse/1 (with --ply)."""
     instances: Literal["lifting", "features", "both"] = "lifting"
     """What instances are made from: the masks; the features that a run of ag2aussian trained (as published); both."""
     language: Literal["tree", "field"] = "tree"
@@ -72,6 +63,7 @@ class LiftJob:
         """
         from ag2_ns.io.atomic import require_writable
         from ag2_ns.io.mask_store import MaskStore
+        from ag2_ns.plugin.frames import in_run_frame
         from ag2_ns.plugin.undistorted import served_downscale
 
         if self.field_steps < 1:
@@ -93,7 +85,8 @@ class LiftJob:
         if own is not None:
             pipeline.model.load_state_dict(own)
         else:
-            gaussians = self._placed(gaussians, pipeline, say)
+            if self.ply is not None:
+                gaussians = in_run_frame(self.ply, Path(config.data), self.frame, pipeline, say)
             reach = self._adopt(gaussians, pipeline)
         if pipeline.datamanager.view_masks() is None:
             downscale = served_downscale(pipeline.datamanager.train_dataset.image_filenames)
@@ -124,13 +117,14 @@ class LiftJob:
         from ag2_ns.plugin.methods import ag2aussian
 
         if self.ply is not None:
-            from ag2_ns.io.ply import read_gaussians
+            from ag2_ns.io.splat import read_splat
 
             if self.data is None:
                 raise UserError(f"{self.ply}: name its prepared scene with --data")
-            gaussians = read_gaussians(self.ply)
+            gaussians = read_splat(self.ply)
             config = deepcopy(ag2aussian.config)
             config.pipeline.datamanager.dataparser.downscale_factor = self.downscale_factor
+            config.pipeline.datamanager.dataparser.colmap_path = self.colmap_path
             self._set_data(config, self.data)
             config.pipeline.model.sh_degree = round(gaussians.sh.shape[1] ** 0.5) - 1
             return config, gaussians, None, []
@@ -190,40 +184,6 @@ class LiftJob:
         model.adopt(anchors, children, extent)
         return 2 * GROUP_VOXEL * extent
 
-    def _placed(self, gaussians: Gaussians, pipeline: Pipeline, say: Callable[[str], object]) -> Gaussians:
-        """The Gaussians in the run's frame.
-
-        Raises:
-            UserError: the pictures cannot tell in which frame they lie.
-        """
-        from ag2_ns.export.frame import world_frame
-
-        if self.ply is None:
-            return gaussians
-        outputs = pipeline.datamanager.train_dataparser_outputs
-        moved = (
-            world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale)).inverse().gaussians(gaussians)
-        )
-        if self.frame != "auto":
-            return moved if self.frame == "world" else gaussians
-        candidates = {"run": gaussians, "world": moved}
-        psnr = {name: self._fit(g, pipeline) for name, g in candidates.items()}
-        best = max(psnr, key=psnr.__getitem__)
-        # Where both frames are nearly the same, neither looks better, and either will do.
-        apart = float((moved.means - gaussians.means).norm(dim=-1).median()) / float(pipeline.model.extent)
-        if abs(psnr["run"] - psnr["world"]) < FRAME_MARGIN and apart > SAME_FRAME:
-            raise UserError(
-                f"{self.ply}: looks like the pictures of {self.data} in neither frame (PSNR {psnr['run']:.1f} dB run, "
-                f"{psnr['world']:.1f} world); say where it lies with --frame run or --frame world"
-            )
-        if psnr[best] < LEAST_PSNR:
-            raise UserError(
-                f"{self.ply}: does not look like the pictures of {self.data} (PSNR {psnr[best]:.1f} dB); name the "
-                "scene that it was made from, or say where it lies with --frame run or --frame world"
-            )
-        say(f"{self.ply}: lies in the {best} frame (PSNR {psnr['run']:.1f} dB run, {psnr['world']:.1f} world)")
-        return candidates[best]
-
     def _check_scene(self, gaussians: Gaussians, pipeline: Pipeline) -> None:
         """Refuse `data` that is not another place of the run's own scene.
 
@@ -232,6 +192,7 @@ class LiftJob:
                 something else.
         """
         from ag2_ns.export.frame import FILE_NAME, run_to_world, world_frame
+        from ag2_ns.plugin.frames import SAME, fit_of
 
         assert self.load_config is not None
         folder = self.load_config if self.load_config.is_dir() else self.load_config.parent
@@ -240,37 +201,17 @@ class LiftJob:
             here = world_frame(outputs.dataparser_transform, float(outputs.dataparser_scale))
             eyes = outputs.cameras.camera_to_worlds[:, :, 3].cpu().double()
             moved = run_to_world(folder / "config.yml").inverse().points(here.points(eyes)) - eyes
-            if float(moved.norm(dim=-1).median()) > SAME_FRAME * float(pipeline.model.extent):
+            if float(moved.norm(dim=-1).median()) > SAME * float(pipeline.model.extent):
                 raise UserError(
                     f"{self.data}: its cameras are not those of {self.load_config}; name the scene that the run was "
                     "made from, with all of its pictures"
                 )
-        psnr = self._fit(gaussians, pipeline)
-        if psnr < LEAST_PSNR:
+        fit = fit_of(gaussians, pipeline)
+        if not fit.convincing:
             raise UserError(
-                f"{self.load_config}: does not look like the pictures of {self.data} (PSNR {psnr:.1f} dB); name the "
-                "scene that the run was made from"
+                f"{self.load_config}: does not look like the pictures of {self.data} (PSNR {fit.psnr:.1f} dB, one "
+                f"colour per picture {fit.plain:.1f}); name the scene that the run was made from"
             )
-
-    def _fit(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
-        """PSNR of a few training views."""
-        import torch
-
-        from ag2_ns.plugin.views import view_of
-        from ag2_ns.rendering import render
-
-        manager, model = pipeline.datamanager, pipeline.model
-        batches = manager.cached_train
-        cameras = manager.train_dataset.cameras.to(model.device)
-        chosen = torch.linspace(0, len(batches) - 1, min(FRAME_VIEWS, len(batches))).round().long().tolist()
-        errors = []
-        with torch.no_grad():
-            on_device = gaussians.to(model.device)
-            for i in chosen:
-                out = render(on_device, view_of(cameras[i : i + 1]), model.backend(), depth=False)
-                target = model.get_gt_img(batches[i]["image"])[..., :3]
-                errors.append((out.rgb.clamp(0, 1) - target).square().mean())
-        return float(-10 * torch.stack(errors).mean().clamp(min=1e-12).log10())
 
 
 def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]:

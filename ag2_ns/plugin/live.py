@@ -15,15 +15,17 @@ from ag2_ns import __version__
 from ag2_ns.core.errors import DamagedFile
 from ag2_ns.core.view import NamedView
 from ag2_ns.export.frame import world_frame
+from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.io.view_store import view_key
 from ag2_ns.language.field import LanguageField
 from ag2_ns.language.text_encoder import TextEncoder
+from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.plugin.dataparser import OFFSET
 from ag2_ns.plugin.model import AG2Model
 from ag2_ns.plugin.undistorted import served_downscale
 from ag2_ns.plugin.views import view_of
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
-from ag2_ns.scene.scene_file import FILE_NAME, read_language_field
+from ag2_ns.scene.scene_file import FILE_NAME, read_language_field, read_vocabulary
 from ag2_ns.splat.anchors import Anchors
 
 
@@ -50,6 +52,8 @@ class LiveScene:
         self.settings: dict[str, Any] = {}
         """See `Scene.settings`."""
         self._looked = False
+        self._tree: InstanceTree | None = None  # the instances that the file's names are of
+        self._named: Vocabulary | None = None
 
     def _encoder(self) -> torch.Tensor | None:
         index = self.model.scene_index()
@@ -87,7 +91,18 @@ class LiveScene:
             settings=self.settings,
             texts=self._texts,
             language_field=self._field_of(len(gaussians)),
+            vocabulary=None if index is None else self._names_of(index.tree),
         )
+
+    def _names_of(self, tree: InstanceTree) -> Vocabulary | None:
+        """The names in the run's scene file (`ag2 name`), if they are of the present instances."""
+        path = None if self.folder is None else self.folder / FILE_NAME
+        if self._tree is None and path is not None and path.is_file():
+            with suppress(DamagedFile):  # which commands that need it complain of
+                self._named = read_vocabulary(path, tree.num_nodes)
+        if self._tree is None:
+            self._tree = tree
+        return self._named if self._tree is tree else None
 
     def _field_of(self, count: int) -> LanguageField | None:
         """The language field, if it is of the present Gaussians."""

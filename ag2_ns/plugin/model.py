@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
@@ -296,6 +297,17 @@ class AG2Model(AnchorModel):
         return self.metrics(prediction, target), {"img": torch.cat((target, prediction), dim=1)}
 
     @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Refused: a splat is drawn for cameras, not for rays.
+
+        Raises:
+            UserError: always; `ns-export tsdf` asks for this.
+        """
+        raise UserError(
+            "ns-export tsdf casts rays, and a splat has none; use `ns-export gaussian-splat`, or `ag2 export --all "
+            "--format hulls` for solids"
+        )
+
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Render one camera without gradients, inside `obb_box` if given."""
         self.set_crop(obb_box)

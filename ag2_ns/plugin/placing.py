@@ -84,7 +84,10 @@ def place(capture: Capture, orientation: str, center: str, auto_scale: bool) -> 
 
 
 def from_world(capture: Capture, placed: Placement) -> dict[str, Any]:
-    """`dataparser_transform`, `dataparser_scale` and the offset of the original world, as outputs of a dataparser.
+    """How the original world, and the capture's own frame if that is another, become the run's frame.
+
+    Returns `dataparser_transform`, `dataparser_scale`, `world_offset` and `file_frame` as outputs of a dataparser have
+    them.
 
     The world is the one before `applied_transform` and `applied_scale`. The transform is of double precision, its
     rotation exactly orthogonal, where the world lies far from the origin: nerfstudio writes it to
@@ -110,7 +113,18 @@ def from_world(capture: Capture, placed: Placement) -> dict[str, Any]:
         linear = rotation @ applied[:, :3]
         transform = torch.from_numpy(np.concatenate([linear, (shift - linear @ world_offset)[:, None]], 1))
     return {
+        "file_frame": _file_frame(capture, placed),
         "dataparser_transform": transform,
         "dataparser_scale": placed.scale * capture.applied_scale,
         "world_offset": torch.from_numpy(world_offset),
     }
+
+
+def _file_frame(capture: Capture, placed: Placement) -> tuple[Float[Tensor, "3 4"], float] | None:
+    """From the capture's own frame, in double precision; None where that is the original world."""
+    if capture.applied is None and capture.applied_scale == 1:
+        return None
+    u, _, v = torch.linalg.svd(placed.transform[:, :3].double())
+    rotation = u @ v
+    shift = placed.transform[:, 3].double() - rotation @ torch.from_numpy(placed.offset)
+    return torch.cat([rotation, shift[:, None]], 1), placed.scale

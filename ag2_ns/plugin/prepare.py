@@ -99,6 +99,7 @@ class Prepare:
 
     def main(self) -> None:
         """Prepare the scene and say what was done."""
+        from ag2_ns.plugin import prepare_drives
         from ag2_ns.plugin.undistorted import served_images
 
         if self.download is not None:
@@ -108,6 +109,9 @@ class Prepare:
         if self.data is None:
             if self.download is None:
                 raise UserError("name the scene: ag2 prepare DATA; or weights to fetch: ag2 prepare --download NAME")
+            return
+        if prepare_drives.is_drives(self.data):
+            prepare_drives.prepare(self)
             return
         self.prepare(served_images(self.data, None, self.downscale_factor, self.colmap_path))
 
@@ -122,11 +126,7 @@ class Prepare:
         from ag2_ns.core.console import console
         from ag2_ns.io.exchange import aside
         from ag2_ns.perception.prepare import prepare_views
-        from ag2_ns.plugin import prepare_drives
 
-        if prepare_drives.is_drives(self.data):
-            prepare_drives.prepare(self)
-            return
         shard = parse_shard(self.shard)
         if self.preview_every < 0:
             raise UserError(f"--preview-every {self.preview_every}: give the number of views per sheet, or 0 for none")

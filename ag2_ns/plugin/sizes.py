@@ -11,6 +11,7 @@ from typing import Literal
 from PIL import Image
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.plugin.bad_pictures import unreadable
 
 LONGEST = 1600
 """Pictures of more pixels on a side are served smaller where smaller ones are there."""
@@ -65,7 +66,7 @@ def largest_factor_on_disk(data: Path, example: Path, limit: int = LONGEST) -> i
         with Image.open(example) as image:
             longest = max(image.size)
     except OSError as error:
-        raise UserError(f"{example}: not a readable image; replace or remove it") from error
+        raise unreadable(example, error) from error
     factor = 1
     while longest / factor > limit and (data / f"images_{factor * 2}").is_dir():
         factor *= 2

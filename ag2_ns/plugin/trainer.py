@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -14,7 +15,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin import compat
-from ag2_ns.plugin.datamanager import AG2DataManagerConfig, check_scene
+from ag2_ns.plugin.datamanager import AG2DataManager, AG2DataManagerConfig, check_scene
 from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
 
 
@@ -23,6 +24,22 @@ class AG2Trainer(Trainer):
 
     That takes seconds; the viewer goes on meanwhile.
     """
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Set up training and load all pictures; where that fails nothing is left of the run.
+
+        Raises:
+            UserError: a picture or a mask cannot be served.
+        """
+        try:
+            super().setup(test_mode)
+            manager = self.pipeline.datamanager
+            if test_mode != "inference" and isinstance(manager, AG2DataManager):
+                _ = manager.cached_train, manager.cached_eval
+        except Exception:
+            if self.local_rank == 0:
+                self.config.remove_new_folder()
+            raise
 
     def _after_train(self) -> None:
         if self.local_rank == 0:
@@ -103,6 +120,17 @@ class AG2TrainerConfig(TrainerConfig):
         if isinstance(self.pipeline.datamanager, AG2DataManagerConfig):
             check_scene(self.pipeline.datamanager)
 
+    def remove_new_folder(self) -> None:
+        """Remove the folder that `save_config` made, and those above it that are empty then."""
+        made: Path | None = getattr(self, "_made", None)
+        if made is None:
+            return
+        shutil.rmtree(made, ignore_errors=True)
+        for parent in list(made.parents)[:2]:  # of the method and of the scene
+            if not parent.is_dir() or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
     def save_config(self) -> None:
         """Write config.yml, without the folder: runs may be moved.
 
@@ -111,6 +139,8 @@ class AG2TrainerConfig(TrainerConfig):
         """
         self.check()
         folder, self.pipeline.run_folder = self.pipeline.run_folder, ""
+        made = not self.get_base_dir().exists()
         super().save_config()
+        self._made = self.get_base_dir() if made else None
         self.pipeline.run_folder = folder
         self._started = True  # a run that begins may find an empty folder of checkpoints

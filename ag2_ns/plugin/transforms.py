@@ -15,6 +15,7 @@ from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.notice import notice
 from ag2_ns.io.ply import read_points
 from ag2_ns.plugin import intrinsics
+from ag2_ns.plugin.bad_pictures import unreadable
 from ag2_ns.plugin.capture import Capture, Frame, Points, each_once, proper_pose
 from ag2_ns.plugin.names import SUFFIXES, Locator, portable
 
@@ -159,7 +160,7 @@ def _picture_size(path: Path, locator: Locator, meta: Mapping[str, Any], file: P
         with Image.open(picture) as image:
             return image.size
     except OSError as error:
-        raise UserError(f"{picture}: not a readable image; replace it or remove its frame") from error
+        raise unreadable(picture, error) from error
 
 
 def _pose(path: Path, number: int, frame: Any, axes: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:

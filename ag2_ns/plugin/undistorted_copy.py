@@ -14,9 +14,9 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.io.atomic import write_atomic, write_png
 from ag2_ns.io.ply import write_points
 from ag2_ns.ops.lens import Pinhole
+from ag2_ns.plugin.bad_pictures import unreadable
 from ag2_ns.plugin.capture import Capture, Frame
 from ag2_ns.plugin.dataparser import OFFSET, read_capture
-from ag2_ns.plugin.images import unreadable
 from ag2_ns.plugin.sizes import smaller
 from ag2_ns.plugin.transforms import SPLITS
 from ag2_ns.plugin.undistorted import ServedImages, ServedView

@@ -89,6 +89,13 @@ KINDS = (
         ),
     ),
     Kind(
+        "node",
+        "ag2_ns.query.node:Node",
+        int,
+        "An instance by its number, as `ag2 tree` prints it.",
+        "--node N",
+    ),
+    Kind(
         "sentence",
         "ag2_ns.query.sentence.query:Sentence",
         str,

@@ -16,8 +16,10 @@ from ag2_ns.rendering.base import NEAR_PLANE
 NEIGHBOURS = 6
 """Nearest points whose mean distance says how large a point is: enough to reach the next ring of a LiDAR."""
 
-OVERLAP = 0.5
-"""Standard deviation of a point, as a share of that distance: neighbours then close the surface between them."""
+OVERLAP = 0.25
+"""Standard deviation of a point, as a share of that distance. At 0.5 neighbours close the surface, but points at the
+rim of a thing reach beyond its mask and go to what is behind it: instances of a toy scene lose 14 % of their points, at
+0.2 they lose 4 %."""
 
 LARGEST = 8.0
 """A point alone is at most this many times as large as the median one."""

@@ -30,8 +30,8 @@ class GeometryConfig:
     """Thresholds of the relations. Lengths count in units: the median size of the scene's things (`Facts.unit`)."""
 
     contact: float = 0.16
-    """Units of height between a thing's bottom and what carries it at which "on" has fallen to 1/e. Splats blur edges by
-    about a tenth of a thing's size, and plates carry things below their rim."""
+    """Units of height between a thing's bottom and what carries it at which "on" has fallen to 1/e. Splats blur edges
+    by about a tenth of a thing's size, and plates carry things below their rim."""
     footprint: float = 0.5
     """Share of a thing's bottom that must lie over what carries it: its centre of mass must."""
     touch: float = 0.12
@@ -40,7 +40,7 @@ class GeometryConfig:
     """Volume of the closest box of any orientation over that of the upright one, below which a thing counts as tilted.
     Things that stand upright have 0.85 to 1, books that lean 0.3 to 0.6."""
     near: float = 0.9
-    """Units between surfaces at which "near" and "next to" have fallen to 1/2: somewhat less than one thing's breadth."""
+    """Units between surfaces at which "near" and "next to" have fallen to 1/2: somewhat less than a thing's breadth."""
     far: float = 3.0
     """Units between surfaces at which "far from" has risen to 1/2."""
     between: float = 0.3

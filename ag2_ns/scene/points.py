@@ -32,7 +32,7 @@ from ag2_ns.splat.anchors import Anchors, voxel_groups, voxel_size
 OPACITY = 0.95
 """Points are solid: what lies behind them is not seen."""
 
-ANCHOR_POINTS = 8
+ANCHOR_POINTS = 4
 """Points that an anchor holds on the average: the voxels that make anchors grow until it does."""
 
 LEAST_SEEN = 0.005

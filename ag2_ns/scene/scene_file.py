@@ -103,6 +103,23 @@ def read_language_field(file: Path, device: torch.device | str) -> LanguageField
         return _language_field(tensors, header)
 
 
+def read_vocabulary(file: Path, num_nodes: int) -> Vocabulary | None:
+    """The names in a scene file alone; None where it has none, or those of a tree of another size.
+
+    Raises:
+        DamagedFile: truncated, or no scene.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with _one_line(file, SafetensorError), safe_open(file, "pt", device="cpu") as content:
+        known = json.loads((content.metadata() or {})["scene"]).get("vocabulary")
+        if known is None:
+            return None
+        vectors = content.get_tensor("vocabulary.vectors") if "vocabulary.vectors" in content.keys() else None  # noqa: SIM118
+        found = Vocabulary.from_json(known, vectors)
+        return found if len(found.node_word) == num_nodes else None
+
+
 def _require(file: Path, asked: Path) -> None:
     """Refuse a place where no scene lies."""
     if file.is_file():

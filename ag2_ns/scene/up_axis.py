@@ -1,8 +1,8 @@
 """Which way is up: from how the cameras are held, corrected by the planes that things stand on.
 
 People hold cameras level, so the direction that is most nearly square to all of the cameras' x axes is the vertical,
-up to a few degrees. Tables and floors are exact: where a large plane lies within `PLANE_ANGLE` of the cameras' vertical,
-its normal is taken.
+up to a few degrees. Tables and floors are exact: where a large plane lies within `PLANE_ANGLE` of the cameras'
+vertical, its normal is taken.
 """
 
 from __future__ import annotations

@@ -223,6 +223,9 @@ class Session:
         Raises:
             UserError: an empty text, or without language.
         """
+        names = self.scene().vocabulary
+        if names is not None and names.find(text) is not None:
+            return  # answered by name
         texts = self.texts()
         texts.embed(text)
         texts.negatives()

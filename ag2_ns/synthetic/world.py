@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.synthetic.folder import check_new, in_place_of
 from ag2_ns.synthetic.tabletop import language, segmenter, sfm, write
 from ag2_ns.synthetic.tabletop.kinds import COLOURS
 from ag2_ns.synthetic.tabletop.render import Frame, Lit, render
@@ -65,39 +62,7 @@ def require_new(out: Path, overwrite: bool) -> None:
     Raises:
         UserError: a file, or a folder that holds something else than a generated scene.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: a file is in the way; name another folder or remove it.")
-    if out.is_dir() and any(out.iterdir()):
-        if not overwrite:
-            raise UserError(f"{out}: the folder is not empty; name another one or add --overwrite.")
-        if not (out / MARK).is_file():
-            raise UserError(f"{out}: --overwrite only replaces an example scene, and this folder holds none ({MARK}).")
-
-
-@contextmanager
-def in_place_of(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place when the block succeeds and vanishes when it fails."""
-    out = Path(os.path.abspath(out))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        new = out.parent / f".{out.name}.{os.getpid()}.new"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-    except OSError as e:
-        raise UserError(f"{out}: cannot make the folder ({e.strerror}); name another one.") from e
-    old = out.parent / f".{out.name}.{os.getpid()}.old"
-    try:
-        yield new
-        if out.exists():
-            os.replace(out, old)
-        os.replace(new, out)
-    except OSError as e:
-        raise UserError(f"{out}: cannot write the scene ({e.strerror}); free some space or name another folder.") from e
-    finally:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    check_new(out, MARK, overwrite)
 
 
 def world_points(

@@ -147,6 +147,25 @@ class Buttons:
             self.actions[caption]()
 
 
+class Upload:
+    """A button that takes a file.
+
+    Args:
+        caption: on the button.
+        kind: MIME type of the files that the browser offers.
+        take: called with the file's name and content, in viser's threads.
+    """
+
+    def __init__(self, caption: str, kind: str, take: Callable[[str, bytes], None]) -> None:
+        self.caption, self.kind, self._take = caption, kind, take
+        self._handle: Any = None
+
+    def install(self, server: Any) -> None:
+        """Add it to the page."""
+        self._handle = server.gui.add_upload_button(self.caption, mime_type=self.kind)
+        self._handle.on_upload(lambda _: self._take(self._handle.value.name, self._handle.value.content))
+
+
 class Suggestions:
     """Buttons that come and go, each with a text to take.
 

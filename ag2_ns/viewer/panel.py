@@ -22,6 +22,7 @@ from ag2_ns.viewer.parts.find import Find
 from ag2_ns.viewer.parts.place import Place
 from ag2_ns.viewer.parts.save import Save
 from ag2_ns.viewer.parts.show import Show
+from ag2_ns.viewer.parts.tree import Walk
 from ag2_ns.viewer.worker import Lane
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Panel:
         self.note = Note("")
         self.find = Find(self)
         self.suggestions = Suggestions(self.find.take)
+        self.walk = Walk(self)
         self.edit = Change(self)
         self.move = Place(self)
         self.show = Show(self)
@@ -67,7 +69,7 @@ class Panel:
         with server.gui.add_folder(TITLE, order=self.host.place()) as folder:
             self.note.install(server)
             self.suggestions.install(server, folder)
-            for part in (self.find, self.edit, self.move, self.show, self.save):
+            for part in (self.find, self.walk, self.edit, self.move, self.show, self.save):
                 part.install(server)
         self.layers.listen(self.find.clicked)
         self._look()

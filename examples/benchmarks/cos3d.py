@@ -32,8 +32,8 @@ from ag2_ns.language.field import LanguageField
 from ag2_ns.language.regression import KernelConfig, MlpConfig
 from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.collaborative import Strategy, ask_field, refined, select_units
-from ag2_ns.query.refinement import stretched
 from ag2_ns.query.config import DEFAULTS
+from ag2_ns.query.refinement import stretched
 from ag2_ns.query.vector import select_vector
 from ag2_ns.scene.build_field import LanguageFieldConfig, collect_pairs, field_config, regress, smooth
 from ag2_ns.scene.scene_index import SceneIndex

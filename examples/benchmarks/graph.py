@@ -24,8 +24,8 @@ from ag2_ns.grouping.anchor_graph import build_graph, components, grow
 from ag2_ns.grouping.super_anchors import super_anchors
 from ag2_ns.ops.neighbours import nearest, radius_edges
 from ag2_ns.splat.mask_losses import mask_contrastive_loss
-from ag2_ns.splat.prototype_loss import prototype_loss
 from ag2_ns.splat.propagation import propagation_loss
+from ag2_ns.splat.prototype_loss import prototype_loss
 
 
 def seconds(call: Callable[[], object], device: str, repeats: int) -> float:

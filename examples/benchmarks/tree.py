@@ -35,10 +35,9 @@ from ag2_ns.query.click import answer_click
 from ag2_ns.query.text import select_text
 from ag2_ns.scene.scene_index import SceneIndex, language_of
 from ag2_ns.splat.anchors import voxel_groups
-from ag2_ns.synthetic.tabletop.generate import FOCAL, generate
-from ag2_ns.synthetic.tabletop.layout import lay, orbit
-from ag2_ns.synthetic.tabletop.render import light_up, render
-from ag2_ns.synthetic.world import world_points
+from ag2_ns.synthetic.stand_in import cameras
+from ag2_ns.synthetic.stand_in import stand_in as sampled
+from ag2_ns.synthetic.tabletop.generate import generate, tabletop
 
 
 def click_of(*args) -> object:
@@ -62,39 +61,8 @@ def parse() -> argparse.Namespace:
 
 def stand_in(seed: int, objects: int, views: int, width: int, height: int, spacing: float) -> tuple[Gaussians, list]:
     """A splat of the scene and its cameras."""
-    rng = np.random.default_rng(seed)
-    layout = lay(objects, seed)
-    lit = light_up(layout.pack(), layout.light, layout.table_half, layout.rug_half, 64)
-    points, cameras = [], []
-    for pose in orbit(views, layout.table_half, seed):
-        frame = render(lit, pose, FOCAL * width, width, height)
-        points.append(
-            world_points(frame.distance, pose, FOCAL * width).reshape(-1, 3)[frame.distance.reshape(-1) < 1e6]
-        )
-        pose4 = np.eye(4)
-        pose4[:3] = pose
-        viewmat = np.linalg.inv(pose4 @ np.diag([1.0, -1, -1, 1]))
-        K = np.array([[FOCAL * width, 0, width / 2], [0, FOCAL * width, height / 2], [0, 0, 1]])
-        cameras.append(View(torch.tensor(viewmat).float(), torch.tensor(K).float(), width, height))
-    points = np.concatenate(points)
-    # Far surfaces need fewer Gaussians: cells grow with the distance from the table.
-    cell = spacing * np.maximum(1.0, 2.0 * np.linalg.norm(points, axis=1) / layout.table_half - 2.0)
-    cell = spacing * 2.0 ** np.ceil(np.log2(cell / spacing))
-    key = np.concatenate([np.floor(points / cell[:, None]), cell[:, None]], axis=1)
-    order = rng.permutation(len(points))
-    _, first = np.unique(key[order], axis=0, return_index=True)
-    points, cell = points[order][first], cell[order][first]
-    points = points + 0.05 * cell[:, None] * rng.standard_normal(points.shape)
-    n, loose = len(points), len(points) // 200
-    sigma = 0.45 * cell * np.exp(0.25 * rng.standard_normal(n))
-    sigma[rng.random(n) < 0.03] *= 2.0  # straddle
-    opacity = np.clip(rng.normal(0.85, 0.15, n), 0.1, 0.99)
-    stray = np.stack([*rng.uniform(-1, 1, (2, loose)) * layout.table_half, rng.uniform(0.4, 1.2, loose)], 1)
-    means = torch.tensor(np.concatenate([points, stray])).float()
-    sigma = torch.tensor(np.concatenate([sigma, np.full(loose, spacing)])).float()
-    opacities = torch.tensor(np.concatenate([opacity, rng.uniform(0.05, 0.3, loose)])).float()
-    quats = torch.tensor([1.0, 0, 0, 0]).repeat(n + loose, 1)
-    return Gaussians(means, quats, sigma[:, None].repeat(1, 3), opacities, torch.zeros(n + loose, 1, 3)), cameras
+    world = tabletop(seed, objects, views, width, height)
+    return sampled(world, spacing, world.more["table_half"], seed), cameras(world)
 
 
 def read_masks(folder: Path) -> tuple[list[MaskSet], list[torch.Tensor]]:

@@ -47,6 +47,7 @@ def test_boundary_as_scikit_image(seed):
 
 
 def coco(predictions, scores, truth):
+    pytest.importorskip("pycocotools")
     from pycocotools import mask as rle
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

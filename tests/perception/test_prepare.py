@@ -325,8 +325,8 @@ def test_bad_scenes(scene, tmp_path):
     (scene / "images" / "f1.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"f1\.png: not a readable image"):
         Prepare(scene).main()
-    with pytest.raises(UserError, match="no segmenter called 'sam3'"):
-        Prepare(scene, segmenter="sam3").main()
+    with pytest.raises(UserError, match="no segmenter called 'sam9'"):
+        Prepare(scene, segmenter="sam9").main()
     with pytest.raises(UserError, match="--preview-every"):
         Prepare(scene, preview_every=-1).main()
 

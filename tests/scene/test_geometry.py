@@ -57,7 +57,7 @@ def test_leaning_needs_touch_and_tilt():
     boxes = [type(b)((lo + hi) / 2, b.axes, hi - lo) for b, lo, hi in zip(facts.boxes, low, high)]
     facts = type(facts)(facts.nodes, facts.frame, points, low, high, boxes, facts.colours)
     assert facts.tilt[2] > 0.9 and facts.tilt[1] < 0.2
-    assert facts.leaning[2, 1] > 0.6
+    assert facts.leaning[2, 1] > 0.5
     assert facts.leaning[1, 2] < 0.3 and facts.leaning[3, 1] < 0.05
 
 
@@ -86,8 +86,8 @@ def test_a_camera_that_looks_straight_down(facts):
     assert at(right, "blue book", "red book") > 0.8
 
 
-def ring(up=np.array([0.0, 0, 1.0]), count=12):
-    frame = upright_frame(up)
+def ring(up=(0.0, 0, 1.0), count=12):
+    frame = upright_frame(np.array(up, float))
     return [camera_in(frame, a) for a in np.linspace(0, 2 * np.pi, count, endpoint=False)]
 
 

@@ -20,6 +20,8 @@ from ag2_ns.core.errors import DamagedFile, MissingFile, MissingInstances, UserE
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.view_store import Manifest
+from ag2_ns.language.field import LanguageField
+from ag2_ns.language.vocabulary import Name, Vocabulary
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
 from ag2_ns.scene.scene_file import FILE_NAME, SCHEMA, open_scene, save_scene, scene_path
@@ -55,7 +57,14 @@ def full(tmp_path) -> Scene:
     return replace(
         scene, index=index, views=views, background=torch.tensor([0.1, 0.2, 0.3]), sh_degree=1,
         source=Source(tmp_path / "my capture", 2.0), frame=frame, settings={"GroupingConfig": {"tau": 0.2}},
+        language_field=LanguageField(
+            torch.rand(5, 16, generator=g).half(), torch.rand(5, 8, generator=g).half(), 0.125, True
+        ),
         provenance={"method": "ag2aussian", "steps": 7, "seconds": {"train": 1.5}, "note": "ça"},
+        vocabulary=Vocabulary(
+            ("red ball",), (Name(1, "red ball", 0.7, 3, 4),), torch.tensor([-1, 0, 0, 0, -1, -1, -1]), torch.eye(8)[:1],
+            {"red ball": ("ball",)}, {"zebra": "hardly a view names it"},
+        ),
     )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ leaning: propped on | tilted against | tilted on | resting against | rests again
 leaning: reclining against | tipped against | inclined against | leaning onto | leans up against | set against
 touching: touching | touches | in contact with | up close against
 near: next to | beside | by | near | near to | close to | nearby | alongside | adjacent to | around | not far from
-near: at the side of | in the vicinity of | by the side of | right by | right next to | neighbouring | neighboring | close by
+near: at the side of | in the vicinity of | by the side of | right by | right next to | neighbouring
+near: neighboring | close by
 near: neighbors | neighbours | side by side with | bordering | with
 far: far from | far away from | away from | distant from | remote from | not near | not close to
 left: left of | to the left of | on the left of | at the left of | left from | to the left side of | on the left side of
@@ -47,7 +48,8 @@ front: in front of | in the front of | before | ahead of | closer to me than | c
 front: nearer to me than | nearer to the camera than | nearer than | closer than | at the front of
 behind: behind | in back of | beyond | to the rear of | at the rear of | in the back of | at the back of | past
 behind: farther than | further than | farther away than | further away than | further back than | farther back than
-between: between | in between | in the middle of | midway between | halfway between | amid | among | amidst | sandwiched between
+between: between | in between | in the middle of | midway between | halfway between | amid | among | amidst
+between: sandwiched between
 """)
 """Phrases of relations to a reference."""
 
@@ -123,7 +125,8 @@ POSTURES = _set(
     "sitting sits sit standing stands stand lying lies lie laying lays resting rests rest placed located positioned "
     "situated put stacked set hanging hangs perched found kept parked seated balanced balancing laid left stood sat "
     "staying floating residing displayed visible living living placed dropped leaning leans lean propped leaned leant "
-    "seen viewed shown tilted tipped facing happens directly immediately right just straight exactly up down over out closely also "
+    "seen viewed shown tilted tipped facing happens directly immediately right just straight exactly up down over out "
+    "closely also "
     "currently both still very quite really rather slightly bit somewhere"
 )
 """Words before a relation that say how, not where."""
@@ -138,11 +141,13 @@ OPENINGS = [
     tuple(line.split())
     for line in """
     please | can you | could you | would you | will you | i am looking for | i am searching for | i look for | i want
-    i would like | i need | i mean | look for | search for | show me | show | find me | find | select | pick up | pick out
-    pick | choose | give me | get me | get | bring me | bring | hand me | pass me | point at | point to | point out
-    highlight | mark | segment | locate | identify | where is | where are | where can i find | what is | what are
+    i would like | i need | i mean | look for | search for | show me | show | find me | find | select | pick up
+    pick out | pick | choose | give me | get me | get | bring me | bring | hand me | pass me | point at | point to
+    point out | highlight | mark | segment | locate | identify | where is | where are | where can i find | what is
+    what are
     who is | tell me | there is | there are | it is | this is | these are | let me see | take | grab | fetch | see | me
-    which is | which are | and | so | ok | hey | hi | the answer is | detect | outline | click on | click | remove | delete
+    which is | which are | and | so | ok | hey | hi | the answer is | detect | outline | click on
+    click | remove | delete
     """.replace("\n", "|").split("|")
     if line.strip()
 ]  # fmt: skip
@@ -195,7 +200,7 @@ TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|,")
 
 def tokens_of(text: str) -> list[str]:
     """The words of a text in lower case, contractions taken apart, commas kept, one spelling for what has several."""
-    text = " ".join(text.lower().replace("’", "'").replace("`", "'").split())
+    text = " ".join(text.lower().replace("\u2019", "'").replace("`", "'").split())
     text = re.sub(r"[;:()]", ",", text)
     text = re.sub(r"(?<=\w)-(?=\w)", " ", text)
     text = re.sub(r"\b[a-z]+'[a-z]+\b", lambda m: CONTRACTIONS.get(m[0], m[0]), text)
@@ -204,37 +209,6 @@ def tokens_of(text: str) -> list[str]:
         text = re.sub(pattern, new, text)
     found = re.findall(r"[^\W_]+(?:'[^\W_]+)?|'s|,", text)
     return [w for w in found if w == "," or words_of(w)]
-
-
-@lru_cache(maxsize=1)
-def _inflect():
-    import inflect
-
-    return inflect.engine()
-
-
-KEEP = _set("scissors glasses sunglasses goggles headphones pliers tongs tweezers trousers pants shorts jeans binoculars "
-            "bus gas lens glass brass grass dress cross moss canvas chess compass cactus octopus tennis walrus atlas "
-            "news series species christmas thermos class boss press iris virus across this is has was its towards "
-            "always perhaps less")  # fmt: skip
-"""Words in s that are singular, or that name one thing."""
-
-INFLECTED = {"snowmen": "snowman", "dice": "die", "leaves": "leaf", "loaves": "loaf", "cacti": "cactus"}
-
-
-@lru_cache(maxsize=4096)
-def singular(noun: str) -> str:
-    """The singular of a noun in lower case; the word itself where it is none or is singular."""
-    if noun in INFLECTED:
-        return INFLECTED[noun]
-    if noun in KEEP or len(noun) < 3 or not noun.isalpha() or noun.endswith(("ss", "us", "is")):
-        return noun
-    return _inflect().singular_noun(noun) or noun
-
-
-def is_plural(noun: str) -> bool:
-    """Whether a noun in lower case is a plural that names several things."""
-    return noun not in KEEP and singular(noun) != noun
 
 
 @lru_cache(maxsize=4096)

@@ -1,8 +1,8 @@
 """What words say about the things of a scene: how well each thing answers a noun or an attribute.
 
-Three kinds of language are told apart. A closed list of texts (the `table` encoder, names given to nodes) says what each
-thing is; a word is then looked up among the names (`language.word_meaning`). An open encoder (CLIP) embeds any words. And
-a scene without either knows colours only, as drawn.
+Three kinds of language are told apart. A closed list of texts (the `table` encoder) says what each thing is; a word is
+then looked up among the names (`language.word_meaning`). An open encoder (CLIP) embeds any words. And a scene without
+either knows colours only, as drawn.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from ag2_ns.language.relevancy import relevancy
 from ag2_ns.language.word_meaning import BEHIND_EXACT, Encode, Match, match
+from ag2_ns.perception.english import singular
 from ag2_ns.perception.palette import BASIC, colour_likeness, colour_terms
-from ag2_ns.query.sentence.grammar import is_colour, singular
+from ag2_ns.query.sentence.grammar import is_colour
 
 SHARPNESS = 0.12
 """How far below its best name, as a share of the best one's lead over the median, a thing's fit to another name has
 fallen to 1/e. The same kind in another colour lies 0.5 below, another thing 0.8."""
 LEAST_LEAD, LEAD_WIDTH = 0.5, 0.07
-"""A thing whose best name leads by less than this share of what names usually lead by has none of them: walls, floors."""
+"""A thing whose best name leads by less than this share of the usual lead has none of them: walls, floors."""
 DRAWN = 0.3
 """Share of a thing that must have a colour to be called by it: things have several colours, and shadows."""
 
@@ -158,6 +159,9 @@ def name_fit(
     cosine = unit(feature.float(), dim=1) @ unit(names.to(feature.device).float(), dim=1).T
     if cosine.numel() == 0:
         return cosine.cpu().numpy()
+    valued = (feature != 0).any(1, keepdim=True)
+    if int(valued.sum()) >= 4:  # some texts are close to all pictures: what counts is how far above that
+        cosine = cosine - cosine[valued.squeeze(1)].quantile(0.25, dim=0)
     middle = cosine.median(1, keepdim=True).values
     if cosine.shape[1] < 3:  # the median of so few is one of them
         middle = cosine.median(0, keepdim=True).values.expand_as(cosine)
@@ -166,7 +170,6 @@ def name_fit(
     usual = lead.quantile(0.6) if len(lead) > 1 else lead.max()
     fit = torch.exp(-((top - cosine) / lead) / SHARPNESS)
     has_name = torch.sigmoid((lead / usual.clamp_min(1e-6) - LEAST_LEAD) / LEAD_WIDTH)
-    valued = (feature != 0).any(1, keepdim=True)
     fit = fit * has_name * valued
     if trust is not None:
         fit = fit * (trust.to(fit)[:, None] / trust.max().clamp_min(1e-6)).clamp(0, 1) ** 0.5

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from ag2_ns.core.answer import Answer, Candidate
@@ -170,11 +171,12 @@ def words_of_scene(scene: Scene, facts: Facts) -> SceneWords:
 
 def _words(scene: Scene, facts: Facts) -> SceneWords:
     index, texts = scene.require_index(), scene.texts
+    named = vocabulary_words(scene, facts)
     if texts is None or not index.has_language:
-        return SceneWords(facts.colours)
+        return named
     manifest = texts.manifest()
     if manifest is None or manifest.maker == "palette":
-        return SceneWords(facts.colours)
+        return named
     nodes = torch.tensor(facts.nodes, dtype=torch.long, device=index.language.feature.device)
     feature, trust = index.language.feature[nodes], index.language.trust[nodes]
     if manifest.maker == "table":
@@ -193,7 +195,28 @@ def _words(scene: Scene, facts: Facts) -> SceneWords:
             return None
         return open_fit(feature, trust, vector.to(feature.device), texts.negatives())
 
-    return SceneWords(facts.colours, open_text=open_text)
+    return replace(named, open_text=open_text)
+
+
+def vocabulary_words(scene: Scene, facts: Facts) -> SceneWords:
+    """The names that `ag2 name` found, as a list of names; colours only where there are none.
+
+    They are what a tagger happened to say, not all that there is: with an open encoder, words that they do not hold are
+    asked of that.
+    """
+    found = scene.vocabulary
+    name_of = {} if found is None else {name.node: name for name in found.names}
+    words = tuple(dict.fromkeys(name_of[n].word for n in facts.nodes if n in name_of))
+    if not words:
+        return SceneWords(facts.colours)
+    fit = np.zeros((len(facts), len(words)))
+    for k, node in enumerate(facts.nodes):
+        if node in name_of:
+            fit[k, words.index(name_of[node].word)] = 1.0
+            second = name_of[node].runner_up
+            if second in words:
+                fit[k, words.index(second)] = 0.3
+    return SceneWords(facts.colours, words, fit, encode=minilm())
 
 
 def _best_fitting(index: SceneIndex, node: int) -> int:

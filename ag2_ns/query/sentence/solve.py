@@ -428,7 +428,7 @@ class _Solver:
         return total, clauses, ""
 
     def _nth(self, value: np.ndarray, rivals: np.ndarray, rank: int, first: int = 1) -> np.ndarray:
-        """1 for the n-th of the rivals, or (`first`) for the first few; less for the others, by how far they are off."""
+        """1 for the n-th of the rivals, or (`first`) for the first few; less for others, by how far they are off."""
         where = np.flatnonzero(rivals)
         order = where[np.argsort(-value[where], kind="stable")]
         spread = max(float(np.ptp(value[where])), 1e-9)

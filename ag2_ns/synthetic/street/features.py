@@ -10,6 +10,7 @@ class, 0.5 to others.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -34,10 +35,12 @@ def _word(word: str, width: int) -> np.ndarray:
     return _unit(v)
 
 
-def text_features(width: int = WIDTH) -> dict[str, list[float]]:
-    """Every prompt's vector of `width` numbers, unit length."""
+def text_features(width: int = WIDTH, kinds: Collection[int] = tuple(range(18))) -> dict[str, list[float]]:
+    """A vector of `width` numbers, unit length, for every prompt of the classes `kinds`."""
     out = {}
     for prompt, kind in PROMPTS.items():
+        if kind not in kinds:
+            continue
         name = CLASSES[kind] if kind != SKY else "sky"
         meaning = _SYNONYM * _word(name, width) + (1 - _SYNONYM) * _word("prompt " + prompt, width)
         v = np.sqrt(1 - _COMMON) * _unit(meaning)

@@ -14,7 +14,7 @@ from ag2_ns.io.occ3d import GRID, Labels, write_labels
 from ag2_ns.ops.voxels import VoxelGrid
 from ag2_ns.synthetic.folder import check_new, in_place_of
 from ag2_ns.synthetic.street import features, occupy, sensors
-from ag2_ns.synthetic.street.layout import Street, lay
+from ag2_ns.synthetic.street.layout import Street, kinds_made, lay
 from ag2_ns.synthetic.tabletop.shapes import Packed
 
 MARK = Path("street.json")
@@ -42,6 +42,7 @@ def generate(
     reach: float = 40.0,
     voxel: float = 0.4,
     noise: float = 1.0,
+    mixed: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -58,6 +59,7 @@ def generate(
         reach: half the width of the labelled square around the car, metres.
         voxel: edge of a voxel, metres.
         noise: of depth and features, 0 for none, 1 realistic.
+        mixed: trucks, buses, bicycles and barriers beside cars, people and cones.
         overwrite: replace an example already there.
         progress: show a progress bar.
 
@@ -77,7 +79,7 @@ def generate(
     with in_place_of(out) as new, Progress(*columns, disable=not progress) as bar:
         task = bar.add_task(f"Streets, {len(lengths)} drives", total=sum(lengths))
         for number, length in enumerate(lengths):
-            street = lay(seed * 10_000 + number, length * STEP)
+            street = lay(seed * 10_000 + number, length * STEP, mixed)
             writer = _Writer(
                 new, f"drive_{number:03d}", street, seed * 10_000 + number, width, height, patch, grid, noise
             )
@@ -88,10 +90,12 @@ def generate(
         names = [f"drive_{k:03d}" for k in range(len(lengths))]
         split = {"train": names[:trained], "val": names[trained:] or names[:trained]}
         (new / "split.json").write_text(json.dumps(split, indent=1), encoding="utf-8")
-        (new / "text_features.json").write_text(json.dumps(features.text_features()), encoding="utf-8")
+        (new / "text_features.json").write_text(
+            json.dumps(features.text_features(kinds=kinds_made(mixed))), encoding="utf-8"
+        )
         options = {
             "seed": seed, "frames": frames, "eval_frames": eval_frames, "width": width, "height": height,
-            "patch": patch, "reach": reach, "voxel": voxel, "noise": noise,
+            "patch": patch, "reach": reach, "voxel": voxel, "noise": noise, "mixed": mixed,
         }  # fmt: skip
         (new / MARK).write_text(json.dumps(options, indent=1), encoding="utf-8")
     return out

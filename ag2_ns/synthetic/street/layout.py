@@ -20,6 +20,15 @@ _ROAD, _PATH, _GRASS = linear((0.3, 0.3, 0.31)), linear((0.62, 0.6, 0.57)), line
 _LINE = linear((0.88, 0.88, 0.84))
 
 
+PLAIN = ("car", "pedestrian", "traffic cone", "driveable surface", "sidewalk", "terrain", "manmade", "vegetation")
+MIXED = ("barrier", "bicycle", "bus", "truck")
+
+
+def kinds_made(mixed: bool) -> list[int]:
+    """Classes that streets have, 17 for the sky."""
+    return [CLASS[name] for name in (*PLAIN, *(MIXED if mixed else ()), "free")]
+
+
 @dataclass(frozen=True)
 class Thing:
     """A body, what it is, and how it moves: straight on, turned by `heading`."""
@@ -74,8 +83,11 @@ class Street:
         return out
 
 
-def lay(seed: int, seconds: float) -> Street:
-    """Draw a street of the length that the car drives in `seconds`."""
+def lay(seed: int, seconds: float, mixed: bool = False) -> Street:
+    """Draw a street of the length that the car drives in `seconds`.
+
+    With `mixed` there are trucks, buses, bicycles and barriers too.
+    """
     rng = np.random.default_rng([seed, 11])
     speed = float(rng.uniform(4, 10))
     x0, x1 = -REACH, speed * seconds + REACH
@@ -90,9 +102,9 @@ def lay(seed: int, seconds: float) -> Street:
     spans = [(x0, x1)] if crossing is None else [(x0, crossing - wide - path), (crossing + wide + path, x1)]
     for side in (-1, 1):
         for a, b in spans:
-            out += _row(rng, a, b, side, kerb, path, front, parking)
-    out += _traffic(rng, x0, x1, lanes, speed)
-    out += _works(rng, x0, x1, half, lanes)
+            out += _row(rng, a, b, side, kerb, path, front, parking, mixed)
+    out += _traffic(rng, x0, x1, lanes, speed, mixed)
+    out += _works(rng, x0, x1, half, mixed)
     return Street(out, speed, -1.7, float(rng.uniform(-3, 3)))
 
 
@@ -127,7 +139,7 @@ def _ground(x0, x1, half, kerb, path, strip, lanes, crossing, wide) -> list[Thin
     return out
 
 
-def _row(rng, a, b, side, kerb, path, front, parking) -> list[Thing]:
+def _row(rng, a, b, side, kerb, path, front, parking, mixed) -> list[Thing]:
     """One side of the street between two x: houses, trees, poles, people, parked cars."""
     out = []
     x = a
@@ -157,7 +169,7 @@ def _row(rng, a, b, side, kerb, path, front, parking) -> list[Thing]:
     x = a + 3
     while parking and x < b - 3:
         if rng.random() < 0.55:
-            van = rng.random() < 0.12
+            van = rng.random() < 0.12 and mixed
             body, kind = (things.truck(rng), "truck") if van else (things.car(rng), "car")
             at = (x, side * (kerb - 1.1), 0.0)
             out.append(Thing(body, CLASS[kind], at, (180.0 if side > 0 else 0.0) + float(rng.uniform(-3, 3))))
@@ -166,7 +178,7 @@ def _row(rng, a, b, side, kerb, path, front, parking) -> list[Thing]:
     return out
 
 
-def _traffic(rng, x0, x1, lanes, speed) -> list[Thing]:
+def _traffic(rng, x0, x1, lanes, speed, mixed) -> list[Thing]:
     """Cars, a bus, trucks and bicycles on the lanes, none of which meets the car itself."""
     out = []
     for lane in range(lanes):
@@ -175,7 +187,7 @@ def _traffic(rng, x0, x1, lanes, speed) -> list[Thing]:
             own = side < 0 and lane == 0
             while x < x1:
                 pace = speed if own else float(rng.uniform(5, 11))
-                draw = rng.random()
+                draw = rng.random() * (1.0 if mixed else 0.72)
                 make, kind = (
                     (things.car, "car") if draw < 0.72 else (things.truck, "truck") if draw < 0.84
                     else (things.bus, "bus") if draw < 0.9 else (things.bicycle, "bicycle")
@@ -188,14 +200,14 @@ def _traffic(rng, x0, x1, lanes, speed) -> list[Thing]:
     return out
 
 
-def _works(rng, x0, x1, half, lanes) -> list[Thing]:
+def _works(rng, x0, x1, half, mixed) -> list[Thing]:
     """Cones, and sometimes barriers, at the edge of the road."""
     out = []
     for _ in range(int(rng.poisson((x1 - x0) / 50))):
         x, side = float(rng.uniform(x0, x1)), float(rng.choice([-1, 1]))
         for k in range(int(rng.integers(2, 6))):
             at = (x + 2.2 * k, side * (half - 0.4), 0.0)
-            if rng.random() < 0.75:
+            if rng.random() < 0.75 or not mixed:
                 out.append(Thing(things.cone(rng), CLASS["traffic cone"], at))
             else:
                 out.append(Thing(things.barrier(rng), CLASS["barrier"], at))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def answer(truth: Truth, wanted: Description, pose: Float[np.ndarray, "3 4"] | N
     chosen = set()
     for row in values if pick.largest else -values:
         order = found[np.argsort(-row[found], kind="stable")]
-        for a, b in zip(order[: pick.rank], order[1 : pick.rank + 1]):
+        for a, b in pairwise(order[: pick.rank + 1]):
             high, low = abs(row[a]), abs(row[b])
             apart = (
                 max(high, low) / max(min(high, low), 1e-9)

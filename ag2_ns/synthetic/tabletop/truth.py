@@ -16,12 +16,11 @@ from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS
 from ag2_ns.synthetic.tabletop.layout import TABLE_LABEL, Layout
 
 SIDE = 0.1
-"""Half widths of the table by which one thing must be further left, in front, nearer: closer ones are a matter of
-taste."""
+"""Half widths of the table by which one thing must be further left or nearer."""
 CONE = (45.0, 75.0)
 """Degrees off a direction up to which a thing lies in it, and beyond which it does not."""
 NEXT_TO = (0.18, 0.42)
-"""Gap between boxes, body units (a mug is 0.2 high), up to which things are next to each other, and beyond which not."""
+"""Gap between boxes, body units (a mug is 0.2 high), up to which things are neighbours, and beyond which not."""
 BETWEEN = (0.18, 0.45)
 """Distance from the line between two things, as a share of it, likewise."""
 LARGER = 1.15

@@ -1,4 +1,4 @@
-"""English for descriptions of table-top things. Every clause has wordings for training, and others that are held out."""
+"""English for descriptions of table-top things. Clauses have wordings to train on, and others, held out."""
 
 from __future__ import annotations
 

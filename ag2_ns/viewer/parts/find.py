@@ -22,6 +22,9 @@ TYPING = 0.7
 RECENT = "earlier searches"
 """What the list of searches shows when it is closed."""
 
+NAMES = "what is here"
+"""What the list of names shows when it is closed."""
+
 
 class Find(Part):
     """Selecting."""
@@ -31,6 +34,7 @@ class Find(Part):
         session = panel.session
         self._asked: list[tuple[str, float]] = []
         self._typed = ""
+        self._shown: object = None  # the vocabulary that the list of names is of
         self._followed = 0.5  # the granularity that the slider knows of
         self._following = Lock()
         self.mode = Field(
@@ -56,6 +60,15 @@ class Find(Part):
             visible=False,
             hint="Earlier searches and their scores",
         )
+        self.names = Field(
+            "dropdown",
+            "Names",
+            NAMES,
+            self._on_name,
+            options=(NAMES,),
+            visible=False,
+            hint="What the things of the scene are called; choosing one selects all that are called so",
+        )
         self.level = Field(
             "slider",
             "Granularity",
@@ -73,10 +86,15 @@ class Find(Part):
 
     def elements(self) -> Sequence[Element]:
         """From top to bottom."""
-        return (self.mode, self.text, self.recent, self.level, self.select, self.steps)
+        return (self.mode, self.text, self.recent, self.names, self.level, self.select, self.steps)
 
     def follow(self) -> None:
-        """Show the session's granularity, where it is not the slider that set it: that may have moved on since."""
+        """Show the session's names, and its granularity where it is not the slider that set it: that may have moved on
+        since."""
+        names = self.panel.session.scene().vocabulary
+        if names is not self._shown:
+            self._shown = names
+            self.names.choices([NAMES, *sorted(() if names is None else names.words)])
         with self._following:
             level = self.panel.session.state.level
             moved, self._followed = level != self._followed, level
@@ -107,6 +125,19 @@ class Find(Part):
     def _on_recent(self) -> None:
         if self.recent.value != RECENT:
             self.take(self.recent.value.rpartition("  (")[0])
+
+    def _on_name(self) -> None:
+        name, panel = self.names.value, self.panel
+        if name == NAMES:
+            return
+
+        def job() -> None:
+            mode = self.mode.value if self.mode.value in ("add", "remove") else "select"
+            panel.session.ask(Text(name, several=True), mode)
+            panel.say("")
+            panel.refresh()
+
+        panel.lanes["text"].submit(job)
 
     def _on_level(self) -> None:
         panel = self.panel
