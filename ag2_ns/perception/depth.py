@@ -27,9 +27,7 @@ class DepthModel:
         try:
             from transformers import AutoImageProcessor, AutoModelForDepthEstimation
         except ImportError:
-            raise UserError(
-                "depth models need transformers; install it with pip install 'ag2-ns[surround]'"
-            ) from None
+            raise UserError("depth models need transformers; install it with pip install 'ag2-ns[surround]'") from None
         if not (Path(weights) / "config.json").is_file():
             raise UserError(f"{weights}: no config.json; name a folder with a depth model's config.json and weights")
         try:
@@ -69,9 +67,7 @@ def project_lidar(record: Record, camera: Camera) -> tuple[Float[np.ndarray, "M 
         UserError: the frame has no sweep.
     """
     if record.lidar is None:
-        raise UserError(
-            f"frame {record.name}: no LiDAR sweep to take depth from; name a model with --depth FOLDER"
-        )
+        raise UserError(f"frame {record.name}: no LiDAR sweep to take depth from; name a model with --depth FOLDER")
     points = torch.from_numpy(read_lidar(record.lidar)[:, :3].astype(np.float64))
     ego = points @ record.lidar2ego[:3, :3].T + record.lidar2ego[:3, 3]
     ego2cam = torch.linalg.inv(camera.cam2ego)

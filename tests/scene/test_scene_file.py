@@ -62,11 +62,6 @@ def full(tmp_path) -> Scene:
         ),
         provenance={"method": "ag2aussian", "steps": 7, "seconds": {"train": 1.5}, "note": "ça"},
         vocabulary=Vocabulary(
-            ("red ball", "rote Tasse"), (Name(RED, "red ball", 0.75, 3, 4, "ball", 0.5),),
-            torch.tensor([-1, 0, 0, 0, -1, 1, -1]), torch.rand(2, 8), {"red ball": ("ball",)}, {"wall": "seen nowhere"},
-        ),
-        language_field=LanguageField(torch.rand(439, 16).half(), torch.rand(439, 8).half(), 0.125, True),
-        vocabulary=Vocabulary(
             ("red ball",), (Name(1, "red ball", 0.7, 3, 4),), torch.tensor([-1, 0, 0, 0, -1, -1, -1]), torch.eye(8)[:1],
             {"red ball": ("ball",)}, {"zebra": "hardly a view names it"},
         ),
@@ -104,7 +99,6 @@ def test_parts_that_a_writer_did_not_have_are_left_out(tmp_path):
     with safe_open(tmp_path / FILE_NAME, "pt") as file:
         assert {name.split(".")[0] for name in file.keys()} == {"gaussians", "anchors"}  # noqa: SIM118
     again = open_scene(tmp_path, "cpu")
-    assert again.vocabulary is None and again.language_field is None
     assert (again.index, again.views, again.background, again.source, again.frame, again.texts) == (
         None, (), None, None, None, None,
     )  # fmt: skip
