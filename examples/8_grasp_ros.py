@@ -3,8 +3,10 @@
     ag2 export --load-config RUN --text "red mug" --format grasp --metres-per-unit 0.42 --output-dir mug
     python examples/8_grasp_ros.py mug
 
-With ROS 2 (rclpy, moveit_msgs, sensor_msgs) on the path the messages are published once on /ag2/...; without it they
-are printed, so the files can be looked at anywhere. Only numpy and plyfile are needed.
+Shows the poses at which a gripper takes the thing, what is in its way, and its surface.
+
+Writes nothing: with ROS 2 (rclpy, moveit_msgs, sensor_msgs) on the path the messages are published once on /ag2/...;
+without it they are printed, so the files can be looked at anywhere. Only numpy and plyfile are needed.
 """
 
 from __future__ import annotations

@@ -23,3 +23,9 @@ def device(request):
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def colours_only(monkeypatch):
+    """`ag2 prepare` describes masks by colours, as where the extra `words` with its models is not installed."""
+    monkeypatch.setattr("ag2_ns.perception.kinds.available", lambda: False)

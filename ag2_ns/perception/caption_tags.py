@@ -107,9 +107,10 @@ def lemma(word: str) -> str:
     """A noun in the singular; what names one thing with an s at its end (bus, scissors) stays as it is."""
     if word in IRREGULAR:
         return IRREGULAR[word]
-    if word in PAIRED or word in SINGULAR or word in _known() or not word.endswith("s") or word.endswith("ss"):
+    if word in PAIRED or word in SINGULAR or word in _known() or word.endswith("ss"):
         return word
-    return _inflect().singular_noun(word) or word
+    one = _inflect().singular_noun(word) or word
+    return one if word.endswith("s") or one in _known() else word  # "men", but not "data"
 
 
 def spacy_tags(model: str = "en_core_web_sm") -> Callable[[str], list[str]]:

@@ -345,7 +345,7 @@ def test_queries_that_make_no_sense(run, capfd, tmp_path):
 
 def test_evaluation_without_ground_truth(run, scene, capfd, tmp_path):
     base = ("eval", "--load-config", run.config, "--output-dir", tmp_path / "e", "--ground-truth")
-    refused(lambda: ag2(*base, tmp_path / "none"), capfd, "labels.json")
+    refused(lambda: ag2(*base, tmp_path / "none"), capfd, "none: no such folder", "--ground-truth")
     refused(lambda: ag2(*base, tmp_path / "none", "--clicks", -3), capfd, "--clicks -3")
     truth = tmp_path / "truth"
     shutil.copytree(scene / "ground_truth", truth)
@@ -356,7 +356,8 @@ def test_evaluation_without_ground_truth(run, scene, capfd, tmp_path):
         path.write_bytes(b"no")
     refused(lambda: ag2(*base, truth), capfd, "not a readable image")
     for k, path in enumerate(sorted((truth / "ids").iterdir())):
-        path.rename(truth / "ids" / f"other_{k}.png")
+        Image.fromarray(np.ones((72, 96), np.uint8)).save(truth / "ids" / f"other_{k}.png")
+        path.unlink()
     refused(lambda: ag2(*base, truth), capfd, "named like an image")
     (truth / "labels.json").write_text("[]")
     refused(lambda: ag2(*base, truth), capfd, "labels.json")

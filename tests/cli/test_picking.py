@@ -177,9 +177,8 @@ def test_an_evaluation_takes_ids_in_the_folders_of_the_images(config, tmp_path):
     Image.fromarray(np.ones((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "ids" / "images" / VIEW)
     (tmp_path / "labels.json").write_text('{"1": "red ball"}')
     main(["eval", "--load-config", str(config), "--ground-truth", str(tmp_path), "--output-dir", str(tmp_path / "e")])
-    assert (
-        json.loads((tmp_path / "e" / "report.json").read_text())["protocols"]["3d"]["share"]["prompts"][0]["views"] == 1
-    )
+    found = json.loads((tmp_path / "e" / "report.json").read_text())["protocols"]["3d"]
+    assert found["share"]["prompts"][0]["views"] == 1
 
 
 def test_a_query_with_further_clicks(scene, tmp_path, capfd):

@@ -16,7 +16,8 @@ def test_union_and_without():
     assert both.gaussian_mask.sum() == 6 and both.label == "a + b" and both.score == 0.5
     assert torch.allclose(both.anchor_score, torch.tensor([0.8, 0.8, 0, 0.5, 0]))
     rest = both.without(b)
-    assert rest.anchor_mask.tolist() == [True, False, False, False, False] and rest.nodes == (1,)
+    assert rest.anchor_mask.tolist() == [True, False, False, False, False]
+    assert rest.nodes == (), "it is no longer the union of its nodes; `SceneIndex.without` finds those that are whole"
     assert rest.anchor_score[1] == 0 and rest.gaussian_mask.sum() == 2 and not rest.reason
 
 

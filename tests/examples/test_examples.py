@@ -109,14 +109,15 @@ def test_the_newest_run_of_the_scene_is_taken(tmp_path, monkeypatch):
 
     mine, other, table = tmp_path / "mine", tmp_path / "elsewhere" / "mine", tmp_path / "table"
     paths = {(data, time): saved(data, time) for data, time in ((mine, 1), (mine, 2), (table, 3), (other, 4))}
-    monkeypatch.setattr(start, "load_run", lambda path: path)
-    assert start.run(None, mine, tmp_path) == start.run(None, mine / "transforms.json", tmp_path) == paths[mine, 2]
-    assert start.run(None, None, tmp_path) == paths[table, 3]
-    assert start.run(None, other, tmp_path) == paths[other, 4]
-    assert start.run(paths[mine, 1], other, tmp_path) == paths[mine, 1]
+    monkeypatch.setattr(start.ag2_ns, "open", lambda path: path)
+    assert start.opened(None, mine, tmp_path) == start.opened(None, mine / "transforms.json", tmp_path)
+    assert start.opened(None, mine, tmp_path) == paths[mine, 2]
+    assert start.opened(None, None, tmp_path) == paths[table, 3]
+    assert start.opened(None, other, tmp_path) == paths[other, 4]
+    assert start.opened(paths[mine, 1], other, tmp_path) == paths[mine, 1]
     trained = {"main": lambda data, out: ("trained", data)}
     monkeypatch.setattr(start.runpy, "run_path", lambda path: trained)
-    assert start.run(None, tmp_path / "new", tmp_path) == ("trained", tmp_path / "new")
+    assert start.opened(None, tmp_path / "new", tmp_path) == ("trained", tmp_path / "new")
     sys.modules.pop("start", None)
 
 

@@ -26,15 +26,22 @@ class Tab:
         self.pictures = 0
         self._image = b""
         self.clickable: set[str] = set()
+        self.led = False
+        """Whether the page was led to a training camera; the tab has gone back since."""
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
         turn = vtf.SO3.from_matrix(c2w[:3, :3]) @ vtf.SO3.from_x_radians(np.pi)
         self.eye = c2w[:3, 3]
         self._c2w, self._fov, self._aspect = c2w, fov, aspect
+        self._wxyz = turn.wxyz.tolist()
+        self._thread.start()
+        self._stand()
+
+    def _stand(self) -> None:
+        """Look from where the test stands."""
         self.send(
-            "ViewerCameraMessage", wxyz=turn.wxyz.tolist(), position=(10 * self.eye).tolist(), fov=fov, aspect=aspect,
-            look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0],
+            "ViewerCameraMessage", wxyz=self._wxyz, position=(10 * self.eye).tolist(), fov=self._fov,
+            aspect=self._aspect, look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0],
         )  # fmt: skip
 
     def send(self, kind: str, **content) -> None:
@@ -63,6 +70,9 @@ class Tab:
             self._elements[m["id"]] |= m["updates"]
         elif kind == "BackgroundImageMessage":
             self.pictures, self._image = self.pictures + 1, m["rgb_bytes"]
+        elif kind.startswith("SetCamera"):
+            self._stand()
+            self.led = self.led or kind == "SetCameraUpDirectionMessage"  # the last of those that turn the page
         elif kind == "SetSceneNodeClickableMessage":
             self.clickable.add(m["name"])
         elif kind in ("PointCloudMessage", "MeshMessage", "TransformControlsMessage"):

@@ -70,6 +70,6 @@ def tab(viewer):
     from tab import Tab
 
     tab = Tab(viewer.config.websocket_port, ring_pose(0))
-    tab.until(lambda: tab.pictures > 0 and "/click_catcher" in tab.clickable, 60)
+    tab.until(lambda: tab.pictures > 0 and "/click_catcher" in tab.clickable and tab.led, 60)
     yield tab
     tab.close()

@@ -21,6 +21,8 @@ from ag2_ns.perception.files import FilesSegmenter
 from ag2_ns.perception.table import TableEncoder
 from ag2_ns.plugin.prepare import Prepare
 
+pytestmark = pytest.mark.usefixtures("colours_only")
+
 
 def store(data, masks=("superpixel", {}), features=("palette", {}), downscale=1):
     if masks:

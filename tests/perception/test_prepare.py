@@ -27,6 +27,8 @@ from ag2_ns.perception.table import TableEncoder
 from ag2_ns.plugin.prepare import Prepare, parse_shard
 from ag2_ns.plugin.undistorted import served_images
 
+pytestmark = pytest.mark.usefixtures("colours_only")
+
 
 def test_masks_and_features_whose_files_changed_are_read_again(tmp_path, views):
     masks, features, data = tmp_path / "masks", tmp_path / "features", tmp_path / "scene"
@@ -337,7 +339,7 @@ def test_killed_and_started_again(tmp_path):
     scene = write_scene(tmp_path / "scene", frames=14, size=(96, 72))
     command = [sys.executable, "-c",
                "import sys; from pathlib import Path; from ag2_ns.plugin.prepare import Prepare; "
-               "Prepare(Path(sys.argv[1]), preview_every=0).main()", str(scene)]  # fmt: skip
+               "Prepare(Path(sys.argv[1]), encoder='palette', preview_every=0).main()", str(scene)]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     folder = scene / "ag2" / "x1" / "masks"
     deadline = time.time() + 60

@@ -18,6 +18,8 @@ from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_masks import ViewMasks
 from ag2_ns.perception.prepare import ImageView, prepare_views
 
+pytestmark = pytest.mark.usefixtures("colours_only")
+
 
 class Quarters(Halves):
     """Other masks: the upper left quarter."""

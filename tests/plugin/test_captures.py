@@ -217,6 +217,7 @@ def number_of(file) -> int:
     return int(file.stem[-2:])
 
 
+@pytest.mark.slow
 def test_what_a_training_recommends_works_with_its_dataparser(tmp_path, capsys):
     """With a dataparser whose pictures `ag2 prepare` does not see, only what works is recommended; it is followed."""
     from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig

@@ -13,6 +13,8 @@ from ag2_ns.plugin.dataparser import AG2DataParserConfig
 from ag2_ns.plugin.prepare import Prepare
 from ag2_ns.plugin.views import PINHOLE, pinholes, view_of
 
+pytestmark = pytest.mark.usefixtures("colours_only")
+
 LENS = {"k1": 0.15, "k2": 0.02, "p1": 0.002, "p2": -0.001}
 
 

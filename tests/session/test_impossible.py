@@ -1,5 +1,7 @@
 """What cannot be done is said in one line, by the panel and by every command, and nothing is written."""
 
+import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -61,8 +63,7 @@ def test_a_click_on_nothing_says_so(loaded, tab):
     tab.until(lambda: "nothing selected" in tab.note() and "background" in tab.note())
 
 
-def test_a_piece_cannot_be_written_just_anywhere(loaded, tab):
-    (loaded.folder / FILE_NAME).mkdir()  # in the way
+def test_a_piece_cannot_be_written_just_anywhere(loaded, tab, monkeypatch):
     tab.click(CENTRES["red"])
     tab.until(lambda: "**red ball**" in tab.note())
     for name, words in (("folder/piece.ply", "run's folder only"), ("  ", "no name")):
@@ -70,6 +71,11 @@ def test_a_piece_cannot_be_written_just_anywhere(loaded, tab):
         tab.until(lambda name=name: loaded.pipeline.AG2.panel.save.file.value == name)
         tab.press("Export")
         tab.until(lambda words=words: words in tab.note().replace("\\", ""))
+
+    def read_only(handle):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "fsync", read_only)
     tab.press("Edits")
     tab.until(lambda: FILE_NAME in tab.note().replace("\\", "") and "cannot be written" in tab.note())
 

@@ -165,7 +165,7 @@ def test_anchors_and_graph_are_a_layer(loaded, tab):
 def test_two_tabs_show_the_same(viewer, loaded, tab):
     other = Tab(viewer.config.websocket_port, ring_pose(4))
     try:
-        other.until(lambda: other.pictures > 0, 60)
+        other.until(lambda: other.pictures > 0 and other.led, 60)
         tab.click(CENTRES["green"])
         for t in (tab, other):
             t.until(lambda t=t: "**green ball**" in t.note())
