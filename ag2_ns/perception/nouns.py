@@ -194,11 +194,11 @@ DOMAINS: dict[str, str] = {
         dumpster, garbage bag, phone booth, bus stop, bus shelter, park bench, bollard, barrier, road barrier,
         barricade, concrete barrier, jersey barrier, crash barrier, guardrail, fence, wooden fence, chain-link fence,
         wire fence, railing, hand railing, traffic cone, construction barrel, construction fence, construction sign,
-        excavation, toll booth, boom gate, bicycle rack, bicycle stand, charging station, fuel pump, planter box, tree grate,
-        cobblestone, paving stone, asphalt, noise barrier, retaining wall, embankment, underpass, railway, rail track,
-        level crossing, tram track, platform, ticket barrier, street vendor stall, food stall, parasol, sandwich board,
-        newspaper stand, public toilet, drinking fountain, flagpole, street clock, hedge row, turf, grassland, debris
-    """,
+        excavation, toll booth, boom gate, bicycle rack, bicycle stand, charging station, fuel pump, planter box,
+        tree grate, cobblestone, paving stone, asphalt, noise barrier, retaining wall, embankment, underpass, railway,
+        rail track, level crossing, tram track, platform, ticket barrier, street vendor stall, food stall, parasol,
+        sandwich board, newspaper stand, public toilet, drinking fountain, flagpole, street clock, hedge row, turf,
+        grassland, debris, """,
     "vehicles": """
         vehicle, car, sedan, hatchback, station wagon, convertible, sports car, race car, limousine, taxi, police car,
         suv, jeep, minivan, van, delivery van, pickup truck, truck, semi-trailer truck, tow truck, dump truck,
