@@ -192,7 +192,7 @@ class Text(Query):
     strategy: Literal["tree", "collaborative", "both"] | None = None
     """See `ag2_ns.query.collaborative.Strategy`; by default as the scene's `QueryConfig` says."""
     floor: float | None = None
-    """Least relevancy of an answer, before any stretch; by default the `QueryConfig`'s where the canonical negatives are known."""
+    """Least relevancy of an answer, before any stretch; by default the `QueryConfig`'s where negatives are known."""
 
     @classmethod
     def from_option(cls, value: str, all: bool = False, **further: Any) -> Text:

@@ -256,6 +256,7 @@ def test_infinities_that_mean_something_are_kept(tmp_path, gaussians):
         ("a.glb", b"glTF" + bytes(60), "glTF"),
         ("a.pth", b"\x80\x02" + bytes(60), "checkpoint"),
     ],
+    ids=str.split("noise damaged version-9 version-4 no-splat zip ksplat empty gltf pickle"),
 )
 def test_other_formats_are_named_with_the_way_out(name, content, words, tmp_path):
     (tmp_path / name).write_bytes(content)

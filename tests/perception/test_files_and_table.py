@@ -201,7 +201,7 @@ def test_registering_one_is_one_class():
         assert make_segmenter("nothing").name == "nothing"
         assert make_encoder("silent").name == "silent"
         with pytest.raises(
-            UserError, match="no segmenter called 'magic'; choose one of: superpixel, sam, files, .*nothing"
+            UserError, match=r"no segmenter called 'magic'; choose one of: superpixel, sam, files, .*nothing"
         ):
             make_segmenter("magic")
         with pytest.raises(UserError, match="no encoder called 'magic'"):
