@@ -38,7 +38,7 @@ def execute(name: str, *options: object) -> None:
 def trained(out):
     """Examples 1 and 2."""
     execute("1_prepare.py", "--out", out)
-    execute("2_train.py", "--out", out, "--steps", 50)
+    execute("2_train.py", "--out", out, "--steps", 150)
     from nerfstudio.utils import writer
 
     writer.EVENT_WRITERS.clear()

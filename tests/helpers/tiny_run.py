@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-STEPS = 50
+STEPS = 150
 OBJECTS, VIEWS, WIDTH, HEIGHT = 3, 12, 96, 72
 BIN = Path(sys.executable).parent
 

@@ -99,7 +99,7 @@ IMPORTED = """
 import os, shutil, sys
 before = sys.excepthook, os.environ["PATH"]
 import ag2_ns.plugin.methods, ag2_ns.plugin.dataparser_spec
-print((sys.excepthook, os.environ["PATH"]) == before, os.path.exists(os.environ["XDG_CACHE_HOME"]))
+print((sys.excepthook, os.environ["PATH"]) == before, os.path.exists(os.environ["XDG_CACHE_HOME"] + "/ag2_ns"))
 """
 
 
