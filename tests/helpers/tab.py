@@ -26,6 +26,8 @@ class Tab:
         self.pictures = 0
         self._image = b""
         self.clickable: set[str] = set()
+        self.began: tuple[float, ...] = ()
+        """Where the page was led to, in viser's units."""
         self.led = False
         """Whether the page was led to a training camera; the tab has gone back since."""
         self._news = threading.Condition()
@@ -71,6 +73,8 @@ class Tab:
         elif kind == "BackgroundImageMessage":
             self.pictures, self._image = self.pictures + 1, m["rgb_bytes"]
         elif kind.startswith("SetCamera"):
+            if kind == "SetCameraPositionMessage":
+                self.began = tuple(m["position"])
             self._stand()
             self.led = self.led or kind == "SetCameraUpDirectionMessage"  # the last of those that turn the page
         elif kind == "SetSceneNodeClickableMessage":

@@ -266,7 +266,7 @@ def test_a_person_looks_clicks_asks_deletes_and_undoes(server, page):
     )
     page.shot("5_asked")
     # Nonsense is answered in the panel.
-    page.find("walrus", "does not know")
+    page.find("walrus", "nothing here is called that")
     # Delete, and see it gone.
     page.press("Delete")
     page.until("1 edit", "hole closed", gone="closing holes", seconds=60)

@@ -9,7 +9,10 @@ from blob_run import CENTRES, ring_pose
 from tab import Tab
 
 from ag2_ns.edit.edit_file import FILE_NAME
+from ag2_ns.rendering.first_view import first_view
 from ag2_ns.session.run_files import SELECTION_FILE
+from ag2_ns.viewer.layers import SCALE
+from ag2_ns.viewer.panel import STEP
 
 
 def orange(picture):
@@ -232,3 +235,12 @@ def test_a_lane_slow_to_write_does_not_overwrite_what_another_said_since(loaded,
     old.join(10)
     new.join(10)
     assert panel.note.content == "new"
+
+
+def test_a_tab_begins_at_a_training_camera_past_the_photograph_that_is_drawn_there(viewer, loaded, tab):
+    """nerfstudio draws every camera with its picture, about 0.03 in front of it."""
+    view = loaded.scene.of_split("train")[first_view([v.view for v in loaded.scene.of_split("train")])].view
+    eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
+    begun = torch.tensor(tab.began) / SCALE
+    local = view.viewmat[:3, :3] @ (begun - eye)
+    assert local.tolist() == pytest.approx([0, 0, STEP], abs=1e-4)
