@@ -58,6 +58,7 @@ def test_typing_finds_remembers_and_explains(loaded, tab):
     tab.until(lambda: "Gaussians" in tab.note())
 
 
+@pytest.mark.slow
 def test_the_slider_goes_from_part_to_group(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["red"])
@@ -70,6 +71,7 @@ def test_the_slider_goes_from_part_to_group(loaded, tab):
     tab.until(lambda: session.state.level == 0.5 and tab.element("Granularity", "Slider")["value"] == 0.5)
 
 
+@pytest.mark.slow
 def test_click_modes(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["red"])
@@ -118,6 +120,7 @@ def test_delete_undo_and_keep(loaded, tab):
     assert len(ply) == 90 and set(ply["instance"].tolist()) == {1}
 
 
+@pytest.mark.slow
 def test_deleting_closes_holes_in_the_background(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["blue"])
@@ -129,6 +132,7 @@ def test_deleting_closes_holes_in_the_background(loaded, tab):
     assert delete.name == "delete" and delete.residue is not None
 
 
+@pytest.mark.slow
 def test_moving_is_previewed_then_made(loaded, tab):
     session = loaded.session
     tab.set("Close holes", False, "Checkbox")
@@ -157,6 +161,7 @@ def test_moving_is_previewed_then_made(loaded, tab):
     assert len(session.edited()) == len(loaded.scene.gaussians) + 90
 
 
+@pytest.mark.slow
 def test_anchors_and_graph_are_a_layer(loaded, tab):
     tab.set("Graph", True, "Checkbox")
     tab.click(CENTRES["red"])
@@ -165,6 +170,7 @@ def test_anchors_and_graph_are_a_layer(loaded, tab):
     tab.until(lambda: not {"/selected_anchors", "/selected_edges"} & tab.nodes)
 
 
+@pytest.mark.slow
 def test_two_tabs_show_the_same(viewer, loaded, tab):
     other = Tab(viewer.config.websocket_port, ring_pose(4))
     try:
@@ -179,6 +185,7 @@ def test_two_tabs_show_the_same(viewer, loaded, tab):
     tab.until(lambda: "**red ball**" in tab.note())
 
 
+@pytest.mark.slow
 def test_a_scene_without_instances_says_so(viewer, loaded, tab):
     index = loaded.model.scene_index()
     loaded.model.set_scene_index(None)
@@ -199,6 +206,7 @@ def test_a_scene_without_instances_says_so(viewer, loaded, tab):
     tab.until(lambda: tab.pictures > before)
 
 
+@pytest.mark.slow
 def test_drawing_changes_no_parameter(loaded, tab):
     trained = {k: v.clone() for k, v in loaded.model.state_dict().items()}
     tab.click(CENTRES["red"])
@@ -209,6 +217,7 @@ def test_drawing_changes_no_parameter(loaded, tab):
     assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())
 
 
+@pytest.mark.slow
 def test_what_the_note_says_is_sent_again(loaded, tab):
     """viser's page may miss a text, and would then show an older one for good."""
     tab.click(CENTRES["red"])
