@@ -88,7 +88,7 @@ def write(job: ExportJob) -> Written:
     place = placement(job)
     up = place.directions(np.array([[0.0, 0.0, 1.0]]))[0]
     views = _spread([v.view for v in job.scene.views], VIEWS)
-    seen = _depths(job.edited.gaussians, views, job.scene.rasterizer)
+    seen = depths_of(job.edited.gaussians, views, job.scene.rasterizer)
     things, written = [], []
     for number in sorted(job.shown):
         own = job.edited.gaussians[job.labelled.instance == number]
@@ -234,7 +234,8 @@ def write_surface(path, surface: Surface) -> None:
         PlyData([PlyElement.describe(table, "vertex")], byte_order="<").write(str(temporary))
 
 
-def _depths(gaussians: Gaussians, views: Sequence[View], rasterizer: Rasterizer) -> list[tuple[View, Tensor]]:
+def depths_of(gaussians: Gaussians, views: Sequence[View], rasterizer: Rasterizer) -> list[tuple[View, Tensor]]:
+    """Each view with its picture of depths, H x W, scene units."""
     return [(v, render(gaussians, v, rasterizer, sh_degree=0).depth[..., 0]) for v in views]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 TITLE = "AG2aussian"
 """Of the panel."""
+
+STEP = 0.05
+"""Scene units that a tab begins ahead of its camera: nerfstudio draws the camera with its photograph some 0.03 in front
+of it, which would hide the scene."""
 
 SUGGESTED = 3
 """Most names that are offered where nothing is called what was typed."""
@@ -80,7 +85,10 @@ class Panel:
         """Let every tab begin at a training camera that looks at what the capture is about."""
         views = [v.view for v in self.session.scene().of_split("train")]
         if views:
-            begin = views[first_view(views)]
+            camera = views[first_view(views)]
+            pose = camera.viewmat.clone()
+            pose[2, 3] -= STEP
+            begin = replace(camera, viewmat=pose)
             self.layers.server.on_client_connect(lambda client: self.layers.look_through(client, begin))
 
     def _instances_changed(self) -> None:

@@ -67,7 +67,7 @@ def test_normals_point_into_free_space():
 
 def test_a_bowl_points_inwards_where_cameras_look_into_it():
     from ag2_ns.core.view import View
-    from ag2_ns.export.grasp import _depths
+    from ag2_ns.export.grasp import depths_of
     from ag2_ns.rendering.cpu import CpuRasterizer
     from ag2_ns.rendering.orbit import look_at
 
@@ -81,7 +81,7 @@ def test_a_bowl_points_inwards_where_cameras_look_into_it():
     )  # fmt: skip
     K = torch.tensor([[80.0, 0, 40], [0, 80, 40], [0, 0, 1]])
     view: View = look_at(torch.tensor([0.01, 0.0, 3.0]), torch.zeros(3), torch.tensor([0.0, 1, 0]), K, (80, 80))
-    surface = surface_of(bowl, _depths(bowl, [view], CpuRasterizer()))
+    surface = surface_of(bowl, depths_of(bowl, [view], CpuRasterizer()))
     deep = surface.points[:, 2] < -0.8
     assert (surface.normals[deep, 2] > 0).mean() > 0.95
 

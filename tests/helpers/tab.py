@@ -8,9 +8,12 @@ import time
 
 import msgspec
 import numpy as np
+import torch
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from ag2_ns.core.view import View
 
 SHARP = 512
 """Pixels across that nerfstudio's viewer draws of a camera at rest."""
@@ -26,6 +29,8 @@ class Tab:
         self.pictures = 0
         self._image = b""
         self.clickable: set[str] = set()
+        self.began: tuple[float, ...] = ()
+        """Where the page was led to, in viser's units."""
         self.led = False
         """Whether the page was led to a training camera; the tab has gone back since."""
         self._news = threading.Condition()
@@ -43,6 +48,15 @@ class Tab:
             "ViewerCameraMessage", wxyz=self._wxyz, position=(10 * self.eye).tolist(), fov=self._fov,
             aspect=self._aspect, look_at=[0.0, 0.0, 0.0], up_direction=[0.0, 0.0, 1.0],
         )  # fmt: skip
+
+    def view(self, width: int = 64) -> View:
+        """The camera of where the test stands."""
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = self._c2w[:3, :3] * (1, -1, -1), self.eye
+        height = round(width / self._aspect)
+        focal = height / 2 / np.tan(self._fov / 2)
+        K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        return View(torch.from_numpy(np.linalg.inv(pose)).float(), K, width, height)
 
     def send(self, kind: str, **content) -> None:
         self._socket.send(msgspec.msgpack.encode({"type": kind, **content}))
@@ -71,6 +85,8 @@ class Tab:
         elif kind == "BackgroundImageMessage":
             self.pictures, self._image = self.pictures + 1, m["rgb_bytes"]
         elif kind.startswith("SetCamera"):
+            if kind == "SetCameraPositionMessage":
+                self.began = tuple(m["position"])
             self._stand()
             self.led = self.led or kind == "SetCameraUpDirectionMessage"  # the last of those that turn the page
         elif kind == "SetSceneNodeClickableMessage":

@@ -4,7 +4,9 @@ import socket
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
@@ -64,12 +66,20 @@ def viewer(loaded):
     state.viser_server.stop()
 
 
+def shows(picture, session, view) -> bool:
+    """Whether a picture is that of a camera: tabs are led to a training camera when they come, and go back."""
+    expected = 255 * session.outputs(view)["rgb"].numpy()
+    small = Image.fromarray(picture).resize((view.width, view.height), Image.BOX)
+    return np.abs(np.asarray(small) - expected).mean() < 6
+
+
 @pytest.fixture
-def tab(viewer):
+def tab(viewer, session):
     from blob_run import ring_pose
     from tab import Tab
 
     tab = Tab(viewer.config.websocket_port, ring_pose(0))
     tab.until(lambda: tab.pictures > 0 and "/click_catcher" in tab.clickable and tab.led, 60)
+    tab.seen(lambda picture: shows(picture, session, tab.view()))
     yield tab
     tab.close()

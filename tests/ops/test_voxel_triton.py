@@ -42,6 +42,7 @@ print("agree")
 """
 
 
+@pytest.mark.slow
 def test_kernels_agree_with_the_plain_form():
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=240)

@@ -274,6 +274,7 @@ def test_odd_names_are_printed_as_they_are(tmp_path, capsys):
         assert part in said, part
 
 
+@pytest.mark.slow
 def test_prepare_imports_the_published_pair(tabletop_noisy, tmp_path, capsys):
     from ag2_ns.io.published_files import read_clip_features, read_masks_sparse
     from ag2_ns.perception.encoder import encoder_of

@@ -71,6 +71,7 @@ def test_schedule_is_plain_floats():
     assert rates[20] == pytest.approx(0.1) and all(type(r) is float for r in rates)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_where_it_stopped(street_template, run, tmp_path):
     config = configuration(street_template, tmp_path, steps=2)
     config.load_dir = run.parent / "nerfstudio_models"

@@ -44,6 +44,7 @@ def test_cuda_device_gets_gsplat(name):
     assert choose_rasterizer(name, "cuda").name == "gsplat"
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_no_backend():
     code = (
         "import sys, ag2_ns.rendering\n"

@@ -32,6 +32,7 @@ def test_a_text_where_no_language_exists(loaded, session):
     assert session.click(EYE, direction).label.startswith("instance ")  # clicks still work, and nothing has a name
 
 
+@pytest.mark.slow
 def test_the_panel_says_that_there_is_no_language(loaded, tab):
     silence(loaded.model)
     tab.set("Find", "red ball", "Text")
@@ -44,6 +45,7 @@ def test_the_panel_says_that_there_is_no_language(loaded, tab):
     tab.until(lambda: "instance" in tab.note() and "no language" not in tab.note())
 
 
+@pytest.mark.slow
 def test_a_click_outside_of_the_canvas_is_none(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["red"])
@@ -58,6 +60,7 @@ def test_a_click_outside_of_the_canvas_is_none(loaded, tab):
         session.undo()
 
 
+@pytest.mark.slow
 def test_a_click_on_nothing_says_so(loaded, tab):
     tab.click_place(0.02, 0.02)
     tab.until(lambda: "nothing selected" in tab.note() and "background" in tab.note())

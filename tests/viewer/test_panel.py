@@ -9,7 +9,10 @@ from blob_run import CENTRES, ring_pose
 from tab import Tab
 
 from ag2_ns.edit.edit_file import FILE_NAME
+from ag2_ns.rendering.first_view import first_view
 from ag2_ns.session.run_files import SELECTION_FILE
+from ag2_ns.viewer.layers import SCALE
+from ag2_ns.viewer.panel import STEP
 
 
 def orange(picture):
@@ -55,6 +58,7 @@ def test_typing_finds_remembers_and_explains(loaded, tab):
     tab.until(lambda: "Gaussians" in tab.note())
 
 
+@pytest.mark.slow
 def test_the_slider_goes_from_part_to_group(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["red"])
@@ -67,6 +71,7 @@ def test_the_slider_goes_from_part_to_group(loaded, tab):
     tab.until(lambda: session.state.level == 0.5 and tab.element("Granularity", "Slider")["value"] == 0.5)
 
 
+@pytest.mark.slow
 def test_click_modes(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["red"])
@@ -115,6 +120,7 @@ def test_delete_undo_and_keep(loaded, tab):
     assert len(ply) == 90 and set(ply["instance"].tolist()) == {1}
 
 
+@pytest.mark.slow
 def test_deleting_closes_holes_in_the_background(loaded, tab):
     session = loaded.session
     tab.click(CENTRES["blue"])
@@ -126,6 +132,7 @@ def test_deleting_closes_holes_in_the_background(loaded, tab):
     assert delete.name == "delete" and delete.residue is not None
 
 
+@pytest.mark.slow
 def test_moving_is_previewed_then_made(loaded, tab):
     session = loaded.session
     tab.set("Close holes", False, "Checkbox")
@@ -154,6 +161,7 @@ def test_moving_is_previewed_then_made(loaded, tab):
     assert len(session.edited()) == len(loaded.scene.gaussians) + 90
 
 
+@pytest.mark.slow
 def test_anchors_and_graph_are_a_layer(loaded, tab):
     tab.set("Graph", True, "Checkbox")
     tab.click(CENTRES["red"])
@@ -162,6 +170,7 @@ def test_anchors_and_graph_are_a_layer(loaded, tab):
     tab.until(lambda: not {"/selected_anchors", "/selected_edges"} & tab.nodes)
 
 
+@pytest.mark.slow
 def test_two_tabs_show_the_same(viewer, loaded, tab):
     other = Tab(viewer.config.websocket_port, ring_pose(4))
     try:
@@ -176,6 +185,7 @@ def test_two_tabs_show_the_same(viewer, loaded, tab):
     tab.until(lambda: "**red ball**" in tab.note())
 
 
+@pytest.mark.slow
 def test_a_scene_without_instances_says_so(viewer, loaded, tab):
     index = loaded.model.scene_index()
     loaded.model.set_scene_index(None)
@@ -196,6 +206,7 @@ def test_a_scene_without_instances_says_so(viewer, loaded, tab):
     tab.until(lambda: tab.pictures > before)
 
 
+@pytest.mark.slow
 def test_drawing_changes_no_parameter(loaded, tab):
     trained = {k: v.clone() for k, v in loaded.model.state_dict().items()}
     tab.click(CENTRES["red"])
@@ -206,6 +217,7 @@ def test_drawing_changes_no_parameter(loaded, tab):
     assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in trained.items())
 
 
+@pytest.mark.slow
 def test_what_the_note_says_is_sent_again(loaded, tab):
     """viser's page may miss a text, and would then show an older one for good."""
     tab.click(CENTRES["red"])
@@ -232,3 +244,12 @@ def test_a_lane_slow_to_write_does_not_overwrite_what_another_said_since(loaded,
     old.join(10)
     new.join(10)
     assert panel.note.content == "new"
+
+
+def test_a_tab_begins_at_a_training_camera_past_the_photograph_that_is_drawn_there(viewer, loaded, tab):
+    """nerfstudio draws every camera with its picture, about 0.03 in front of it."""
+    view = loaded.scene.of_split("train")[first_view([v.view for v in loaded.scene.of_split("train")])].view
+    eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
+    begun = torch.tensor(tab.began) / SCALE
+    local = view.viewmat[:3, :3] @ (begun - eye)
+    assert local.tolist() == pytest.approx([0, 0, STEP], abs=1e-4)
