@@ -93,10 +93,6 @@ def screen_ray(place: tuple[float, float], wxyz: Quaternion, fov: float, aspect:
     return tuple(float(v) for v in direction / np.linalg.norm(direction))
 
 
-AHEAD = 0.25
-"""Distance on the page past a training camera: its picture hangs about 0.1 before it and would cover the scene."""
-
-
 class Layers:
     """Scene nodes of one viser server that belong to the panel. Does nothing while `server` is None."""
 
@@ -127,10 +123,10 @@ class Layers:
 
     @staticmethod
     def look_through(client: Any, view: View) -> None:
-        """Let a tab of the page look through a camera (scene units), from just before the picture in its frustum."""
+        """Let a tab of the page look through a camera (scene units)."""
         pose = view.viewmat.detach().double().cpu().numpy()
         x, y, z, w = Rotation.from_matrix(pose[:3, :3].T).as_quat().tolist()
-        client.camera.position = tuple(SCALE * -(pose[:3, :3].T @ pose[:3, 3]) + AHEAD * pose[2, :3])
+        client.camera.position = tuple(SCALE * -(pose[:3, :3].T @ pose[:3, 3]))
         client.camera.wxyz = (w, x, y, z)
 
     def present_view(self) -> View | None:
