@@ -19,6 +19,7 @@ from ag2_ns.core.errors import UnknownView, UserError
 from ag2_ns.edit.edit_file import edit_path, load_edits
 from ag2_ns.io.selection_file import load_selection
 from ag2_ns.query.click import Click
+from ag2_ns.query.config import QueryConfig
 
 VIEW, OTHER = "view_01.png", "view_04"
 COMMANDS = {
@@ -202,6 +203,14 @@ def test_the_answer_of_one_click(scene, tmp_path, capfd):
         "label", "found", "reason", "score", "level", "nodes", "runner_up", "anchors", "gaussians", "selection",
     ]  # fmt: skip
     assert answer["level"] == 0.5 and answer["reason"] == "" and torch.equal(mask, gaussians(scene, GREEN))
+
+
+def test_thresholds_are_those_of_the_command_then_of_the_scene(scene, tmp_path, capfd):
+    answer, _ = queried(scene, tmp_path, capfd, "--click", *at(scene, "green"), "--thresholds.solid", 1.5)
+    assert not answer["found"] and "background" in answer["reason"]
+    strict = scene.configured(QueryConfig(solid=1.5))
+    assert strict.settings == {"query": {"solid": 1.5}} and strict.select(click=at(scene, "green")).selection.empty
+    assert strict.configured(QueryConfig(tie=0.9)).config(QueryConfig) == QueryConfig(solid=1.5, tie=0.9)
 
 
 def test_removing_everything_is_an_answer(scene, tmp_path, capfd):
