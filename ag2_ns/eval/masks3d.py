@@ -8,7 +8,6 @@ scene and takes pixels of which the selection holds more than half (AG2aussian):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -57,13 +56,6 @@ def drawn(
         alpha = rasterizer.rasterize(part.means, part.quats, part.scales, part.opacities, ones, view).alpha
         out.append(alpha.reshape(view.height, view.width) > ALONE)
     return torch.stack(out, -1)
-
-
-@dataclass
-class Drawings:
-    """Masks that were drawn before: the same set in the same view is drawn once."""
-
-    kept: dict[tuple[str, bytes, Rule], np.ndarray] = field(default_factory=dict)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ confidence-weighted IoU, as ReferSplat chooses among a detector's), or drawn fro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,7 +29,6 @@ from ag2_ns.scene.scene import Scene
 from ag2_ns.splat.refer_field import pick_pseudo_mask
 from ag2_ns.splat.refer_training import Sample
 
-MaskSource = Literal["exact", "pseudo", "solver"]
 CANDIDATES = 8
 """Prepared masks of a view that compete for a sentence: those that fit its noun best."""
 

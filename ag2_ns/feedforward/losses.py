@@ -5,8 +5,6 @@ Values and their sources: GaussTR (CVPR 2025), section 3.3 and its code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,13 +17,6 @@ from ag2_ns.rendering.base import Rasterizer
 
 SKY_DEPTH = 0.001
 """Target of the accumulated depth where the depth is far: next to nothing is to be drawn there."""
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Principal axes of features."""
-
-    axes: Float[Tensor, "C K"]
 
 
 def principal_axes(features: Float[Tensor, "M C"], channels: int, centred: bool = True) -> Float[Tensor, "C K"]:

@@ -24,9 +24,6 @@ Unit = Literal["m", "cm", "mm", "ft"]
 METRES: dict[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048}
 """Units of length in metres."""
 
-IGNORED = 255
-"""Label of a point that has none (OpenScene)."""
-
 BIN_COLUMNS = {"nuscenes": 5, "kitti": 4, "scannet": 6}
 """Float columns of headerless files: x y z intensity ring; x y z reflectance; x y z r g b (mmdetection3d)."""
 

@@ -66,7 +66,6 @@ def _clip(name: str, model: str, tag: str, file: RemoteFile, about: str) -> Weig
     return Weights(name, about, ("--clip-model", model, "--clip-checkpoint", tag), (file,), tag=(model, tag))
 
 
-_OPENAI_ROOT = "https://openaipublic.azureedge.net/clip/models"
 _OPENAI = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"
 
 CATALOGUE: dict[str, Weights] = {

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,7 +24,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 HIDDEN = 128
 """Width D of the joint space."""
-Preset = Literal["ours", "code", "paper"]
 
 
 @dataclass(frozen=True)

@@ -260,8 +260,3 @@ def looks_like_sentence(text: str) -> bool:
             t.relations or t.orders or t.number > 1 or any(a.negated for a in t.attributes) for t in program.targets
         )
     return False
-
-
-def with_view(query: Sentence, view: View) -> Sentence:
-    """The query as meant by somebody who looks through a camera, unless it says otherwise."""
-    return query if query.seen_from is not None else replace(query, seen_from=view)

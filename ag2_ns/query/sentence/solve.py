@@ -7,7 +7,7 @@ answered, with the clause that failed; else the answer is the best thing, the n 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -471,8 +471,3 @@ def _product(scores: list[np.ndarray], k: int) -> np.ndarray:
     for score in scores:
         out = out * score
     return out
-
-
-def with_text(solution: Solution, text: str) -> Solution:
-    """The solution of another wording of the same request."""
-    return replace(solution, program=None if solution.program is None else replace(solution.program, text=text))

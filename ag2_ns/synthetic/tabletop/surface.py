@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
-from ag2_ns.core.view import View
 from ag2_ns.ops.sh import rgb_to_sh
 from ag2_ns.synthetic.tabletop.layout import Layout
 from ag2_ns.synthetic.tabletop.raytrace import cast, pixel_rays
@@ -30,15 +29,6 @@ class Surface:
     gaussians: Gaussians
     owner: Int[Tensor, " N"]
     """Id of the object (labels of the layout); 0 for furniture and room."""
-
-
-def opencv_view(pose: Float[np.ndarray, "3 4"], focal: float, width: int, height: int) -> View:
-    """The camera of a camera-to-world pose with OpenGL axes, principal point in the middle."""
-    turn = pose[:, :3] * np.array([1.0, -1.0, -1.0])
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = turn.T, -turn.T @ pose[:, 3]
-    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    return View(torch.tensor(matrix).float(), torch.tensor(K).float(), width, height)
 
 
 def surface_splat(
