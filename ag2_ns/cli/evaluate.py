@@ -92,7 +92,7 @@ class Eval(Opened):
         if self.sentences is not None:
             from ag2_ns.cli.evaluate_sentences import measure_sentences
 
-            extra["sentences"], tables = measure_sentences(self)
+            extra["sentences"], tables = measure_sentences(self, scene)
         content = write_report(self.output_dir, scene, benchmark, found, extra)
         if self.sheet_rows and found.report is not None:
             self._sheet(scene, benchmark.named_like(scene.names_of), found)

@@ -8,15 +8,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ag2_ns.cli.evaluate import Eval
+    from ag2_ns.session.opened import OpenScene
 
 
-def measure_sentences(options: Eval) -> tuple[dict[str, Any], list[Table]]:
+def measure_sentences(options: Eval, scene: OpenScene) -> tuple[dict[str, Any], list[Table]]:
     """Ask the sentences, by everyone who is to answer them: figures by answerer, and tables to print."""
     from ag2_ns.core.notice import view_progress
     from ag2_ns.eval.referring_run import evaluate_ref_lerf, evaluate_set, table_of
     from ag2_ns.eval.tabletop import named_like, read_ground_truth
 
-    scene, tables, figures = options.open(edits=False), [], {}
+    tables, figures = [], {}
     lerf = (options.sentences / "json").is_dir()
     truth = None if lerf else named_like(read_ground_truth(options.ground_truth), scene.names_of)
     for by in options.sentences_by:

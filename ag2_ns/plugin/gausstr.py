@@ -19,7 +19,7 @@ from ag2_ns.feedforward.config import GaussTRConfig, published, small
 from ag2_ns.plugin import compat
 from ag2_ns.plugin.surround_datamanager import SurroundDataManagerConfig
 from ag2_ns.plugin.surround_model import GaussTRModelConfig, GaussTRPipelineConfig
-from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
+from ag2_ns.splat.checkpoint import refuse_broken_resume
 
 
 @dataclass
@@ -85,11 +85,7 @@ class GaussTRTrainerConfig(TrainerConfig):
                 "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
                 "or train gausstr-small, which is made for CPUs"
             )
-        if self.load_dir is not None:
-            newest = newest_checkpoint(self.load_dir)
-            if newest is None:
-                raise UserError(f"{self.load_dir}: no checkpoint there; --load-dir takes a run's nerfstudio_models")
-            refuse_truncated(newest)
+        refuse_broken_resume(self.load_dir, self.load_step, self.load_checkpoint)
         data = self.pipeline.datamanager.data or self.data
         if data is None:
             raise UserError(

@@ -172,7 +172,6 @@ def capture_views(model: AG2Model, manager: Any) -> tuple[NamedView, ...]:
         model: whose camera optimizer may have moved the training cameras.
         manager: the datamanager.
     """
-    _ = manager.cached_train, manager.cached_eval  # undistorts, which changes the cameras
     splits = {"train": manager.train_dataset, "eval": manager.eval_dataset}
     files = [Path(f) for dataset in splits.values() for f in dataset.image_filenames]
     data = getattr(manager.config, "data", None) or Path(files[0]).parent

@@ -16,7 +16,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin import compat
 from ag2_ns.plugin.datamanager import AG2DataManager, AG2DataManagerConfig, check_scene
-from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
+from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_broken_resume, refuse_truncated
 
 
 class AG2Trainer(Trainer):
@@ -109,14 +109,7 @@ class AG2TrainerConfig(TrainerConfig):
                 "CUDA was asked for but torch sees no CUDA device; add --machine.device-type cpu, "
                 "or train ag2aussian-small, which is made for CPUs"
             )
-        if self.load_dir is not None:
-            newest = newest_checkpoint(self.load_dir)
-            if newest is None:
-                raise UserError(f"{self.load_dir}: no checkpoint there; --load-dir takes a run's nerfstudio_models")
-            step = self.load_step
-            refuse_truncated(newest if step is None else self.load_dir / f"step-{step:09d}.ckpt")
-        if self.load_checkpoint is not None:
-            refuse_truncated(self.load_checkpoint)
+        refuse_broken_resume(self.load_dir, self.load_step, self.load_checkpoint)
         if isinstance(self.pipeline.datamanager, AG2DataManagerConfig):
             check_scene(self.pipeline.datamanager)
 

@@ -32,6 +32,26 @@ def refuse_truncated(path: Path) -> None:
         )
 
 
+def refuse_broken_resume(folder: Path | None, step: int | None, file: Path | None) -> None:
+    """See whether what a training shall go on from is there and whole.
+
+    Args:
+        folder: nerfstudio's --load-dir.
+        step: --load-step; by default the newest in the folder.
+        file: --load-checkpoint.
+
+    Raises:
+        UserError: it is not.
+    """
+    if folder is not None:
+        newest = newest_checkpoint(folder)
+        if newest is None:
+            raise UserError(f"{folder}: no checkpoint there; --load-dir takes a run's nerfstudio_models")
+        refuse_truncated(newest if step is None else folder / f"step-{step:09d}.ckpt")
+    if file is not None:
+        refuse_truncated(file)
+
+
 class TensorStore(nn.Module):
     """Named tensors of any shape that travel with the checkpoint: graph, tree, language, edits.
 
