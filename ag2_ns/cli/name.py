@@ -11,6 +11,10 @@ from ag2_ns.cli.picking import Opened
 from ag2_ns.core.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from ag2_ns.language.vocabulary import Vocabulary
     from ag2_ns.perception.tagger import Tagger, Tags
     from ag2_ns.scene.naming import Embed
@@ -107,14 +111,12 @@ class Name(Opened):
                 raise UserError("--tagger captioner: name the model's folder with --captioner MODEL")
             return make_tagger("captioner", model=self.captioner, device=scene.device.type), embed
         if kind == "simulated":
-            from ag2_ns.synthetic.captions import word_vectors
-
             if scene.source is None:
                 raise UserError("--tagger simulated: is for example scenes; use --captions FILE")
             options = {"noise": self.noise, "colours": self.colours}
             data = scene.source.data
             tagger = make_tagger("simulated", ground_truth=data.parent if data.suffix else data, **options)
-            return tagger, embed or _simulated(word_vectors)
+            return tagger, embed or _simulated(tagger.vectors)
         if scene.texts is None:
             raise UserError("retrieval needs the encoder of the scene's language; use --captions FILE")
         words = None if self.words is None else self._words()
@@ -203,8 +205,7 @@ def _table(path: Path) -> Embed:
     return lambda words: embed_words(encoder, words)
 
 
-def _simulated(word_vectors) -> Embed:
-    import numpy as np
+def _simulated(vectors: Callable[[list[str]], np.ndarray]) -> Embed:
     import torch
 
-    return lambda words: (words, torch.from_numpy(np.array(list(word_vectors(words).values()), np.float32)))
+    return lambda words: (words, torch.from_numpy(vectors(words)))

@@ -20,7 +20,8 @@ from PIL import Image
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.synthetic.tabletop import language
-from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS
+from ag2_ns.synthetic.tabletop.kinds import ALL_KINDS, COLOURS, KINDS
+from ag2_ns.synthetic.wild.language import Meanings
 
 MISSED, RENAMED, HALLUCINATED = 0.30, 0.20, 0.6
 """At noise 1: share of visible things not named, share called by a synonym, and things named that are not there."""
@@ -106,6 +107,16 @@ class SimulatedTagger:
         salt = int.from_bytes(hashlib.sha256(Path(stem).name.encode()).digest()[:4], "little")
         return [(w, 1.0) for w in self.words(ids, np.random.default_rng([self.seed, 11, salt]))]
 
+    def vectors(self, words: Iterable[str]) -> Float[np.ndarray, "T 512"]:
+        """Vectors of words in the space of the scene's features."""
+        try:
+            options = json.loads((self.folder / "scene.json").read_text(encoding="utf-8"))["options"]
+        except (OSError, ValueError, KeyError):
+            options = {}
+        kinds = {kind_of(label) for label in self.labels.values()} | {*ALL_KINDS}
+        wild = Meanings(kinds) if options.get("noise") == "wild" else None
+        return np.array(list(word_vectors(words, wild).values()), np.float32)
+
     def words(self, ids: np.ndarray, rng: np.random.Generator) -> list[str]:
         """What is said of a picture of ids."""
         return simulated_words(ids, self.labels, self.noise, rng, self.colours)
@@ -138,21 +149,26 @@ def simulated_words(
     return list(dict.fromkeys(found))
 
 
-def word_vectors(words: Iterable[str]) -> dict[str, Float[np.ndarray, " 512"]]:
-    """Vectors of words in the space of the example scenes: synonyms lie near the word that they stand for."""
+def word_vectors(words: Iterable[str], wild: Meanings | None = None) -> dict[str, Float[np.ndarray, " 512"]]:
+    """Vectors of words in the space of the example scenes: synonyms lie near the word that they stand for.
+
+    Args:
+        words: texts.
+        wild: the meanings of a wild scene, which lie in a space of their own.
+    """
     base = {synonym: word for word, synonyms in SYNONYMS.items() for synonym in synonyms}
+    mean = language.meaning if wild is None else wild
     out = {}
     for word in words:
         colour, _, rest = word.partition(" ")
         kind = rest if colour in COLOURS and rest else word
-        u = language.meaning(word)
+        u = mean(word)
         if kind in base and kind not in KINDS:
-            own = language.meaning(word)
             stem = f"{colour} {base[kind]}" if kind != word else base[kind]
-            near = language.meaning(stem)
-            away = own - (own @ near) * near
+            near = mean(stem)
+            away = u - (u @ near) * near
             u = CLOSE * near + np.sqrt(1 - CLOSE**2) * away / np.linalg.norm(away)
-        out[word] = language.text_vector(u, word in language.NEGATIVES)
+        out[word] = language.text_vector(u, word in language.NEGATIVES) if wild is None else wild.vector(u)
     return out
 
 

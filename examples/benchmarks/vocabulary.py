@@ -45,7 +45,7 @@ KITTI = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(200, 205)))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(200, 205)))
     parser.add_argument("--noise", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--full", action="store_true", help="80 views of 640x480 instead of 24 of 320x240")
     parser.add_argument("--semantickitti", type=Path)
@@ -57,7 +57,7 @@ def main() -> None:
     table = Table(
         "scene", "noise", "words", "recall", "precision", "named mIoU", "TPSS", "random", "seconds", title=device
     )
-    for noise in options.noise:
+    for noise in options.noise if options.seeds else ():
         rows = []
         for seed in options.seeds:
             rows.append(tabletop(seed, noise, size, device))
@@ -68,7 +68,8 @@ def main() -> None:
             "mean", f"{noise:g}", *shown(mean[:-1]), f"{mean[-1]:.1f} ({'bars met' if met else 'BARS MISSED'})"
         )
     for run in options.splat:
-        table.add_row(str(run), "", *shown(splat(run)))
+        for noise in options.noise:
+            table.add_row(str(run), f"{noise:g}", *shown(splat(run, noise)))
     console.print(table)
     if options.semantickitti:
         console.print(semantickitti(options.semantickitti, options.seeds))
@@ -130,8 +131,8 @@ def tabletop(seed: int, noise: float, size: tuple[int, int, int], device: str) -
     ]
 
 
-def splat(run: Path) -> list[float]:
-    """The same for a trained example scene, by picture."""
+def splat(run: Path, noise: float) -> list[float]:
+    """The same for a trained example scene, by picture; `noise` is that of the captions."""
     import ag2_ns
     from ag2_ns.eval.named import evaluate_pictures, report_of
     from ag2_ns.eval.tabletop import named_like, read_ground_truth
@@ -139,8 +140,8 @@ def splat(run: Path) -> list[float]:
 
     scene = ag2_ns.open(run, None, False)
     data = scene.source.data
-    tagger = SimulatedTagger(data)
-    embed = lambda texts: (texts, torch.tensor(np.array(list(word_vectors(texts).values())), dtype=torch.float32))  # noqa: E731
+    tagger = SimulatedTagger(data, noise=noise)
+    embed = lambda texts: (texts, torch.from_numpy(tagger.vectors(texts)))  # noqa: E731
     start = time.perf_counter()
     found, _ = vocabulary_of(scene, tagger, embed=embed)
     seconds = time.perf_counter() - start

@@ -110,9 +110,12 @@ class Meanings:
         """Simulated text embeddings: text to 512 floats of unit length."""
         out = {}
         for text in texts:
-            v = np.sqrt(_COMMON) * _TEXT_AXIS + np.sqrt(1 - _COMMON) * self(text) @ _MEANING_AXES
-            out[text] = np.round(v, 7).tolist()
+            out[text] = np.round(self.vector(self(text)), 7).tolist()
         return out
+
+    def vector(self, meaning: Float[np.ndarray, " 96"]) -> Float[np.ndarray, " 512"]:
+        """The text embedding of a meaning."""
+        return np.sqrt(_COMMON) * _TEXT_AXIS + np.sqrt(1 - _COMMON) * meaning @ _MEANING_AXES
 
 
 class WildEncoder:
