@@ -2,23 +2,28 @@
 
     python examples/benchmarks/suite.py --output OUT                                   # CPU, minutes: stand-in splats
     python examples/benchmarks/suite.py --output OUT --methods ag2aussian splatfacto features published \\
-        --worlds tabletop:14 tabletop:20 tabletop:40 room:64 --seeds 200 201 202 203 204   # GPU
+        --worlds tabletop:14 tabletop:20 tabletop:40 room:64 --seeds 200 201 202 203 204 --jobs 6   # GPUs
     python examples/benchmarks/suite.py --output OUT --sweep wholes parts border margin    # where does it break?
     python examples/benchmarks/suite.py --output OUT --captures LERF_OVS --labels LERF_OVS/label --methods ag2aussian
 
 `stand-in` samples a splat from the exact geometry and lifts the masks onto it: no training. Everything stays in OUT,
-and what is there is not done again. Choose constants on seeds below 100; 200 to 204 are for reporting.
+and what is there is not done again. `features` is the run of `ag2aussian`, lifted again by its trained features alone.
+Choose constants on seeds below 100; 200 to 204 are for reporting.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import multiprocessing
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,12 +56,16 @@ from ag2_ns.synthetic.world import World, write_world
 
 METHODS = {
     "ag2aussian": ["ns-train", "ag2aussian"],
-    "features": ["ns-train", "ag2aussian", "--pipeline.model.instances", "features"],
+    "features": ["ns-train", "ag2aussian"],
     "published": ["ns-train", "ag2aussian-published"],
+    "published-short": ["ns-train", "ag2aussian-published", "--max-num-iterations", "10000"],
     "small": ["ns-train", "ag2aussian-small", "--machine.device-type", "cpu"],
     "splatfacto": ["ns-train", "splatfacto", "--max-num-iterations", "7000"],
 }
-"""Commands that train; splatfacto is then lifted by `ag2 lift`."""
+"""Commands that train; published-short squeezes the published schedule into the steps of ag2aussian."""
+
+LIFTED = {"splatfacto": [], "features": ["--instances", "features"]}
+"""Methods whose runs `ag2 lift` makes the instances of, with its options."""
 
 SWEEPS = {
     "wholes": (1.0, 0.8, 0.65, 0.5, 0.35, 0.2),
@@ -118,6 +127,59 @@ class TableTexts:
         return torch.stack([self._rows[n] for n in NEGATIVES])
 
 
+@dataclass(frozen=True)
+class Row:
+    """One method on one world."""
+
+    world: str
+    seed: int
+    method: str
+    knob: str = ""
+    noise: Difficulty | float | None = None
+    """None for a capture."""
+    views: int = 0
+    width: int = 0
+
+    @property
+    def key(self) -> str:
+        """Name of the world's folder."""
+        if self.noise is None:
+            return self.world
+        size = f"s{self.seed}-v{self.views}-w{self.width}"
+        return f"{self.world.replace(':', '')}-{size}" + (f"-{self.knob}" if self.knob else "")
+
+    @property
+    def tag(self) -> str:
+        """Name of the row's file."""
+        return f"{self.key}-{self.method}"
+
+    def world_of(self) -> World:
+        """The generated world, ready to be drawn."""
+        kind, _, objects = self.world.partition(":")
+        make = tabletop if kind == "tabletop" else room
+        return make(
+            seed=self.seed, objects=int(objects), views=self.views, width=self.width, height=self.width * 3 // 4,
+            noise=self.noise,
+        )  # fmt: skip
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """What is made of `path` is made by one process; others wait for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _take_gpu(turns: multiprocessing.Queue) -> None:
+    """Let this process and those that it starts see one GPU."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = gpus if gpus[0] else [str(k) for k in range(torch.cuda.device_count())]
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turns.get() % len(gpus)]
+
+
 @dataclass
 class Suite:
     """Measure."""
@@ -127,9 +189,9 @@ class Suite:
     worlds: tuple[str, ...] = ("tabletop:14",)
     """tabletop:OBJECTS or room:OBJECTS."""
     seeds: tuple[int, ...] = (200,)
-    methods: tuple[Literal["stand-in", "ag2aussian", "features", "published", "small", "splatfacto"], ...] = (
-        "stand-in",
-    )
+    methods: tuple[
+        Literal["stand-in", "ag2aussian", "features", "published", "published-short", "small", "splatfacto"], ...
+    ] = ("stand-in",)
     noise: str = "wild"
     """Of all worlds; see `ag2 example`."""
     views: int | None = None
@@ -150,109 +212,129 @@ class Suite:
     device: str = "auto"
     protocols: tuple[str, ...] = ()
     """By default all that the labels allow."""
+    jobs: int = 1
+    """Rows measured at a time, by processes that share out the GPUs. Times are then no speeds."""
+    known: tuple[Path, ...] = ()
+    """rows.jsonl of earlier outputs: what they hold is not measured again."""
 
     def main(self) -> None:
         self.output = self.output.resolve()
         self.output.mkdir(parents=True, exist_ok=True)
         if self.device == "auto":
             self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        jobs: list[Callable[[], dict]] = []
-        if self.captures is not None:
-            jobs += [partial(self.capture, s, m) for s in self.scenes() for m in self.methods if m != "stand-in"]
-        elif self.sweep:
-            base = Difficulty.parse(self.noise)
-            for knob in self.sweep:
-                for value in SWEEPS[knob]:
-                    harder = replace(base, **{knob: value})
-                    jobs += [
-                        partial(self.world, self.worlds[0], seed, self.methods[0], harder, f"{knob}={value:g}")
-                        for seed in self.seeds
-                    ]
-        else:
-            noise = Difficulty.parse(self.noise) if self.noise.startswith("wild") else float(self.noise)
-            jobs += [
-                partial(self.world, w, seed, m, noise) for w in self.worlds for seed in self.seeds for m in self.methods
-            ]
-        rows = []
-        for job in jobs:
+        rows = [r for path in self.known for r in map(json.loads, path.read_text().splitlines())]
+        done = {(r["world"], r["seed"], r["method"], r["knob"]) for r in rows}
+        todo = [row for row in self.wanted() if (row.world, row.seed, row.method, row.knob) not in done]
+        self.write(rows)
+        for row, figures in self.measured(todo):
             try:
-                rows.append(job())
+                rows.append(figures())
             except (RuntimeError, OSError, ValueError, KeyError) as error:
-                Console(stderr=True).print(f"failed: {error}", markup=False)
+                Console(stderr=True).print(f"failed: {row.tag}: {error}", markup=False)
             self.write(rows)
+
+    def wanted(self) -> list[Row]:
+        """All rows, method by method, so that rows of different worlds come first."""
+        if self.captures is not None:
+            return [Row(s, 0, m) for m in self.methods if m != "stand-in" for s in self.scenes()]
+        if not self.sweep:
+            noise = Difficulty.parse(self.noise) if self.noise.startswith("wild") else float(self.noise)
+            return [self.row(w, seed, m, noise) for m in self.methods for w in self.worlds for seed in self.seeds]
+        base = Difficulty.parse(self.noise)
+        return [
+            self.row(self.worlds[0], seed, self.methods[0], replace(base, **{knob: value}), f"{knob}={value:g}")
+            for knob in self.sweep
+            for value in SWEEPS[knob]
+            for seed in self.seeds
+        ]
 
     def scenes(self) -> list[str]:
         """The captures that have labels."""
         return sorted(p.name for p in self.captures.iterdir() if self.labels and (self.labels / p.name).is_dir())
 
-    def cached(self, tag: str, make: Callable[[Path], dict]) -> dict:
-        """A row, made once."""
-        path = self.output / "rows" / f"{tag}.json"
+    def row(self, world: str, seed: int, method: str, noise: Difficulty | float, knob: str = "") -> Row:
+        """A row of a generated world, with the number and width of its pictures."""
+        table, quick = world.startswith("tabletop"), method == "stand-in"
+        views = self.views or ((40 if table else 100) if quick else (80 if table else 300))
+        return Row(world, seed, method, knob, noise, views, self.width or (320 if quick else 640))
+
+    def measured(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Callable[[], dict]]]:
+        """Each row with what gives its figures, as they become ready."""
+        if self.jobs == 1:
+            yield from ((row, partial(self.measure, row)) for row in rows)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        turns = spawn.Queue()
+        for k in range(self.jobs):
+            turns.put(k)
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.jobs))
+        with (
+            ProcessPoolExecutor(self.jobs, spawn, os.nice, (10,)) as makers,  # of the worlds that will be asked for
+            ProcessPoolExecutor(self.jobs, spawn, _take_gpu, (turns,)) as pool,
+        ):
+            for row in {row.key: row for row in rows if row.noise is not None}.values():
+                makers.submit(self.made, row)
+            futures = {pool.submit(self.measure, row): row for row in rows}
+            yield from ((futures[future], future.result) for future in as_completed(futures))
+
+    def measure(self, row: Row) -> dict:
+        """One row, measured once."""
+        path = self.output / "rows" / f"{row.tag}.json"
         if not path.exists():
             start = time.perf_counter()
-            row = make(path) | {"wall_seconds": time.perf_counter() - start}
-            write_atomic(path, json.dumps(row, indent=1).encode())
+            found = {"world": row.world, "seed": row.seed, "method": row.method, "knob": row.knob, "code": revision()}
+            if row.noise is None:
+                found |= self.trained(row.key, self.captures / row.world, self.labels / row.world, row.method)
+            else:
+                folder = self.made(row)
+                found |= (
+                    self.quick(row, folder)
+                    if row.method == "stand-in"
+                    else self.trained(row.key, folder, folder / "ground_truth", row.method)
+                )
+            found["wall_seconds"] = time.perf_counter() - start
+            write_atomic(path, json.dumps(found, indent=1).encode())
         return json.loads(path.read_text())
 
-    def world(self, name: str, seed: int, method: str, noise: Difficulty | float, knob: str = "") -> dict:
-        """One generated world, one method."""
-        kind, _, objects = name.partition(":")
-        quick = method == "stand-in"
-        width = self.width or (320 if quick else 640)
-        views = self.views or (
-            40 if quick and kind == "tabletop" else 100 if quick else 80 if kind == "tabletop" else 300
-        )
-        key = f"{kind}{objects}-s{seed}-v{views}-w{width}" + (f"-{knob}" if knob else "")
-        base = {"world": name, "seed": seed, "method": method, "knob": knob}
-        make = partial(
-            tabletop if kind == "tabletop" else room,
-            seed=seed, objects=int(objects), views=views, width=width, height=width * 3 // 4, noise=noise,
-        )  # fmt: skip
-        folder = self.output / "worlds" / key
-
-        def measure(_: Path) -> dict:
-            world = make()
+    def made(self, row: Row) -> Path:
+        """The folder of a generated world."""
+        folder = self.output / "worlds" / row.key
+        with locked(folder):
             if not folder.exists():
-                write_world(folder, world, noise, seed, progress=False)
-            if quick:
-                scene, seconds = self.lifted(world, folder, seed)
-                found = evaluate(scene, read_benchmark(folder / "ground_truth"), self.protocols, clicks=self.clicks)
-                ceiling = oracle(scene, folder)
-                return base | {
-                    "headline": headline(found.results) | ceiling,
-                    "build_seconds": seconds,
-                    "results": found.results,
-                }
-            return base | self.trained(key, folder, folder / "ground_truth", method)
+                write_world(folder, row.world_of(), row.noise, row.seed, progress=False)
+        return folder
 
-        return self.cached(f"{key}-{method}", measure)
-
-    def capture(self, name: str, method: str) -> dict:
-        """One real capture, one method."""
-        base = {"world": name, "seed": 0, "method": method, "knob": ""}
-        labels = self.labels / name
-        return self.cached(
-            f"{name}-{method}", lambda _: base | self.trained(name, self.captures / name, labels, method)
-        )
+    def quick(self, row: Row, folder: Path) -> dict:
+        """A stand-in for a splat, in place of a trained one."""
+        scene, seconds = self.lifted(row.world_of(), folder, row.seed)
+        found = evaluate(scene, read_benchmark(folder / "ground_truth"), self.protocols, clicks=self.clicks)
+        figures = headline(found.results) | oracle(scene, folder)
+        return {"headline": figures, "build_seconds": seconds, "results": found.results}
 
     def trained(self, key: str, data: Path, labels: Path, method: str) -> dict:
         """Prepare, train (and lift) and evaluate by the commands that a user would type."""
         ag2 = [sys.executable, "-m", "ag2_ns.cli.main"]
-        if not (data / "ag2").exists():
-            self.call(f"{key}-prepare", [*ag2, "prepare", str(data)])
-        tag = f"{key}-{method}"
-        where = ["--output-dir", str(self.output / "runs"), "--experiment-name", tag, "--timestamp", "run"]
+        with locked(data):
+            if not (data / "ag2").exists():
+                self.call(f"{key}-prepare", [*ag2, "prepare", str(data)])
+        _, name, *options = METHODS[method]
+        run = self.output / "runs" / f"{key}-{name}" / name / "run"
+        where = ["--output-dir", str(self.output / "runs"), "--experiment-name", f"{key}-{name}", "--timestamp", "run"]
         parser = ["ag2-data"] if method == "splatfacto" else []
-        command = METHODS[method]
         start = time.perf_counter()
-        self.call(
-            f"{tag}-train", [*command[:2], "--data", str(data), *where, "--vis", "tensorboard", *command[2:], *parser]
-        )
+        with locked(run.parents[1]):
+            if not (run / "trained").exists():
+                self.call(
+                    f"{key}-{name}-train",
+                    ["ns-train", name, "--data", str(data), *where, "--vis", "tensorboard", *options, *parser],
+                )
+                (run / "trained").touch()
         seconds = time.perf_counter() - start
-        run = self.output / "runs" / tag / command[1] / "run"
-        if method == "splatfacto":
+        tag = f"{key}-{method}"
+        if method in LIFTED:
             out = self.output / "lifted" / tag
-            self.call(f"{tag}-lift", [*ag2, "lift", "--load-config", str(run / "config.yml"), "--output-dir", str(out)])
+            to = ["--load-config", str(run / "config.yml"), "--output-dir", str(out), *LIFTED[method]]
+            self.call(f"{tag}-lift", [*ag2, "lift", *to])
             run = next(out.rglob("scene.safetensors")).parent
         report = self.output / "reports" / tag
         options = [word for p in self.protocols for word in ("--protocol", p)]
@@ -332,6 +414,8 @@ class Suite:
             if self.plot(knob, rows):
                 lines.append(f"\n![{knob}](sweep_{knob}.png)")
         write_atomic(self.output / "suite.md", ("\n".join(lines) + "\n").encode())
+        short = [json.dumps({k: v for k, v in row.items() if k != "results"}) for row in rows]
+        write_atomic(self.output / "rows.jsonl", ("\n".join(short) + "\n").encode())
         Console(soft_wrap=True).print(f"{len(rows)} rows: {self.output / 'suite.md'}", markup=False)
 
     def plot(self, knob: str, rows: list[dict]) -> bool:
