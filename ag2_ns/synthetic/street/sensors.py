@@ -71,7 +71,7 @@ class Shot:
 
 
 @njit(cache=True)
-def _shade(scene, sun, ox, oy, oz, dx, dy, dz, spread):
+def _shade(scene, everything, sun, ox, oy, oz, dx, dy, dz, spread):
     t, body, primitive = nearest(scene, ox, oy, oz, dx, dy, dz, 0.0, FAR)
     if body < 0:
         up = max(0.0, dz)
@@ -85,8 +85,9 @@ def _shade(scene, sun, ox, oy, oz, dx, dy, dz, spread):
     light = max(0.0, nx * sun[0] + ny * sun[1] + nz * sun[2])
     lifted = 2e-3
     if light > 0.0 and blocked(
-        scene, x + lifted * nx, y + lifted * ny, z + lifted * nz, sun[0], sun[1], sun[2], 1e-3, 60.0
-    ):
+        scene, everything, len(everything), x + lifted * nx, y + lifted * ny, z + lifted * nz, sun[0], sun[1], sun[2],
+        1e-3, 60.0,
+    ):  # fmt: skip
         light = 0.0
     sky = 0.32 + 0.18 * nz
     haze = 1.0 - math.exp(-t / 220.0)
@@ -101,6 +102,7 @@ def _shade(scene, sun, ox, oy, oz, dx, dy, dz, spread):
 def _expose(start, stop, scene, sun, pose, K, samples, rgb, body, depth):
     width = body.shape[1]
     ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    everything = np.arange(scene.box.shape[0])
     for row in range(start, stop):
         for column in range(width):
             red, green, blue = 0.0, 0.0, 0.0
@@ -114,7 +116,7 @@ def _expose(start, stop, scene, sun, pose, K, samples, rgb, body, depth):
                 dy = (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]) * n
                 dz = (pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]) * n
                 if k < samples * samples:
-                    r, g, b = _shade(scene, sun, ox, oy, oz, dx, dy, dz, n / K[0, 0] / samples)
+                    r, g, b = _shade(scene, everything, sun, ox, oy, oz, dx, dy, dz, n / K[0, 0] / samples)
                     red, green, blue = red + r, green + g, blue + b
                 else:
                     t, hit, _ = nearest(scene, ox, oy, oz, dx, dy, dz, 0.0, FAR)

@@ -200,10 +200,26 @@ def nearest(scene, ox, oy, oz, dx, dy, dz, near, far):
 
 
 @njit(cache=True)
-def blocked(scene, ox, oy, oz, dx, dy, dz, near, far):
-    """Whether any body lies within (near, far) along the ray."""
+def bodies_within(scene, x0, y0, z0, x1, y1, z1, out):
+    """Write the bodies whose boxes meet the box from corner 0 to corner 1 to `out`; returns how many."""
+    count = 0
+    box = scene.box
+    for b in range(box.shape[0]):
+        if (
+            box[b, 0] <= x1 and box[b, 3] >= x0 and box[b, 1] <= y1 and box[b, 4] >= y0 and box[b, 2] <= z1
+            and box[b, 5] >= z0
+        ):  # fmt: skip
+            out[count] = b
+            count += 1
+    return count
+
+
+@njit(cache=True)
+def blocked(scene, bodies, count, ox, oy, oz, dx, dy, dz, near, far):
+    """Whether one of the first `count` of some bodies lies within (near, far) along the ray."""
     ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
-    for b in range(scene.box.shape[0]):
+    for k in range(count):
+        b = bodies[k]
         if _enters(scene.box, b, ox, oy, oz, ix, iy, iz, near, far):
             for i in range(scene.first[b], scene.first[b + 1]):
                 if (

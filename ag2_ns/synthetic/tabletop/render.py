@@ -17,13 +17,15 @@ from numba import njit
 
 from ag2_ns.ops.threads import for_ranges
 from ag2_ns.synthetic.tabletop import textures
-from ag2_ns.synthetic.tabletop.raytrace import _transform, blocked, nearest, normal_at, room_exit
+from ag2_ns.synthetic.tabletop.raytrace import _transform, blocked, bodies_within, nearest, normal_at, room_exit
 from ag2_ns.synthetic.tabletop.shapes import Packed
 
 _AMBIENT = 0.46
 _KEY = 1.05
 _FILL = 0.20
 _LIFT = 2e-4
+_REACH = 0.35
+"""How far ambient occlusion looks."""
 _TABLE = 0
 """The table is the first body of every scene."""
 
@@ -75,12 +77,22 @@ def _light_point(light, u, v):
 
 
 @njit(cache=True)
-def _sees(scene, light, u, v, x, y, z):
-    """Whether a point sees the light's point (u, v)."""
+def _towards(scene, light, x, y, z, out):
+    """The bodies that may lie between a point and the light, written to `out`: how many."""
+    x0, y0, z0, x1, y1, z1 = x, y, z, x, y, z
+    for k in range(4):
+        lx, ly, lz = _light_point(light, 2.0 * (k & 1) - 1.0, 2.0 * (k >> 1) - 1.0)
+        x0, y0, z0, x1, y1, z1 = min(x0, lx), min(y0, ly), min(z0, lz), max(x1, lx), max(y1, ly), max(z1, lz)
+    return bodies_within(scene, x0, y0, z0, x1, y1, z1, out)
+
+
+@njit(cache=True)
+def _sees(scene, bodies, count, light, u, v, x, y, z):
+    """Whether none of some bodies is between a point and the light's point (u, v)."""
     lx, ly, lz = _light_point(light, u, v)
     lx, ly, lz = lx - x, ly - y, lz - z
     r = math.sqrt(lx * lx + ly * ly + lz * lz)
-    return not blocked(scene, x, y, z, lx / r, ly / r, lz / r, 1e-5, r)
+    return not blocked(scene, bodies, count, x, y, z, lx / r, ly / r, lz / r, 1e-5, r)
 
 
 @njit(cache=True)
@@ -99,19 +111,25 @@ def _around(nx, ny, nz, a, b, c):
 @njit(cache=True, nogil=True)
 def _bake(start, stop, scene, light, half, height, reach, directions, out):
     size = out.shape[0]
+    bodies = np.empty(scene.box.shape[0], np.int64)
     for row in range(start, stop):
         y = ((row + 0.5) / size * 2.0 - 1.0) * half
         for column in range(size):
             x = ((column + 0.5) / size * 2.0 - 1.0) * half
+            z = height + _LIFT
             seen, open_ = 0, 0
+            count = _towards(scene, light, x, y, z, bodies)
             for i in range(6):
                 for j in range(6):
-                    seen += _sees(scene, light, (i + 0.5) / 3.0 - 1.0, (j + 0.5) / 3.0 - 1.0, x, y, height + _LIFT)
+                    u, v = (i + 0.5) / 3.0 - 1.0, (j + 0.5) / 3.0 - 1.0
+                    seen += _sees(scene, bodies, count, light, u, v, x, y, z)
+            count = bodies_within(scene, x - reach, y - reach, z - reach, x + reach, y + reach, z + reach, bodies)
             turn = textures.hash3(row, column, 77) * 6.2831853
             c, s = math.cos(turn), math.sin(turn)
             for k in range(directions.shape[0]):
                 dx, dy, dz = directions[k, 0], directions[k, 1], directions[k, 2]
-                open_ += not blocked(scene, x, y, height + _LIFT, c * dx - s * dy, s * dx + c * dy, dz, 1e-5, reach)
+                ax, ay = c * dx - s * dy, s * dx + c * dy
+                open_ += not blocked(scene, bodies, count, x, y, z, ax, ay, dz, 1e-5, reach)
             out[row, column, 0] = seen / 36.0
             out[row, column, 1] = open_ / directions.shape[0]
 
@@ -166,8 +184,10 @@ def _object_colour(scene, body, primitive, x, y, z, foot):
 
 
 @njit(cache=True)
-def _shade(scene, light, directions, table_map, floor_map, table_half, rug_half, part, spread, ox, oy, oz, dx, dy, dz):
-    """Linear colour along a ray; `part` of 0..3 picks the light points and ambient directions."""
+def _shade(
+    scene, bodies, light, directions, table_map, floor_map, table_half, rug_half, part, spread, ox, oy, oz, dx, dy, dz
+):
+    """Linear colour along a ray; `part` of 0..3 picks the light points and ambient directions; `bodies` is scratch."""
     shell, face = room_exit(scene, ox, oy, oz, dx, dy, dz)
     t, body, primitive = nearest(scene, ox, oy, oz, dx, dy, dz, 0.0, shell)
     x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
@@ -212,14 +232,18 @@ def _shade(scene, light, directions, table_map, floor_map, table_half, rug_half,
             px, py, pz = x + _LIFT * nx, y + _LIFT * ny, z + _LIFT * nz
             seen, free = 0.0, 0.0
             if nx * lx + ny * ly + nz * lz > -0.1:
+                count = _towards(scene, light, px, py, pz, bodies)
                 for i in range(4):
                     u = (4 * (i >> 1) + 2 * (part >> 1) + 1) / 4.0 - 1.0
                     v = (4 * (i & 1) + 2 * (part & 1) + 1) / 4.0 - 1.0
-                    seen += 0.25 * _sees(scene, light, u, v, px, py, pz)
+                    seen += 0.25 * _sees(scene, bodies, count, light, u, v, px, py, pz)
+            count = bodies_within(
+                scene, px - _REACH, py - _REACH, pz - _REACH, px + _REACH, py + _REACH, pz + _REACH, bodies
+            )
             for i in range(4):
                 k = 4 * i + part
                 ax, ay, az = _around(nx, ny, nz, directions[k, 0], directions[k, 1], directions[k, 2])
-                free += 0.25 * (not blocked(scene, px, py, pz, ax, ay, az, 1e-5, 0.35))
+                free += 0.25 * (not blocked(scene, bodies, count, px, py, pz, ax, ay, az, 1e-5, _REACH))
     lambert = max(0.0, nx * lx + ny * ly + nz * lz)
     fill = max(
         0.0, -0.55 * nx * math.copysign(1.0, light[0, 0]) - 0.6 * ny * math.copysign(1.0, light[0, 1]) + 0.58 * nz
@@ -254,6 +278,7 @@ def _render(
 ):  # fmt: skip
     width = ids.shape[1]
     ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    bodies = np.empty(scene.box.shape[0], np.int64)
     for row in range(start, stop):
         for column in range(width):
             r, g, b = 0.0, 0.0, 0.0
@@ -268,7 +293,7 @@ def _render(
                 dz = (pose[2, 0] * x + pose[2, 1] * y - pose[2, 2]) * n
                 if k < 4:
                     cr, cg, cb = _shade(
-                        scene, light, directions, table_map, floor_map, table_half, rug_half,
+                        scene, bodies, light, directions, table_map, floor_map, table_half, rug_half,
                         k, 0.5 * n / focal, ox, oy, oz, dx, dy, dz,
                     )  # fmt: skip
                     r, g, b = r + min(cr, 1.5), g + min(cg, 1.5), b + min(cb, 1.5)
