@@ -163,7 +163,7 @@ class PointGridSegmenter:
         threshold = self.threshold
         pixels, rows, stabilities, ious, boxes = [], [], [], [], []
         count = 0
-        for some, iou in zip(logits.split(64), pred_iou.split(64)):
+        for some, iou in zip(logits.split(64), pred_iou.split(64)) if len(logits) else ():
             full = self.enlarge(some, seen, size)
             stability = (full > threshold + 1).sum((1, 2)) / (full > threshold - 1).sum((1, 2)).clamp(min=1)
             steady = stability >= self.preset.stability

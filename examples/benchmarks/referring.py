@@ -4,7 +4,8 @@ Each scene is made, reconstructed and lifted by the commands that a user would t
 With --splat surface the splat is ray-traced instead of trained (no GPU, half a minute a scene), so that only masks,
 features and the query itself are measured.
 
-    python examples/benchmarks/referring.py --seeds 200 201 202 203 204 --objects 14 20 --field --output OUT   # CUDA
+    python examples/benchmarks/referring.py --output OUT --processes 12 --minutes 8 --field code paper \\
+        --worlds tabletop:14 tabletop:20 wild:14 room:40                                       # CUDA
     python examples/benchmarks/referring.py --splat surface --views 40 --width 320 --height 240 --output OUT   # CPU
     python examples/benchmarks/referring.py --hand --splat surface --output OUT      # sentences written by hand
 
@@ -15,8 +16,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
+from runs import Making, Method, ag2, at_once
 
 HAND = Path(__file__).parents[2] / "tests" / "fixtures" / "hand_sentences.py"
 
@@ -36,24 +36,34 @@ class Benchmark:
     """Solver, field and plain text on the same runs."""
 
     output: Path
-    """Where scenes, runs and rows.json go."""
+    """Where scenes, runs and rows go."""
+    worlds: tuple[str, ...] = ("tabletop:14", "tabletop:20")
+    """tabletop:OBJECTS[:NOISE], wild:OBJECTS or room:OBJECTS."""
     seeds: tuple[int, ...] = (200, 201, 202, 203, 204)
-    objects: tuple[int, ...] = (14, 20)
-    noise: float = 1.0
     views: int = 80
     width: int = 640
     height: int = 480
-    splat: Literal["ag2aussian", "ag2aussian-small", "surface"] = "ag2aussian"
-    """Method that is trained, or a ray-traced splat that is lifted."""
-    field: bool = False
-    """Also train and ask the published field (`ag2 refer-train`)."""
+    splat: Method = "ag2aussian"
+    """Method that is trained, or a ray-traced splat that is lifted (of a table-top)."""
+    steps: int = 0
+    """Of training; 0 for the method's own."""
+    field: tuple[Literal["ours", "code", "paper"], ...] = ()
+    """Presets of the published field to train and ask as well (`ag2 refer-train`)."""
     masks: tuple[Literal["exact", "pseudo", "solver"], ...] = ("exact",)
     """What fields are trained on."""
     field_steps: int = 0
     """Of each field; 0 for five passes."""
     field_downscale: int = 2
+    text_model: Path | None = None
+    """Of fields; by default MiniLM of the extra `words`."""
     text: bool = True
     """Also ask the sentence as a plain text."""
+    processes: int = 1
+    """Scenes worked on at once."""
+    minutes: float = 0.0
+    """After which no more is begun and what runs is ended; 0 for no limit."""
+    tables: bool = True
+    """Print tables at the end."""
     hand: bool = False
     """Ask the sentences written by hand instead, in their own scenes (seeds 300 to 304)."""
     hand_set: Literal["seen", "unseen", "both"] = "both"
@@ -61,82 +71,60 @@ class Benchmark:
 
     def main(self) -> None:
         """Make, ask, print."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        self.output = self.output.resolve()
+        (self.output / "rows").mkdir(parents=True, exist_ok=True)
         if self.hand:
             self._hand()
             return
-        rows = []
-        for objects in self.objects:
-            for seed in self.seeds:
-                run = self.run(seed, objects)
-                rows += self._asked(run, seed, objects)
-                (self.output / "rows.json").write_text(json.dumps(rows, indent=1))
-        self._print(rows)
-
-    # Making.
-
-    def run(self, seed: int, objects: int) -> Path:
-        """The config.yml of a reconstructed and lifted scene."""
-        name = f"{objects}_{seed}_{self.noise:g}_{self.views}_{self.width}"
-        data, out = self.output / name, self.output / f"{name}_{self.splat}"
-        if not data.exists():
-            _ag2("example", data, "--seed", seed, "--objects", objects, "--noise", self.noise, "--views", self.views,
-                 "--width", self.width, "--height", self.height)  # fmt: skip
-        found = sorted(out.rglob("scene.safetensors"))
-        if found:
-            return found[0].with_name("config.yml")
-        if not (data / "ag2").exists():
-            _ag2("prepare", data, "--segmenter", "files", "--encoder", "table")
-        if self.splat == "surface":
-            ply = out / "surface.ply"
-            self._surface(seed, objects, ply)
-            _ag2("lift", "--ply", ply, "--data", data, "--output-dir", out, "--frame", "world")
+        jobs = [(world, seed) for seed in self.seeds for world in self.worlds]
+        if self.processes > 1:
+            same = [word for name in ("output", "views", "width", "height", "splat", "steps", "field_steps",
+                                      "field_downscale", "text_model")
+                    if (value := getattr(self, name)) is not None
+                    for word in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
+            same += ["--masks", *self.masks, "--no-tables", *(["--field", *self.field] if self.field else [])]
+            same += [] if self.text else ["--no-text"]
+            at_once([[*same, "--worlds", w, "--seeds", s] for w, s in jobs], self.processes, self.minutes)
         else:
-            _run("ns-train", self.splat, "--data", data, "--output-dir", out, "--vis", "tensorboard")
-        return next(iter(sorted(out.rglob("scene.safetensors")))).with_name("config.yml")
+            for world, seed in jobs:
+                self._ask(world, seed)
+        if self.tables:
+            self._print()
 
-    def _surface(self, seed: int, objects: int, ply: Path) -> None:
-        from ag2_ns.io.ply import write_gaussians
-        from ag2_ns.synthetic.tabletop.generate import FOCAL
-        from ag2_ns.synthetic.tabletop.layout import lay, orbit
-        from ag2_ns.synthetic.tabletop.render import light_up
-        from ag2_ns.synthetic.tabletop.surface import surface_splat
-
-        layout = lay(objects, seed)
-        poses = orbit(self.views, layout.table_half, seed)
-        lit = light_up(layout.pack(), layout.light, layout.table_half, layout.rug_half, 128)
-        surface = surface_splat(layout, poses[:: max(1, self.views // 14)], FOCAL * 240, 240, 180, lit=lit)
-        ply.parent.mkdir(parents=True, exist_ok=True)
-        write_gaussians(ply, surface.gaussians)
+    @property
+    def making(self) -> Making:
+        return Making(self.output, self.views, self.width, self.height, self.splat, self.steps)
 
     # Asking.
 
-    def _asked(self, config: Path, seed: int, objects: int) -> list[dict]:
+    def _ask(self, world: str, seed: int) -> None:
         import ag2_ns
         from ag2_ns.eval.referring_run import evaluate_set
         from ag2_ns.eval.tabletop import named_like, read_ground_truth
 
-        data = self.output / f"{objects}_{seed}_{self.noise:g}_{self.views}_{self.width}"
+        config, data = self.making.run(world, seed), self.making.data(world, seed)
         scene = ag2_ns.open(config).as_trained()
         truth = named_like(read_ground_truth(data / "ground_truth"), scene.names_of)
-        rows = []
+        path, rows = self.output / "rows" / f"{data.name}_{self.splat}.json", []
 
-        def ask(by: str, label: str) -> None:
-            report = evaluate_set(scene, data / "sentences", truth, by=by).as_dict()
-            rows.append({"by": label, "seed": seed, "objects": objects, **report})
+        def ask(by: str, label: str, seconds: float = 0.0) -> None:
+            report = evaluate_set(scene, data / "sentences", truth, by=by)
+            rows.append({"by": label, "seed": seed, "world": world, "train_seconds": seconds, **report.as_dict()})
+            rows[-1]["wrong"] = [(r.sentence.text, r.sentence.kind, r.reason) for r in report.results if not r.right]
+            path.write_text(json.dumps(rows, indent=1))
+            print(world, seed, label, json.dumps(rows[-1]["all"]), flush=True)
 
         ask("solver", "solver")
         if self.text:
             ask("text", "text")
-        for masks in self.masks if self.field else ():
+        for preset, masks in ((p, m) for p in self.field for m in self.masks):
             start = time.perf_counter()
             steps = ("--steps", self.field_steps) if self.field_steps else ()
-            _ag2("refer-train", "--load-config", config, "--sentences", data / "sentences", "--masks", masks,
-                 "--downscale", self.field_downscale, *steps)  # fmt: skip
+            model = ("--text-model", self.text_model) if self.text_model else ()
+            ag2("refer-train", "--load-config", config, "--sentences", data / "sentences", "--masks", masks,
+                "--preset", preset, "--downscale", self.field_downscale, *steps, *model)  # fmt: skip
             scene = ag2_ns.open(config).as_trained()
-            ask("field", f"field, {masks} masks")
-            rows[-1]["train_seconds"] = time.perf_counter() - start
-        return rows
+            ask("field", f"field {preset}, {masks} masks", time.perf_counter() - start)
 
     def _hand(self) -> None:
         """Sentences written by hand, each judged by whether exactly the wanted things are selected."""
@@ -156,8 +144,7 @@ class Benchmark:
             for seed, objects, view, text, wanted in sets[name]:
                 scenes[seed, objects].append((view, text, wanted))
             for (seed, objects), lines in scenes.items():
-                config = self.run(seed, objects)
-                data = self.output / f"{objects}_{seed}_{self.noise:g}_{self.views}_{self.width}"
+                config, data = (made(f"tabletop:{objects}", seed) for made in (self.making.run, self.making.data))
                 scene = ag2_ns.open(config).as_trained()
                 truth = named_like(read_ground_truth(data / "ground_truth"), scene.names_of)
                 number = {label: i for i, label in truth.labels.items()}
@@ -183,38 +170,34 @@ class Benchmark:
 
     # Printing.
 
-    def _print(self, rows: list[dict]) -> None:
-        for part in ("by_kind", "by_held_out"):
-            names = sorted({name for row in rows for name in row[part]})
-            table = Table("who", "figure", *names, "all", title=f"{part.replace('_', ' ')}: mean over scenes (least)")
-            for by in dict.fromkeys(row["by"] for row in rows):
-                mine = [row for row in rows if row["by"] == by]
-                for figure in ("right", "miou", "amodal_miou", "acc50", "n_acc", "t_acc", "milliseconds"):
-                    cells = [_cell([r[part][n][figure] for r in mine if n in r[part]]) for n in names]
-                    table.add_row(by, figure, *cells, _cell([r["all"][figure] for r in mine]))
-                table.add_section()
-            Console(width=200).print(table)
-        table = Table("who", "hidden", "half hidden", "visible", title="amodal IoU by how much a view shows")
-        for by in dict.fromkeys(row["by"] for row in rows):
-            mine = [row["by_stratum"] for row in rows if row["by"] == by]
-            cells = [_cell([m[n]["amodal_miou"] for m in mine if n in m]) for n in ("hidden", "half hidden", "visible")]
-            table.add_row(by, *cells)
-        Console().print(table)
+    def _print(self) -> None:
+        rows = [row for path in sorted((self.output / "rows").glob("*.json")) for row in json.loads(path.read_text())]
+        for world in dict.fromkeys(row["world"] for row in rows):
+            here = [row for row in rows if row["world"] == world]
+            seeds = ", ".join(str(s) for s in sorted({row["seed"] for row in here}))
+            for part in ("by_kind", "by_held_out"):
+                names = sorted({name for row in here for name in row[part]})
+                title = f"{world}, seeds {seeds}, {part.replace('_', ' ')}: mean over scenes (least)"
+                table = Table("who", "figure", *names, "all", title=title)
+                for by in dict.fromkeys(row["by"] for row in here):
+                    mine = [row for row in here if row["by"] == by]
+                    for figure in ("right", "miou", "amodal_miou", "acc50", "n_acc", "t_acc", "milliseconds"):
+                        cells = [_cell([r[part][n][figure] for r in mine if n in r[part]]) for n in names]
+                        table.add_row(by, figure, *cells, _cell([r["all"][figure] for r in mine]))
+                    table.add_row(by, "train seconds", *[""] * len(names), _cell([r["train_seconds"] for r in mine]))
+                    table.add_section()
+                Console(width=200).print(table)
+            table = Table("who", "hidden", "half hidden", "visible", title="amodal IoU by how much a view shows")
+            for by in dict.fromkeys(row["by"] for row in here):
+                mine = [row["by_stratum"] for row in here if row["by"] == by]
+                strata = ("hidden", "half hidden", "visible")
+                table.add_row(by, *(_cell([m[n]["amodal_miou"] for m in mine if n in m]) for n in strata))
+            Console().print(table)
 
 
 def _cell(values: list[float]) -> str:
     values = [v for v in values if v == v]
     return f"{np.mean(values):.3f} ({min(values):.2f})" if values else ""
-
-
-def _ag2(*words: object) -> None:
-    _run(sys.executable, "-m", "ag2_ns.cli.main", *words)
-
-
-def _run(*words: object) -> None:
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, words))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,13 @@ def test_masks_by_a_grid_of_points(models, scene, name):
     assert set(segmenter.settings) >= {"weights", "side", "points_per_side"}
 
 
+def test_a_picture_in_which_nothing_passes_the_filters(models, scene):
+    segmenter = make_segmenter("sam2", checkpoint=models["sam2"], points_per_side=2)
+    segmenter.preset = replace(segmenter.preset, pred_iou=1e9)
+    masks = segmenter.segment(scene, "view")
+    assert len(masks) == 0 and (masks.height, masks.width) == scene.shape[:2]
+
+
 def test_points_are_where_they_should_be(models, scene):
     """Against the processor's own arithmetic: a point of the image in the square that the model sees."""
     from transformers import Sam2Processor

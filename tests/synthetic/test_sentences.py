@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from ag2_ns.io.referring import read_amodal, read_sentences
+from ag2_ns.synthetic.room.layout import furnish, walk
 from ag2_ns.synthetic.tabletop.layout import lay, orbit
 from ag2_ns.synthetic.tabletop.programs import Clause, Description, Pick, answer, fits
 from ag2_ns.synthetic.tabletop.sentences import KIND_NAMES, make_sentences
-from ag2_ns.synthetic.tabletop.truth import Truth
+from ag2_ns.synthetic.tabletop.truth import YES, Truth
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +98,27 @@ def test_the_scene_comes_with_sentences(tabletop_tiny):
     for sentence in read:
         assert all(str(i) in labels for i in sentence.wanted)
         assert sentence.view is None or sentence.view.startswith("frame_")
+
+
+def test_furniture_holds_what_stands_in_it():
+    layout = furnish(40, 3)
+    truth = Truth.of(layout)
+    desks = [i for i, kind in enumerate(truth.kinds) if kind in ("desk", "shelf", "cupboard", "table")]
+    held = (truth.on[:, desks] == YES).sum(0)
+    assert held.sum() > 10
+    made = make_sentences(layout, walk(20, 3), 3)
+    assert any(e.kind == "relation" for e in made)
+    empty = [e for e in made if any(c["name"] == "empty" for c in e.program.get("clauses", ()))]
+    for expression in empty:  # nothing that carries something is called empty
+        assert not (truth.carried[:, [truth.ids.index(i) for i in expression.wanted]] == YES).any()
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_twins_of_a_wild_table_top_are_told_apart_by_where_they_are(seed):
+    layout = lay(14, seed, wild=True)
+    made = make_sentences(layout, orbit(20, layout.table_half, seed), seed)
+    assert {e.kind for e in made} >= {"attribute", "view", "negation", "set", "absent"}
+    twins = {i for i, t in layout.labels.items() if list(layout.labels.values()).count(t) > 1}
+    for e in made:
+        if e.kind == "attribute":
+            assert not twins & set(e.wanted)  # "the green apple" is contestable where there are two

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ag2_ns.synthetic.room.layout import FURNITURE_KINDS, furnish, walk
-from ag2_ns.synthetic.tabletop.generate import check_options, truth_of
+from ag2_ns.synthetic.tabletop.generate import check_options, truth_of, write_sentences
 from ag2_ns.synthetic.tabletop.kinds import ALL_KINDS
 from ag2_ns.synthetic.tabletop.render import light_up
 from ag2_ns.synthetic.wild.difficulty import WILD, Difficulty
@@ -88,5 +88,6 @@ def generate_room(
     out = Path(out)
     world = room(seed, objects, views, width, height, noise)
     require_new(out, overwrite)
-    write_world(out, world, noise, seed, progress)
+    also = partial(write_sentences, layout=furnish(objects, seed), world=world, seed=seed, amodal=False)
+    write_world(out, world, noise, seed, progress, also)
     return out

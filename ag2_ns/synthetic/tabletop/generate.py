@@ -124,20 +124,21 @@ def generate(
     out = Path(out)
     world = tabletop(seed, objects, views, width, height, noise)
     require_new(out, overwrite)
-    wild = isinstance(noise, Difficulty)
-    layout = lay(objects, seed, wild)
-    also = None if wild else partial(_write_sentences, layout=layout, world=world, seed=seed)
-    write_world(out, world, noise, seed, progress, also)
+    layout = lay(objects, seed, isinstance(noise, Difficulty))
+    write_world(out, world, noise, seed, progress, partial(write_sentences, layout=layout, world=world, seed=seed))
     return out
 
 
-def _write_sentences(out: Path, layout: Layout, world: World, seed: int) -> None:
+def write_sentences(out: Path, layout: Layout, world: World, seed: int, amodal: bool = True) -> None:
     """Write sentences/: what they mean, and per view what each thing would cover alone."""
     names = [write.stem(i) for i in range(len(world.poses))]
     made = sentences.make_sentences(layout, world.poses, seed)
     folder = out / "sentences"
-    (folder / "amodal").mkdir(parents=True)
+    folder.mkdir()
     (folder / "sentences.json").write_text(sentences.to_json(made, names), encoding="utf-8")
+    if not amodal:
+        return
+    (folder / "amodal").mkdir()
     for name, pose in zip(names, world.poses):
         masks = sentences.amodal_masks(layout, pose, world.focal, world.width, world.height)
         write_amodal(folder / "amodal" / f"{name}.npz", masks)

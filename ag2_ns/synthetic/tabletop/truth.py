@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from ag2_ns.synthetic.tabletop.kinds import COLOURS, KINDS
+from ag2_ns.synthetic.tabletop.kinds import ALL_KINDS, COLOURS
 from ag2_ns.synthetic.tabletop.layout import TABLE_LABEL, Layout
 
 SIDE = 0.1
@@ -25,6 +25,8 @@ BETWEEN = (0.18, 0.45)
 """Distance from the line between two things, as a share of it, likewise."""
 LARGER = 1.15
 """How much larger the largest must be, by volume's cube root and by diagonal."""
+FEET = 0.1
+"""Share of a piece of furniture's height below which something stands beside or under it, not on it."""
 TALLER = 1.08
 NO, YES, OPEN = 0.0, 1.0, np.nan
 
@@ -88,13 +90,21 @@ class Truth:
             if i == self.table:
                 continue
             for j, kind in enumerate(self.kinds):
-                if i == j or kind not in KINDS or KINDS[kind].shelf is None or self.tilted[j]:
+                if i == j or j == self.table or self.tilted[j]:
                     continue
-                height, radius = (v * self.scale[j] for v in KINDS[kind].shelf)
+                if kind not in ALL_KINDS:  # furniture holds what stands above its feet within its outline
+                    above = self.low[i, 2] > self.low[j, 2] + FEET * (self.high[j, 2] - self.low[j, 2])
+                    inside = self.low[j, :2] <= self.position[i, :2], self.position[i, :2] <= self.high[j, :2]
+                    out[i, j] = YES if above and np.all(inside) else NO
+                    continue
+                if ALL_KINDS[kind].shelf is None:
+                    continue
+                height, radius = (v * self.scale[j] for v in ALL_KINDS[kind].shelf)
                 off = np.linalg.norm(self.position[i, :2] - self.position[j, :2])
                 if abs(self.position[i, 2] - self.position[j, 2] - height) < 0.01 and off < radius:
                     out[i, j] = YES
-            if not out[i].any() and self.low[i, 2] < 0.02:
+            on_top = abs(self.low[i, 2]) < 0.02 and np.abs(self.position[i, :2]).max() < self.half
+            if on_top and not out[i].any():
                 out[i, self.table] = YES
         return out
 
@@ -112,7 +122,7 @@ class Truth:
         """Whether the row leans on the column."""
         out = np.zeros((len(self), len(self)))
         for i in np.flatnonzero(self.tilted):
-            walls = [j for j, kind in enumerate(self.kinds) if kind in KINDS and KINDS[kind].wall is not None]
+            walls = [j for j, kind in enumerate(self.kinds) if kind in ALL_KINDS and ALL_KINDS[kind].wall is not None]
             if walls:
                 out[i, min(walls, key=lambda j: self.gap[i, j])] = YES
         return out
