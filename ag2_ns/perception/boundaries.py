@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray as Array
 
+from ag2_ns.ops.jit import jit
+
 ORIENTATIONS = 8
 """Half discs are turned by multiples of 180 / 8 degrees."""
 
@@ -49,10 +51,23 @@ def boundary_at_scale(channels: Float[Array, "H W C"], radius: float) -> Float[A
     strongest = np.zeros(channels.shape[:2], np.float32)
     for k in range(ORIENTATIONS):
         kernel = half_disc_difference(np.pi * k / ORIENTATIONS, radius)
-        squared = cv2.filter2D(channels, -1, kernel, borderType=cv2.BORDER_REFLECT) ** 2
-        within = np.maximum(variance - 0.25 * squared, 0)  # the step itself adds a quarter of its square
-        np.maximum(strongest, (squared / (NOISE_VARIANCE + within)).sum(-1), out=strongest)
+        difference = cv2.filter2D(channels, -1, kernel, borderType=cv2.BORDER_REFLECT)
+        _raise_to_ratio(difference, variance, strongest)
     return np.sqrt(strongest)
+
+
+@jit
+def _raise_to_ratio(difference, variance, strongest):
+    """Raise `strongest` to the squared differences over the variances inside the half discs, summed over channels."""
+    noise, quarter, zero = np.float32(NOISE_VARIANCE), np.float32(0.25), np.float32(0.0)
+    for y in range(difference.shape[0]):
+        for x in range(difference.shape[1]):
+            total = zero
+            for c in range(difference.shape[2]):
+                squared = difference[y, x, c] * difference[y, x, c]
+                # The step itself adds a quarter of its square to the variance.
+                total += squared / (noise + max(variance[y, x, c] - quarter * squared, zero))
+            strongest[y, x] = max(strongest[y, x], total)
 
 
 def boundary_map(channels: Float[Array, "H W C"]) -> Float[Array, "H W"]:

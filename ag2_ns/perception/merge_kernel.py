@@ -42,7 +42,8 @@ def merge_all(area, total, square, histogram, border, length, strength, weights,
         until: regions to leave.
 
     Returns:
-        Children [K, 2] and costs [K] of the merges.
+        Children [K, 2] and costs [K] of the merges, and for every region, given or made, the length of its outline and
+        the boundary strength along it [R + K]. (Areas are left in `area`.)
     """
     count = area.shape[0] // 2
     mean = total.copy()
@@ -64,6 +65,7 @@ def merge_all(area, total, square, histogram, border, length, strength, weights,
     who = np.empty(4 * used + 16, np.int64)
     lengths = np.empty(4 * used + 16)
     strengths = np.empty(4 * used + 16)
+    around, edge = np.zeros(2 * count), np.zeros(2 * count)
     heap = [(0.0, 0, 0) for _ in range(0)]
     for e in range(border.shape[0]):
         a, b = border[e, 0], border[e, 1]
@@ -71,6 +73,8 @@ def merge_all(area, total, square, histogram, border, length, strength, weights,
             at = begin[one] + degree[one]
             who[at], lengths[at], strengths[at] = other, length[e], strength[e]
             degree[one] += 1
+            around[one] += length[e]
+            edge[one] += strength[e]
         heap.append((_price(a, b, length[e], strength[e], area, mean, variance, share, weights), a, b))
     heapq.heapify(heap)
     alive = np.zeros(2 * count, np.bool_)
@@ -113,6 +117,8 @@ def merge_all(area, total, square, histogram, border, length, strength, weights,
         for at in range(begin[node], begin[node] + degree[node]):
             other = who[at]
             place[other] = -1
+            around[node] += lengths[at]
+            edge[node] += strengths[at]
             # In the neighbour's list the new node takes the place of the old one, or of the first of both.
             told = False
             k = begin[other]
@@ -128,7 +134,7 @@ def merge_all(area, total, square, histogram, border, length, strength, weights,
                 k += 1
             cost = _price(other, node, lengths[at], strengths[at], area, mean, variance, share, weights)
             heapq.heappush(heap, (cost, other, node))
-    return children[:done], costs[:done]
+    return children[:done], costs[:done], around[: count + done], edge[: count + done]
 
 
 @jit
@@ -148,3 +154,72 @@ def _grow(values, size):
     out = np.empty(size, values.dtype)
     out[: values.shape[0]] = values
     return out
+
+
+@jit
+def list_members(children, count):
+    """The regions in an order in which those of every node are neighbours: (order [R], start, stop of each node)."""
+    nodes = count + children.shape[0]
+    size = np.ones(nodes, np.int64)
+    for k in range(children.shape[0]):
+        size[count + k] = size[children[k, 0]] + size[children[k, 1]]
+    start = np.full(nodes, -1, np.int64)
+    free = 0
+    for node in range(nodes - 1, -1, -1):
+        if start[node] < 0:  # nothing above it
+            start[node] = free
+            free += size[node]
+        if node >= count:
+            a, b = children[node - count, 0], children[node - count, 1]
+            start[a], start[b] = start[node], start[node] + size[a]
+    order = np.empty(count, np.int64)
+    for region in range(count):
+        order[start[region]] = region
+    return order, start, start + size
+
+
+@jit
+def overlaps_within(start, stop, area):
+    """Area that every two nodes of one tree share: that of the inner one, or none."""
+    out = np.zeros((len(start), len(start)))
+    for i in range(len(start)):
+        for j in range(len(start)):
+            if start[j] <= start[i] and stop[i] <= stop[j]:
+                out[i, j] = out[j, i] = area[i]
+    return out
+
+
+@jit
+def overlaps_between(order, start, stop, other_order, other_start, other_stop, region_area):
+    """Area that every node of one tree shares with every node of another."""
+    count = len(order)
+    place = np.empty(count, np.int64)
+    for k in range(count):
+        place[other_order[k]] = k
+    out = np.empty((len(start), len(other_start)))
+    before = np.empty(count + 1)
+    for i in range(len(start)):
+        before[:] = 0.0
+        for k in range(start[i], stop[i]):
+            before[place[order[k]] + 1] = region_area[order[k]]
+        for k in range(count):
+            before[k + 1] += before[k]
+        for j in range(len(other_start)):
+            out[i, j] = before[other_stop[j]] - before[other_start[j]]
+    return out
+
+
+@jit
+def sort_labels(label, count):
+    """The pixels by label, in rising order: (pixels [P], where those of each label begin, and the end)."""
+    begin = np.zeros(count + 1, np.int64)
+    for pixel in range(len(label)):
+        begin[label[pixel] + 1] += 1
+    for k in range(count):
+        begin[k + 1] += begin[k]
+    free = begin[:-1].copy()
+    order = np.empty(len(label), np.int64)
+    for pixel in range(len(label)):
+        order[free[label[pixel]]] = pixel
+        free[label[pixel]] += 1
+    return order, begin

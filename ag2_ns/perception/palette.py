@@ -24,7 +24,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -123,12 +122,11 @@ class PaletteEncoder:
 
     def encode_image(self, image: np.ndarray, masks: MaskSet, image_name: str = "") -> Float[Tensor, "M D"]:
         """One colour vector per mask, from all of its pixels; zero for an empty mask."""
-        codes = torch.from_numpy(color_codes(image.reshape(-1, image.shape[-1])))
-        pairs = (masks.mask.cpu().numpy(), codes[masks.pixel.cpu()].numpy())
-        counts = csr_matrix(
-            (np.ones(len(pairs[0]), np.float32), pairs), shape=(len(masks), 1 << 3 * BITS), dtype=np.float32
-        )
-        basic, shade = color_tables()
+        codes = color_codes(image.reshape(-1, image.shape[-1]))
+        used, place = np.unique(codes, return_inverse=True)
+        cell = masks.mask.cpu().numpy() * len(used) + place.reshape(-1)[masks.pixel.cpu().numpy()]
+        counts = np.bincount(cell, minlength=len(masks) * len(used)).reshape(len(masks), len(used)).astype(np.float32)
+        basic, shade = (table[used] for table in color_tables())
         return torch.from_numpy(join_blocks(counts @ basic, counts @ shade).astype(np.float32))
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:

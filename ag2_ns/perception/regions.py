@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy import ndarray as Array
 from scipy.sparse import csr_matrix
+
+from ag2_ns.perception.merge_kernel import merge_all
 
 HISTOGRAM_BINS = (8, 6, 6, 8)
 """Bins of L, a, b and texture: L alone, a and b jointly, texture alone."""
@@ -75,6 +77,9 @@ class MergeTree:
 
     children: Int[Array, "K 2"]
     cost: Float[Array, " K"]
+    area: Float[Array, " R+K"]
+    contour: Float[Array, " R+K"]
+    """Mean boundary strength along each node's outline, the image's frame excepted."""
 
 
 def measure_regions(
@@ -115,8 +120,6 @@ def measure_regions(
 
 def merge_regions(regions: Regions, weights: MergeWeights, until: int = 1) -> MergeTree:
     """Merge the cheapest pair of neighbours again and again, until `until` regions are left (or nothing touches)."""
-    from ag2_ns.perception.merge_kernel import merge_all
-
     count = len(regions.area)
     sums = [_room(x, 2 * count) for x in (regions.area, regions.total, regions.square, regions.histogram)]
     packed = np.array(
@@ -129,16 +132,10 @@ def merge_regions(regions: Regions, weights: MergeWeights, until: int = 1) -> Me
             weights.size_share * regions.area.sum(),
         ]
     )
-    return MergeTree(*merge_all(*sums, regions.border, regions.length, regions.strength, packed, until))
-
-
-def node_members(tree: MergeTree, count: int) -> Bool[Array, "N R"]:
-    """Which of the `count` regions every node of the tree holds."""
-    members = np.zeros((count + len(tree.children), count), bool)
-    members[np.arange(count), np.arange(count)] = True
-    for k, (a, b) in enumerate(tree.children):
-        np.logical_or(members[a], members[b], out=members[count + k])
-    return members
+    children, cost, length, strength = merge_all(
+        *sums, regions.border, regions.length, regions.strength, packed, until
+    )
+    return MergeTree(children, cost, sums[0][: len(length)], strength / np.maximum(length, 1))
 
 
 def roots(tree: MergeTree, count: int) -> Int[Array, " R"]:

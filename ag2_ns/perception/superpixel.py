@@ -8,24 +8,20 @@ masks overlap by nesting.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Array
 from skimage.segmentation import watershed
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
+from ag2_ns.perception import merge_kernel as kernel
 from ag2_ns.perception.boundaries import boundary_map, image_channels
-from ag2_ns.perception.regions import (
-    MergeWeights,
-    Regions,
-    measure_regions,
-    merge_regions,
-    node_members,
-    roots,
-)
+from ag2_ns.perception.regions import MergeWeights, Regions, measure_regions, merge_regions, roots
 from ag2_ns.perception.segmenter import register_segmenter
 
 PRESETS = {
@@ -110,27 +106,26 @@ def region_masks(
     if len(regions.area) > BASINS:
         group = roots(merge_regions(regions, TREES[0], BASINS), len(regions.area))
         label, regions = group[label], regions.merged(group)
-    members, tree = _candidates(regions, min_share, max_masks)
-    if not len(members):
-        return label, members, np.zeros(0)
-    area, iou = _overlaps(members, regions.area)
+    found = _candidates(regions, min_share, max_masks)
+    area, contour = (np.concatenate(values) for values in zip(*((c.area, c.contour) for c in found)))
+    if not len(area):
+        return label, np.zeros((0, len(regions.area)), bool), np.zeros(0)
+    tree = np.repeat(np.arange(len(found)), [len(c.area) for c in found])
+    iou = _iou(found, area, regions.area)
     consensus = _consensus(iou, tree)
-    contour = _contour(members, regions)
     rank = contour * consensus * area**AREA_POWER
     keep = _suppress(iou, rank, max_masks)
     score = (1 - np.exp(-contour / CONTOUR_SOFTNESS)) * consensus
-    return label, members[keep], score[keep]
+    return label, _members(found, keep, len(regions.area)), score[keep]
 
 
 def label_masks(label: np.ndarray, members: Bool[Array, "M R"], score: Float[Array, " M"]) -> MaskSet:
     """Masks as unions of labelled regions, as (pixel, mask) pairs."""
     flat = label.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    area = np.bincount(flat, minlength=members.shape[1])
-    start = np.cumsum(area) - area
+    order, start = kernel.sort_labels(flat, members.shape[1])
     pixels, counts = [np.zeros(0, np.int64)], []
     for row in members:
-        inside = [order[start[r] : start[r] + area[r]] for r in np.flatnonzero(row)]
+        inside = [order[start[r] : start[r + 1]] for r in np.flatnonzero(row)]
         pixels.append(np.sort(np.concatenate(inside)))
         counts.append(len(pixels[-1]))
     mask = np.repeat(np.arange(len(members)), counts)
@@ -140,27 +135,56 @@ def label_masks(label: np.ndarray, members: Bool[Array, "M R"], score: Float[Arr
     )  # fmt: skip
 
 
-def _candidates(regions: Regions, min_share: float, max_masks: int) -> tuple[Array, Array]:
-    """Nodes of all trees that have the size of a mask: the regions they hold, and their tree."""
-    count, image_area = len(regions.area), regions.area.sum()
-    members, tree = [], []
-    for index, weights in enumerate(TREES):
-        nodes = node_members(merge_regions(regions, weights), count)
-        area = nodes @ regions.area
-        nodes = nodes[(area >= min_share * image_area) & (area <= MAX_SHARE * image_area)]
-        promise = _contour(nodes, regions) * (nodes @ regions.area) ** AREA_POWER
+@dataclass(frozen=True)
+class _Candidates:
+    """Nodes of one tree that have the size of a mask."""
+
+    order: Int[Array, " R"]
+    """The regions; those of candidate c are order[start[c]:stop[c]]."""
+    start: Int[Array, " C"]
+    stop: Int[Array, " C"]
+    area: Float[Array, " C"]
+    contour: Float[Array, " C"]
+
+
+def _candidates(regions: Regions, min_share: float, max_masks: int) -> list[_Candidates]:
+    """The most promising nodes of every tree."""
+    image_area, found = regions.area.sum(), []
+    for weights in TREES:
+        tree = merge_regions(regions, weights)
+        order, start, stop = kernel.list_members(tree.children, len(regions.area))
+        nodes = np.flatnonzero((tree.area >= min_share * image_area) & (tree.area <= MAX_SHARE * image_area))
+        promise = tree.contour[nodes] * tree.area[nodes] ** AREA_POWER
         nodes = nodes[np.argsort(-promise, kind="stable")[: CANDIDATES * max_masks]]
-        members.append(nodes)
-        tree.append(np.full(len(nodes), index))
-    return np.concatenate(members), np.concatenate(tree)
+        found.append(_Candidates(order, start[nodes], stop[nodes], tree.area[nodes], tree.contour[nodes]))
+    return found
 
 
-def _overlaps(members: Array, region_area: Array) -> tuple[Array, Array]:
-    """Area of every candidate, and IoU of every pair: one matrix product over regions."""
-    rows = torch.from_numpy(members.astype(np.float32))
-    inter = ((rows * torch.from_numpy(region_area).float()) @ rows.T).numpy()
-    area = inter.diagonal().astype(np.float64)
-    return area, inter / (area[:, None] + area[None] - inter)
+def _iou(found: list[_Candidates], area: Array, region_area: Array) -> Float[Array, "C C"]:
+    """IoU of every pair of candidates, tree after tree."""
+    rows = []
+    for i, a in enumerate(found):
+        row = []
+        for j, b in enumerate(found):
+            if i == j:
+                row.append(kernel.overlaps_within(a.start, a.stop, a.area))
+            elif j < i:
+                row.append(rows[j][i].T)
+            else:
+                row.append(kernel.overlaps_between(a.order, a.start, a.stop, b.order, b.start, b.stop, region_area))
+        rows.append(row)
+    inter = np.block(rows)
+    return inter / (area[:, None] + area[None] - inter)
+
+
+def _members(found: list[_Candidates], chosen: Array, count: int) -> Bool[Array, "M R"]:
+    """Which regions the chosen candidates hold."""
+    spans = [(c.order, a, b) for c in found for a, b in zip(c.start, c.stop)]
+    members = np.zeros((len(chosen), count), bool)
+    for row, index in zip(members, chosen):
+        order, start, stop = spans[index]
+        row[order[start:stop]] = True
+    return members
 
 
 def _consensus(iou: Array, tree: Array) -> Array:
@@ -168,16 +192,6 @@ def _consensus(iou: Array, tree: Array) -> Array:
     best = np.stack([iou[:, tree == t].max(1, initial=0.0) for t in range(len(TREES))])
     best[tree, np.arange(len(tree))] = 0
     return best.sum(0) / (len(TREES) - 1)
-
-
-def _contour(members: Array, regions: Regions) -> Array:
-    """Mean boundary strength along each candidate's outline, the image's frame excepted."""
-    crossing = members[:, regions.border[:, 0]] != members[:, regions.border[:, 1]]
-    sums = (
-        torch.from_numpy(crossing.astype(np.float32))
-        @ torch.from_numpy(np.stack([regions.length, regions.strength], 1)).float()
-    ).numpy()
-    return sums[:, 1] / np.maximum(sums[:, 0], 1)
 
 
 def _suppress(iou: Array, rank: Array, limit: int) -> Array:
