@@ -8,10 +8,13 @@ Fisher-like ratio instead of histogram distances so that it costs a handful of f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray as Array
+from scipy import fft
 
 from ag2_ns.ops.jit import jit
 
@@ -49,22 +52,31 @@ def boundary_at_scale(channels: Float[Array, "H W C"], radius: float) -> Float[A
     mean = cv2.GaussianBlur(channels, (0, 0), 0.8 * radius)
     variance = cv2.GaussianBlur(channels * channels, (0, 0), 0.8 * radius) - mean * mean
     strongest = np.zeros(channels.shape[:2], np.float32)
-    for k in range(ORIENTATIONS):
-        kernel = half_disc_difference(np.pi * k / ORIENTATIONS, radius)
-        difference = cv2.filter2D(channels, -1, kernel, borderType=cv2.BORDER_REFLECT)
+    kernels = np.stack([half_disc_difference(np.pi * k / ORIENTATIONS, radius) for k in range(ORIENTATIONS)])
+    for difference in _correlations(channels, kernels):
         _raise_to_ratio(difference, variance, strongest)
     return np.sqrt(strongest)
+
+
+def _correlations(channels: Float[Array, "H W C"], kernels: Float[Array, "O K K"]) -> Iterator[Float[Array, "C H W"]]:
+    """The channels correlated with each kernel, mirrored at the border: one transform serves all kernels."""
+    height, width, reach = *channels.shape[:2], kernels.shape[1] // 2
+    padded = cv2.copyMakeBorder(channels, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    size = [fft.next_fast_len(n, True) for n in padded.shape[:2]]
+    spectrum = fft.rfft2(np.ascontiguousarray(padded.transpose(2, 0, 1)), size)
+    for kernel in kernels:
+        yield fft.irfft2(spectrum * np.conj(fft.rfft2(kernel, size)), size)[:, :height, :width]
 
 
 @jit
 def _raise_to_ratio(difference, variance, strongest):
     """Raise `strongest` to the squared differences over the variances inside the half discs, summed over channels."""
     noise, quarter, zero = np.float32(NOISE_VARIANCE), np.float32(0.25), np.float32(0.0)
-    for y in range(difference.shape[0]):
-        for x in range(difference.shape[1]):
+    for y in range(strongest.shape[0]):
+        for x in range(strongest.shape[1]):
             total = zero
-            for c in range(difference.shape[2]):
-                squared = difference[y, x, c] * difference[y, x, c]
+            for c in range(difference.shape[0]):
+                squared = difference[c, y, x] * difference[c, y, x]
                 # The step itself adds a quarter of its square to the variance.
                 total += squared / (noise + max(variance[y, x, c] - quarter * squared, zero))
             strongest[y, x] = max(strongest[y, x], total)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from ag2_ns.io.exchange import mend
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_store import Manifest, ViewStore, image_print
+from ag2_ns.ops.processes import Task, Workers
 from ag2_ns.perception.encoder import Encoder
 from ag2_ns.perception.preview import write_sheet
 from ag2_ns.perception.segmenter import Segmenter
@@ -82,6 +85,7 @@ def prepare_views(
     overwrite: bool = False,
     shard: tuple[int, int] = (1, 1),
     preview_every: int = 0,
+    workers: int = 1,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Summary:
     """Segment and encode every view into the stores beside the scene; views that are valid already are skipped.
@@ -99,6 +103,8 @@ def prepare_views(
             than before, the masks are kept.
         shard: (i, n): do the i-th of n parts, i from 1.
         preview_every: write a preview sheet per that many views; 0 writes none.
+        workers: processes that views are shared out to, one at a time each; segmenter and encoder are pickled for more
+            than one.
         progress: called with views done, views in all, and the current view's name.
 
     Raises:
@@ -108,45 +114,28 @@ def prepare_views(
     names = [view.name for view in views]
     masks_to, features_to = _stores(data, downscale, segmenter, encoder, names, overwrite)
     mine = select_shard(views, shard)
-    segmented = encoded = skipped = total_masks = 0
-    empty: list[str] = []
-    sheets: list[Path] = []
-    shown: list[tuple[str, np.ndarray, MaskSet]] = []
-    for index, view in enumerate(mine):
-        if progress is not None:
-            progress(index, len(mine), view.name)
-        served = view.load()
-        image, content = as_rgb(served), image_print(served)
-        origin = _origin(segmenter, view.name)
-        described = "" if encoder is None else _origin(encoder, view.name)
-        valid = masks_to.has(view.name, content, origin)
-        masks = None if valid else _checked(segmenter.segment(image, view.name), image, view.name)
-        encode = features_to is not None and not (
-            valid and features_to.has(view.name, masks_to.identity(view.name), described)
-        )
-        if encode:
-            masks = masks_to.read(view.name, content) if masks is None else masks
-            features = _features(encoder, image, masks, view.name)
-        # Both are at hand before either is written: a view whose features fail stays as it was.
-        identity = masks_to.identity(view.name) if valid else masks_to.write(view.name, masks, content, origin)
-        if encode:
-            features_to.write(view.name, features, identity, described)
-        segmented, encoded, skipped = segmented + (not valid), encoded + encode, skipped + (valid and not encode)
-        preview = preview_every > 0 and _is_shown(index, len(mine), preview_every)
-        count = masks_to.count(view.name) if masks is None else len(masks)
-        total_masks += count
-        if count == 0:
-            empty.append(view.name)
-        if preview:
-            shown.append((view.name, image, masks_to.read(view.name, content) if masks is None else masks))
-        if shown and (index == len(mine) - 1 or (index + 1) % preview_every == 0):
-            folder = MaskStore.locate(data, downscale).parents[1] / "preview" / f"x{downscale:g}"
-            path = folder / (shown[0][0].replace("/", "-") + ".png")
-            write_sheet(path, shown)
-            sheets.append(path)
-            shown = []
+    job = _Job(segmenter, encoder, masks_to, features_to)
+    preview = MaskStore.locate(data, downscale).parents[1] / "preview" / f"x{downscale:g}"
+    sheets = _Sheets(mine, preview_every, preview)
+    found: list[_Done | None] = [None] * len(mine)
+    done = 0
+
+    def tasks() -> Iterator[Task]:
+        for index, view in enumerate(mine):
+            yield from sheets.due()
+            if progress is not None:
+                progress(done, len(mine), view.name)
+            yield index, "prepare", (view.name, view.load())
+
+    with Workers(workers, job) if workers > 1 else nullcontext(_Here(job)) as hands:
+        for index, result in chain(hands.run(tasks()), hands.run(sheets.due())):
+            if index is not None:
+                found[index], done = result, done + 1
+                sheets.tick(index)
     if progress is not None:
         progress(len(mine), len(mine), "")
+    segmented, encoded, skipped, total_masks = (sum(getattr(d, n) for d in found) for n in _Done.__annotations__)
+    empty = tuple(view.name for view, d in zip(mine, found) if d.masks == 0)
     in_use = _put_in_place([store for store in (masks_to, features_to) if store is not None], names)
     orphans = _orphans(masks_to, [view.name for view in mine]) if encoder is None and in_use else 0
     removed = overwrite and orphans > 0
@@ -154,8 +143,94 @@ def prepare_views(
         shutil.rmtree(FeatureStore.locate(data, downscale), ignore_errors=True)
     folder = MaskStore.locate(data, downscale)
     return Summary(
-        segmented, encoded, skipped, tuple(empty), total_masks, folder, tuple(sheets), in_use, orphans, removed
+        segmented, encoded, skipped, empty, total_masks, folder, tuple(sorted(sheets.written)), in_use, orphans, removed
     )
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was done for a view."""
+
+    segmented: bool
+    encoded: bool
+    skipped: bool
+    masks: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done in this process or in others."""
+
+    segmenter: Segmenter
+    encoder: Encoder | None
+    masks_to: MaskStore
+    features_to: FeatureStore | None
+
+    def prepare(self, name: str, served: np.ndarray) -> _Done:
+        """Segment and encode a view where it is not valid already."""
+        masks_to, features_to, encoder = self.masks_to, self.features_to, self.encoder
+        image, content = as_rgb(served), image_print(served)
+        origin = _origin(self.segmenter, name)
+        described = "" if encoder is None else _origin(encoder, name)
+        valid = masks_to.has(name, content, origin)
+        masks = None if valid else _checked(self.segmenter.segment(image, name), image, name)
+        encode = features_to is not None and not (valid and features_to.has(name, masks_to.identity(name), described))
+        if encode:
+            masks = masks_to.read(name, content) if masks is None else masks
+            features = _features(encoder, image, masks, name)
+        # Both are at hand before either is written: a view whose features fail stays as it was.
+        identity = masks_to.identity(name) if valid else masks_to.write(name, masks, content, origin)
+        if encode:
+            features_to.write(name, features, identity, described)
+        return _Done(not valid, encode, valid and not encode, masks_to.count(name) if masks is None else len(masks))
+
+    def sheet(self, path: Path, views: list[tuple[str, np.ndarray]]) -> None:
+        """Write a preview sheet of views that are done."""
+        write_sheet(path, [(name, as_rgb(served), self.masks_to.read(name)) for name, served in views])
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Does the tasks of a job in this process; in place of `Workers`."""
+
+    job: _Job
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Any, Any]]:
+        """Yields (tag, result)."""
+        for tag, name, arguments in tasks:
+            yield tag, getattr(self.job, name)(*arguments)
+
+
+class _Sheets:
+    """Which preview sheets can be written: those whose views are all done.
+
+    Args:
+        views: of this run.
+        every: views per sheet; 0 for no sheets.
+        folder: of the sheets.
+    """
+
+    def __init__(self, views: Sequence[PreparedView], every: int, folder: Path) -> None:
+        self._views, self._every, self._folder = views, every, folder
+        starts = range(0, len(views), every) if every else ()
+        self._left = {start: min(every, len(views) - start) for start in starts}
+        self.written: list[Path] = []
+
+    def tick(self, index: int) -> None:
+        """A view is done."""
+        if self._every:
+            self._left[index - index % self._every] -= 1
+
+    def due(self) -> Iterator[Task]:
+        """The tasks of the sheets that can be written now."""
+        for start in [start for start, left in self._left.items() if left == 0]:
+            del self._left[start]
+            size = min(self._every, len(self._views) - start)
+            step = max(size / VIEWS_PER_SHEET, 1.0)
+            shown = [self._views[start + int(k * step)] for k in range(min(VIEWS_PER_SHEET, size))]
+            path = self._folder / (shown[0].name.replace("/", "-") + ".png")
+            self.written.append(path)
+            yield None, "sheet", (path, [(view.name, view.load()) for view in shown])
 
 
 def _stores(
@@ -242,14 +317,6 @@ def _features(encoder: Encoder, image: np.ndarray, masks: MaskSet, name: str) ->
     if not bool(torch.isfinite(features).all()):
         raise UserError(f"{name}: encoder {encoder.name} returned values that are not finite; check its checkpoint")
     return features
-
-
-def _is_shown(index: int, count: int, every: int) -> bool:
-    """Whether a view belongs on its preview sheet: `VIEWS_PER_SHEET` of every `every`, evenly spread."""
-    start = index - index % every
-    size = min(every, count - start)
-    step = max(size / VIEWS_PER_SHEET, 1.0)
-    return any(int(k * step) == index - start for k in range(min(VIEWS_PER_SHEET, size)))
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

@@ -132,9 +132,7 @@ def merge_regions(regions: Regions, weights: MergeWeights, until: int = 1) -> Me
             weights.size_share * regions.area.sum(),
         ]
     )
-    children, cost, length, strength = merge_all(
-        *sums, regions.border, regions.length, regions.strength, packed, until
-    )
+    children, cost, length, strength = merge_all(*sums, regions.border, regions.length, regions.strength, packed, until)
     return MergeTree(children, cost, sums[0][: len(length)], strength / np.maximum(length, 1))
 
 

@@ -66,6 +66,9 @@ class SuperpixelSegmenter:
         max_side: larger images are segmented at this longest side (pixels) and the masks enlarged.
     """
 
+    on_cores = True
+    """All work is done on the CPU: several processes may share it."""
+
     def __init__(self, preset: str = "default", max_side: int = 640):
         if preset not in PRESETS:
             raise UserError(f"superpixel has no preset {preset!r}; choose one of: {', '.join(PRESETS)}")

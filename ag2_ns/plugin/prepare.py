@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.ops.processes import num_cores, prepare_server
+
+FORKED = "ag2_ns.perception.forked"
+"""What workers have loaded."""
+
+VIEWS_PER_WORKER = 8
+"""Fewer do not pay for the start of a process."""
 
 if TYPE_CHECKING:
     from ag2_ns.perception.encoder import Encoder
@@ -92,6 +99,9 @@ class Prepare:
     are kept. What is there stays in use until every view is done."""
     shard: str = "1/1"
     """i/n: do the i-th of n parts, for several GPUs or machines."""
+    workers: int | None = None
+    """Processes that work at a time, where all is done on the CPU (superpixel; palette, kinds); unset: one
+    per core and 8 views."""
     export_pair: Path | None = None
     """Also write masks_sparse/ and clip_features/ into this folder, for AG2aussian's published code."""
     preview_every: int = 24
@@ -110,9 +120,13 @@ class Prepare:
             if self.download is None:
                 raise UserError("name the scene: ag2 prepare DATA; or weights to fetch: ag2 prepare --download NAME")
             return
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"--workers {self.workers}: give a number from 1")
         if prepare_drives.is_drives(self.data):
             prepare_drives.prepare(self)
             return
+        if self.workers != 1 and self.segmenter in ("auto", "superpixel") and self._segmenter_name() == "superpixel":
+            prepare_server(FORKED)  # while nerfstudio is imported
         self.prepare(served_images(self.data, None, self.downscale_factor, self.colmap_path))
 
     def prepare(self, views: ServedImages) -> None:
@@ -153,6 +167,7 @@ class Prepare:
                 overwrite=self.overwrite,
                 shard=shard,
                 preview_every=self.preview_every,
+                workers=self._workers(segmenter, encoder, len(views)),
                 progress=progress,
             )
         seconds = time.perf_counter() - started
@@ -311,6 +326,14 @@ class Prepare:
         from ag2_ns.io.view_store import data_folder
 
         return data_folder(self.data)
+
+    def _workers(self, segmenter: Segmenter, encoder: Encoder | None, views: int) -> int:
+        """Processes for this work: one where anything but this machine's cores does it."""
+        if not all(getattr(maker, "on_cores", False) for maker in (segmenter, encoder) if maker is not None):
+            return 1
+        if self.workers is not None:
+            return min(self.workers, max(views, 1))
+        return max(min(num_cores(), views // VIEWS_PER_WORKER), 1)
 
     def chosen_device(self) -> str:
         """Where models run."""

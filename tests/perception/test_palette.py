@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception.encoder import Encoder, make_encoder
-from ag2_ns.perception.palette import BASIC, PaletteEncoder
+from ag2_ns.perception.palette import BASIC, PaletteEncoder, color_codes, color_tables, join_blocks
 
 SWATCHES = {
     "red": (180, 40, 35),
@@ -117,3 +117,14 @@ def test_rows_follow_a_slow_mean_over_pixels(seed):
         codes = color_codes(image[mask])
         expected = join_blocks(basic[codes].mean(0)[None], shade[codes].mean(0)[None])[0]
         assert np.allclose(row, expected, atol=1e-5)
+
+
+def test_counts_of_colours_are_weighed_by_their_tables(encoder):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    masks = MaskSet.from_dense(torch.from_numpy(rng.random((4, 9, 11)) < 0.5))
+    basic, shade = color_tables()
+    codes = color_codes(image.reshape(-1, 3))
+    rows = [(basic[codes[m]].sum(0), shade[codes[m]].sum(0)) for m in masks.dense().reshape(4, -1).numpy()]
+    expected = join_blocks(*(np.stack(block) for block in zip(*rows)))
+    assert np.allclose(encoder.encode_image(image, masks, ""), expected, atol=1e-5)

@@ -21,8 +21,10 @@ from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_store import image_print
 from ag2_ns.perception.files import FilesSegmenter
+from ag2_ns.perception.palette import PaletteEncoder
 from ag2_ns.perception.prepare import ImageView, as_rgb, prepare_views, select_shard
 from ag2_ns.perception.preview import paint_masks, sheet
+from ag2_ns.perception.superpixel import SuperpixelSegmenter
 from ag2_ns.perception.table import TableEncoder
 from ag2_ns.plugin.prepare import Prepare, parse_shard
 from ag2_ns.plugin.undistorted import served_images
@@ -120,6 +122,22 @@ def test_shards_partition_the_views(tmp_path, views):
         with pytest.raises(UserError, match="--shard"):
             parse_shard(bad)
     assert select_shard(range(7), (2, 3)) == [1, 4]
+
+
+def test_several_processes_write_what_one_does(tmp_path):
+    rng = np.random.default_rng(0)
+    views = [ImageView(f"v{k}", rng.integers(1, 256, (24, 32, 3), dtype=np.uint8)) for k in range(7)]
+    makers = SuperpixelSegmenter(), PaletteEncoder()
+    one = prepare_views(views, *makers, tmp_path / "one", preview_every=3)
+    seen = []
+    many = prepare_views(
+        views, *makers, tmp_path / "many", preview_every=3, workers=2, progress=lambda *a: seen.append(a)
+    )
+    assert (many.segmented, many.encoded, many.masks) == (7, 7, one.masks) and seen[-1] == (7, 7, "")
+    assert [p.name for p in many.sheets] == [p.name for p in one.sheets] == ["v0.png", "v3.png", "v6.png"]
+    for a, b in zip(*(sorted((tmp_path / x / "ag2").rglob("*.*")) for x in ("one", "many")), strict=True):
+        assert a.read_bytes() == b.read_bytes(), a
+    assert prepare_views(views, *makers, tmp_path / "many", workers=2).skipped == 7
 
 
 def test_an_error_midway_loses_nothing(tmp_path, views):
@@ -354,3 +372,30 @@ def test_killed_and_started_again(tmp_path):
     assert all(len(store.read(stem)) for stem in done)
     Prepare(scene, preview_every=0).main()
     assert len(store.stems()) == len(FeatureStore.open(scene).stems()) == 14
+
+
+@pytest.mark.slow
+def test_interrupted_with_workers_and_started_again(tmp_path):
+    """Ctrl-C reaches all processes of a terminal: they end, files are whole, and the next run completes them."""
+    scene = write_scene(tmp_path / "scene", frames=40, size=(320, 240))
+    command = [sys.executable, "-m", "ag2_ns.cli.main", "prepare", str(scene), "--encoder", "palette", "--workers", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    folder = scene / "ag2" / "x1" / "features"
+    deadline = time.time() + 120
+    while time.time() < deadline and len(list(folder.glob("f*.npz"))) < 3:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and said == "stopped\n"
+    with pytest.raises(ProcessLookupError):  # nobody is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+    masks, features = MaskStore.open(scene), FeatureStore.open(scene)
+    assert 3 <= len(features.stems()) < 40 and not list((scene / "ag2").rglob(".tmp-*"))
+    for stem in features.stems():
+        assert len(features.read(stem, masks.identity(stem))) == len(masks.read(stem))
+    Prepare(scene, encoder="palette", workers=2, preview_every=0).main()
+    assert len(masks.stems()) == len(features.stems()) == 40

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,8 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.perception.boundaries import boundary_map, image_channels
-from ag2_ns.perception.regions import MergeWeights, measure_regions, merge_regions, node_members, roots
+from ag2_ns.perception.boundaries import boundary_at_scale, boundary_map, half_disc_difference, image_channels
+from ag2_ns.perception.merge_kernel import list_members, overlaps_between, overlaps_within, sort_labels
+from ag2_ns.perception.regions import MergeWeights, measure_regions, merge_regions, roots
 from ag2_ns.perception.segmenter import Segmenter, make_segmenter
 from ag2_ns.perception.superpixel import SuperpixelSegmenter
 
@@ -124,6 +126,34 @@ def test_merging_takes_the_cheapest_border_every_time(count, seed, weights):
     assert np.allclose(tree.cost, costs)
 
 
+def slow_members(tree, count):
+    """Which regions every node holds."""
+    rows = list(np.eye(count, dtype=bool))
+    for a, b in tree.children:
+        rows.append(rows[a] | rows[b])
+    return np.array(rows)
+
+
+def test_pixels_are_sorted_by_label():
+    label = np.random.default_rng(0).integers(0, 9, 500)
+    order, begin = sort_labels(label, 10)
+    assert np.array_equal(order, np.argsort(label, kind="stable"))
+    assert np.array_equal(np.diff(begin), np.bincount(label, minlength=10))
+
+
+def test_boundaries_are_the_largest_ratio_over_orientations():
+    """As `cv2.filter2D` correlates, in numpy."""
+    channels = np.random.default_rng(0).normal(10, 5, (37, 50, 4)).astype(np.float32)
+    mean = cv2.GaussianBlur(channels, (0, 0), 2.4)
+    variance = cv2.GaussianBlur(channels * channels, (0, 0), 2.4) - mean * mean
+    ratios = []
+    for k in range(8):
+        kernel = half_disc_difference(np.pi * k / 8, 3.0)
+        squared = cv2.filter2D(channels, -1, kernel, borderType=cv2.BORDER_REFLECT) ** 2
+        ratios.append((squared / (12 + np.maximum(variance - 0.25 * squared, 0))).sum(-1))
+    assert np.allclose(boundary_at_scale(channels, 3.0), np.sqrt(np.max(ratios, 0)), rtol=1e-4, atol=1e-5)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 2**31))
 def test_merging_adds_statistics_up(count, seed):
@@ -134,9 +164,19 @@ def test_merging_adds_statistics_up(count, seed):
     boundary = rng.random((9, 11)).astype(np.float32)
     regions = measure_regions(label, channels, boundary)
     tree = merge_regions(regions, MergeWeights(mean=0.5))
-    members = node_members(tree, count)
+    members = slow_members(tree, count)
     assert len(tree.children) == count - 1
     assert members[-1].all()
+    assert np.array_equal(tree.area, members @ regions.area)
+    crossing = members[:, regions.border[:, 0]] != members[:, regions.border[:, 1]]
+    assert np.allclose(tree.contour, crossing @ regions.strength / np.maximum(crossing @ regions.length, 1))
+    other = merge_regions(regions, MergeWeights())
+    lists, others = list_members(tree.children, count), list_members(other.children, count)
+    for row, start, stop in zip(members, *lists[1:]):
+        assert set(lists[0][start:stop]) == set(np.flatnonzero(row))
+    assert np.array_equal(overlaps_within(*lists[1:], tree.area), members * regions.area @ members.T)
+    between = overlaps_between(*lists, *others, regions.area)
+    assert np.array_equal(between, members * regions.area @ slow_members(other, count).T)
     group = roots(merge_regions(regions, MergeWeights(), until=2), count)
     assert group.max() == 1
     again, merged = measure_regions(group[label], channels, boundary), regions.merged(group)
