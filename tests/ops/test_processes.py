@@ -33,9 +33,14 @@ def test_tasks_are_done_elsewhere_and_only_so_many_are_at_hand(workers):
     assert os.getpid() not in pids
 
 
-@pytest.mark.parametrize("task, error, words", [
-    ("refuse", UserError, r"that\.png: broken; mend it"), ("stumble", RuntimeError, "KeyError: 'gone'"), ("die", UserError, "fewer --workers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "task, error, words",
+    [
+        ("refuse", UserError, r"that\.png: broken; mend it"),
+        ("stumble", RuntimeError, "KeyError: 'gone'"),
+        ("die", UserError, "fewer --workers"),
+    ],
+)
 def test_what_goes_wrong_in_a_worker_is_said(task, error, words):
     with pytest.raises(error, match=words), Workers(1, Chores()) as workers:
         list(workers.run([(0, "square", (2,)), (1, task, ())]))
