@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.special import expit
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
@@ -333,7 +334,7 @@ class Seen:
 
 def _directed(along: np.ndarray, across: np.ndarray, unit: float) -> np.ndarray:
     """1 for a thing straight in a direction, 1/2 at the edge of what the direction covers, 0 for the other side."""
-    side = 1 / (1 + np.exp(-(along - 0.2 * unit) / (0.07 * unit)))
+    side = expit((along - 0.2 * unit) / (0.07 * unit))
     angle = np.degrees(np.arctan2(across, np.maximum(along, 1e-9)))
     cone = 0.55 + 0.45 / (1 + np.exp((angle - 50) / 8))
     # Of two things that are equally to the left, the closer one is meant; a matter of taste, so it counts little.

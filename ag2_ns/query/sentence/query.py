@@ -16,6 +16,7 @@ from ag2_ns.core.answer import Answer, Candidate
 from ag2_ns.core.errors import MissingLanguage, UnknownWords
 from ag2_ns.core.view import View
 from ag2_ns.grouping.tree import InstanceTree
+from ag2_ns.language.node_language import NodeLanguage
 from ag2_ns.language.word_meaning import minilm
 from ag2_ns.query.query import Query
 from ag2_ns.query.sentence.by_field import answer_by_field
@@ -83,15 +84,15 @@ class Sentence(Query):
         if not solution.things:
             found = index.nothing(label, solution.reason)
         else:
-            nodes = [_best_fitting(index, facts.nodes[i]) for i in solution.things]
-            score = torch.zeros(index.tree.num_nodes)
-            for thing, node in enumerate(facts.nodes):
-                score[node] = float(solution.scores[thing])
-            node_of = index.tree.cut(0.5 if level is None else level).cpu()
+            tree, language = on_host(index)
+            nodes = [_best_fitting(tree, language, facts.nodes[i]) for i in solution.things]
+            score = torch.zeros(tree.num_nodes)
+            score[list(facts.nodes)] = torch.from_numpy(np.asarray(solution.scores, np.float32))
+            node_of = tree.cut(0.5 if level is None else level)
             anchor_score = torch.where(node_of >= 0, score[node_of.clamp_min(0)], score.new_zeros(()))
-            anchor_score = anchor_score.to(index.anchor_xyz.device)
             for thing, node in zip(solution.things, nodes):
-                anchor_score[index.tree.anchors_of(node)] = float(solution.scores[thing])
+                anchor_score[tree.anchors_of(node)] = float(solution.scores[thing])
+            anchor_score = anchor_score.to(index.anchor_xyz.device)
             found = index.selection(nodes, label, float(solution.score), level, anchor_score)
         order = sorted(range(len(facts)), key=lambda i: -float(solution.scores[i])) if solution.scores.size else []
         chosen = [Candidate(label, found.score, found.nodes)] if solution.things else []
@@ -125,6 +126,7 @@ def config_of(scene: Scene, config: type) -> Any:
 
 _FACTS: dict[tuple, tuple[weakref.ref, Facts]] = {}
 _WORDS: dict[tuple, tuple[weakref.ref, SceneWords]] = {}
+_HOST: dict[tuple, tuple[weakref.ref, tuple[InstanceTree, NodeLanguage]]] = {}
 KEPT = 8
 """Scenes whose facts are remembered: a person works on one or two at a time."""
 
@@ -158,6 +160,11 @@ def facts_of(scene: Scene, level: float | None = None, up: tuple[float, float, f
         return gather_facts(index, scene.gaussians, views, nodes=nodes, up=up, config=config)
 
     return _remembered(_FACTS, (id(index), at, up), index, make)
+
+
+def on_host(index: SceneIndex) -> tuple[InstanceTree, NodeLanguage]:
+    """Tree and language on the CPU, where single numbers of them are looked up without waiting for a device."""
+    return _remembered(_HOST, (id(index),), index, lambda: (index.tree.to("cpu"), index.language.to("cpu")))
 
 
 def words_of_scene(scene: Scene, facts: Facts) -> SceneWords:
@@ -219,14 +226,13 @@ def vocabulary_words(scene: Scene, facts: Facts) -> SceneWords:
     return SceneWords(facts.colours, words, fit, encode=minilm())
 
 
-def _best_fitting(index: SceneIndex, node: int) -> int:
+def _best_fitting(tree: InstanceTree, language: NodeLanguage, node: int) -> int:
     """The node that fits its masks best among one and those directly above and below it that look the same.
 
     Cutting the tree at the level of objects now and then takes a thing with its rim missing, or with a neighbour's; the
     node above or below then matches more masks, and its language is the same.
     """
-    language, tree = index.language, index.tree
-    if not index.has_language or float(language.trust[node]) <= 0:
+    if float(language.trust[node]) <= 0:
         return node
     near = [int(n) for n in tree.children(node).tolist()]
     parent = int(tree.parent[node])
