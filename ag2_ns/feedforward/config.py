@@ -62,6 +62,9 @@ class LossConfig:
     """Weight of occupancy along the training rays: what they end in is full, what they pass through is empty."""
     rays_feature: float = 1.0
     """Weight of 1 - cosine of features in full voxels, times `rays`."""
+    balance: float = 0.0
+    """How much more rare things count along rays: each full voxel by its class's share of the training patches to the
+    power of -`balance`; a patch's class is the nearest prompt's, so no label is asked for. 0: all alike."""
     frames: int = 0
     """Frames before and after whose rays are added, moved by the car's motion; needs `rays`."""
     ray_density: float = 0.04

@@ -89,7 +89,10 @@ def segment_loss(scores: Float[Tensor, "V H W S"], labels: Int[Tensor, "V H W"])
 
 
 def occupancy_along_rays(
-    density: Float[Tensor, "X Y Z"], seen: Int[Tensor, "X Y Z"], at_half: float
+    density: Float[Tensor, "X Y Z"],
+    seen: Int[Tensor, "X Y Z"],
+    at_half: float,
+    weight: Float[Tensor, "X Y Z"] | None = None,
 ) -> Float[Tensor, ""]:
     """How far voxels are from what rays say: 1 - soft IoU, plus cross entropy over the voxels seen.
 
@@ -97,6 +100,7 @@ def occupancy_along_rays(
         density: of Gaussians.
         seen: 2 where rays end, 1 where they pass through, 0 where there were none.
         at_half: density that means full with probability 1/2: p = 1 - 2^(-density / at_half).
+        weight: how much each full voxel counts in the cross entropy; all alike by default.
     """
     known = seen > 0
     full = (seen[known] == 2).float()
@@ -105,9 +109,24 @@ def occupancy_along_rays(
     overlap = (p * full).sum()
     iou = overlap / (p.sum() + full.sum() - overlap).clamp_min(1e-6)
     # Empty voxels are many times as many; the two kinds count alike.
-    missed = -(torch.log(p.clamp_min(1e-6)) * full).sum() / full.sum().clamp_min(1)
+    counted = full if weight is None else full * weight[known]
+    missed = -(torch.log(p.clamp_min(1e-6)) * counted).sum() / counted.sum().clamp_min(1)
     filled = (rate.clamp_max(10.0) * (1 - full)).sum() / (1 - full).sum().clamp_min(1)
     return (1 - iou) + 0.1 * (missed + filled)
+
+
+def rarity(
+    features: Float[Tensor, "N C"], texts: Float[Tensor, "P C"], classes: Int[Tensor, " P"], power: float
+) -> Float[Tensor, " P"]:
+    """Weight of each prompt's class: its share of the features to the power of -`power`, 1 for the mean feature."""
+    share = torch.bincount(classes[nearest(features, texts)], minlength=int(classes.max()) + 1) / len(features)
+    weight = share.clamp_min(1 / len(features)) ** -power
+    return (weight / (share * weight).sum())[classes].to(features)
+
+
+def nearest(features: Float[Tensor, "N C"], texts: Float[Tensor, "P C"]) -> Int[Tensor, " N"]:
+    """The text of the largest cosine."""
+    return (features @ torch.nn.functional.normalize(texts, dim=1).T.to(features)).argmax(1)
 
 
 def features_along_rays(

@@ -35,6 +35,16 @@ class Batch:
         return Batch(*(getattr(self, k).to(device) for k in ("features", "depth", "K", "cam2ego")))
 
 
+def mirrored(batch: Batch) -> Batch:
+    """Frames as a mirror along the car's axis shows them: left and right change places."""
+    K, cam2ego = batch.K.clone(), batch.cam2ego.clone()
+    K[..., 0, 2] = batch.depth.shape[-1] - K[..., 0, 2]
+    K[..., 0, 1] *= -1
+    cam2ego[..., 1, :] *= -1
+    cam2ego[..., :, 0] *= -1
+    return Batch(batch.features.flip(-1), batch.depth.flip(-1), K, cam2ego)
+
+
 @dataclass(frozen=True)
 class Predicted:
     """Gaussians of B frames in their ego frames; V x Q of each."""

@@ -26,6 +26,7 @@ def objective(
     grid: VoxelGrid | None = None,
     segments: Int[Tensor, "B V H W"] | None = None,
     segmenter: Callable[[Tensor], Tensor] | None = None,
+    weigh: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Losses by name, weighted, summed over layers, averaged over frames.
 
@@ -39,6 +40,7 @@ def objective(
         grid: the voxels that `rays` speak of.
         segments: class of each pixel, 0 for unknown.
         segmenter: rendered features to scores of classes.
+        weigh: how much voxels count, from their features; all alike by default.
     """
     with torch.autocast(batch.features.device.type, enabled=False):
         out: dict[str, Tensor] = {}
@@ -49,6 +51,7 @@ def objective(
         for b in range(batch.features.shape[0]):
             views = losses.views_of(batch, b)
             target = torch.einsum("vchw,ck->vkhw", batch.features[b].float(), axes)
+            weight = None if weigh is None or rays is None else weigh(rays[b].features)
             for predicted in layers:
                 values = predicted.features[b] @ axes
                 if config.feature or config.depth or config.segment:
@@ -58,7 +61,7 @@ def objective(
                     if config.segment and segments is not None and segmenter is not None:
                         add("segment", config.segment * losses.segment_loss(segmenter(drawn), segments[b]))
                 if config.rays and rays is not None and grid is not None:
-                    for name, value in _along_rays(predicted, b, values, axes, rays[b], grid, config).items():
+                    for name, value in _along_rays(predicted, b, values, axes, rays[b], grid, config, weight).items():
                         add(name, config.rays * value)
     return out
 
@@ -71,6 +74,7 @@ def _along_rays(
     rays: RayTargets,
     grid: VoxelGrid,
     config: LossConfig,
+    weight: Float[Tensor, " M"] | None,
 ) -> dict[str, Tensor]:
     """Losses on voxels: density of all, features of some of those in which rays end."""
     gaussians = predicted.gaussians(index)
@@ -79,10 +83,12 @@ def _along_rays(
     weights = weights_at(gaussians, grid.centres(rays.index[some]))
     total = weights.sum(1)
     found = weights @ values / total.clamp_min(DENSITY_MIN)[:, None]
-    gap = losses.features_along_rays(
-        found, rays.features[some] @ axes, (total.detach() / config.ray_density).clamp_max(1)
-    )
+    sure, everywhere = (total.detach() / config.ray_density).clamp_max(1), None
+    if weight is not None:
+        everywhere = torch.ones_like(density).index_put(tuple(rays.index.T), weight)
+        sure = sure * weight[some]
+    gap = losses.features_along_rays(found, rays.features[some] @ axes, sure)
     return {
-        "rays": losses.occupancy_along_rays(density, rays.seen, config.ray_density),
+        "rays": losses.occupancy_along_rays(density, rays.seen, config.ray_density, everywhere),
         "rays_feature": config.rays_feature * gap,
     }

@@ -32,6 +32,12 @@ class RayTargets:
     features: Float[Tensor, "M C"]
     """Mean features of the patches that those rays belong to."""
 
+    def mirrored(self) -> RayTargets:
+        """Left and right of the car changed, for grids that reach as far to either side."""
+        index = self.index.clone()
+        index[:, 1] = self.seen.shape[1] - 1 - index[:, 1]
+        return RayTargets(self.seen.flip(1), index, self.features)
+
     def to(self, device: torch.device | str) -> RayTargets:
         """The same on a device."""
         return RayTargets(self.seen.to(device), self.index.to(device), self.features.to(device))

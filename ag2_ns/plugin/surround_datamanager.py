@@ -23,7 +23,7 @@ from torch.nn import Parameter
 from ag2_ns.core.errors import UserError
 from ag2_ns.feedforward.config import LossConfig
 from ag2_ns.feedforward.losses import principal_axes
-from ag2_ns.feedforward.model import Batch
+from ag2_ns.feedforward.model import Batch, mirrored
 from ag2_ns.feedforward.rays import RayTargets, ray_targets, rays_of
 from ag2_ns.io import occ3d, surround
 from ag2_ns.io.surround import Drive, Frame, Record
@@ -58,6 +58,8 @@ class SurroundDataManagerConfig(DataManagerConfig):
     """Pixels down."""
     ego_motion: bool = True
     """Account for the car's motion between the pictures' times and the frame's."""
+    mirror: bool = False
+    """Train on every other frame as a mirror shows it: left and right change places."""
     cache_gb: float = 4.0
     """Memory for frames already read."""
 
@@ -171,12 +173,16 @@ class SurroundDataManager(DataManager):
 
     def axes(self, channels: int, centred: bool) -> Float[Tensor, "C K"]:
         """Principal axes of the training features, spread over the frames; the same in every process."""
+        return principal_axes(self.patches(), channels, centred)
+
+    def patches(self) -> Float[Tensor, "N C"]:
+        """Features of the training patches, of frames spread over the drives."""
         step = max(1, len(self.train_frames) // BASIS_FRAMES)
         rows = [self.frame(f)[0].features.movedim(1, -1).flatten(0, 2) for f in self.train_frames[::step]]
-        return principal_axes(torch.cat(rows), channels, centred)
+        return torch.cat(rows)
 
     def _metadata(self) -> dict[str, Any]:
-        return {"channels": self.channels, "texts": self.texts, "grid": self.grid, "axes": self.axes}
+        return {"channels": self.channels, "texts": self.texts, "grid": self.grid, "axes": self.axes, "patches": self.patches}
 
     # Frames.
 
@@ -250,6 +256,8 @@ class SurroundDataManager(DataManager):
         for waiting in self._coming.values():
             waiting.result()
         out = self.batch(chosen)
+        if self.config.mirror and step % 2:
+            out = mirrored(out[0]), out[1] | {"rays": out[1]["rays"] and [r.mirrored() for r in out[1]["rays"]]}
         self._coming = {r.name: self._pool.submit(self.frame, r) for r in self._chosen(step + 1)}
         return out
 

@@ -23,7 +23,7 @@ from ag2_ns.core.notice import view_progress
 from ag2_ns.eval.occupancy import OccupancyScore, score
 from ag2_ns.feedforward.config import LossConfig, NetworkConfig, OccupancyConfig
 from ag2_ns.feedforward.decoder import mlp
-from ag2_ns.feedforward.losses import step_axes
+from ag2_ns.feedforward.losses import nearest, rarity, step_axes
 from ag2_ns.feedforward.model import Batch, GaussTR, Predicted
 from ag2_ns.feedforward.objective import objective
 from ag2_ns.feedforward.occupancy import OccupancyPrediction, occupancy, prompt_probabilities
@@ -66,6 +66,10 @@ class GaussTRModel(Model):
         self.network = GaussTR(self.config.network, known["channels"])
         axes = known["axes"](loss.channels, loss.centred)
         self.register_buffer("axes", axes.contiguous())
+        self.weight: Tensor | None = None
+        """Of each prompt along rays."""
+        if loss.rays and loss.balance:
+            self.weight = rarity(known["patches"](), texts.features, texts.classes, loss.balance)
         self.register_buffer("texts", texts.features.float())
         self.register_buffer("prompt_class", texts.classes)
         self.segmenter = mlp(axes.shape[1], 512, SEGMENTS) if loss.segment else None
@@ -94,10 +98,15 @@ class GaussTRModel(Model):
         losses = objective(
             outputs["layers"], frames, axes, loss, choose_rasterizer(self.config.rasterizer, frames.depth.device),
             batch.get("rays"), self.grid, batch.get("segments"), self.segmenter,
+            None if self.weight is None else self._weigh,
         )  # fmt: skip
         if "segmenter" in outputs:
             losses["segment"] = losses.get("segment", 0.0) + outputs["segmenter"]
         return losses
+
+    def _weigh(self, features: Tensor) -> Tensor:
+        """How much voxels count along rays."""
+        return self.weight.to(features)[nearest(features, self.texts)]
 
     def get_metrics_dict(self, outputs: dict, batch: dict) -> dict[str, Tensor]:
         """How opaque and how large the Gaussians are."""

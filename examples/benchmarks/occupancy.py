@@ -11,6 +11,7 @@ Streets of seeds below 100 are for choosing constants, those from 200 on for rep
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -33,8 +34,8 @@ CALIBRATION = 40
 """Steps of the run that tells how long a step takes."""
 
 SIZES = {
-    "cpu": {"frames": 64, "eval": 8, "width": 96, "height": 56, "reach": 20.0},
-    "cuda": {"frames": 256, "eval": 16, "width": 192, "height": 112, "reach": 20.0},
+    "cpu": {"frames": 64, "eval": 8, "width": 96, "height": 56, "reach": 20.0, "patch": 8},
+    "cuda": {"frames": 256, "eval": 16, "width": 192, "height": 112, "reach": 20.0, "patch": 8},
 }
 METHOD = {
     "cpu": ["gausstr-small"],
@@ -98,11 +99,12 @@ def run(*command: object) -> None:
 
 def make_street(folder: Path, seed: int, size: dict) -> Path:
     """A street, made unless it is there."""
-    out = folder / f"street-{size['width']}-{seed}"
+    out = folder / f"street-{size['width']}-{size['patch']}-{size['frames']}-{size['reach']:g}-{seed}"
     if not out.exists():
         start = time.perf_counter()
         run("ag2", "example", out, "--scene", "street", "--seed", seed, "--frames", size["frames"], "--eval-frames",
-            size["eval"], "--width", size["width"], "--height", size["height"], "--reach", size["reach"])  # fmt: skip
+            size["eval"], "--width", size["width"], "--height", size["height"], "--reach", size["reach"],
+            "--patch", size["patch"])  # fmt: skip
         print(f"street of seed {seed}: {size['frames']} + {size['eval']} frames in {time.perf_counter() - start:.0f} s")
     return out
 
@@ -196,13 +198,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/occupancy"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[200, 201, 202])
     parser.add_argument("--minutes", type=float, default=None, help="of training a row; 12 on the CPU, 10 on CUDA")
+    for name in SIZES["cpu"]:
+        parser.add_argument(f"--{name}", type=float if name == "reach" else int, help="of the street")
+    parser.add_argument("--options", default="", help="further options of ns-train, for all rows, in one string")
     parser.add_argument("--variants", nargs="+", default=["faithful", "rays"], choices=list(VARIANTS))
     parser.add_argument("--published", action="store_true", help="also the published size, 200 steps (CUDA)")
     parser.add_argument("--skip-training", action="store_true")
+    parser.add_argument("--skip-voxeliser", action="store_true")
     options = parser.parse_args()
     size, out = SIZES[options.device], options.folder
+    size |= {name: value for name in size if (value := getattr(options, name)) is not None}
     minutes = options.minutes or (12.0 if options.device == "cpu" else 10.0)
-    time_voxeliser(options.device)
+    if not options.skip_voxeliser:
+        time_voxeliser(options.device)
     if options.published:
         published_size(200)
     if options.skip_training:
@@ -214,10 +222,11 @@ def main() -> None:
         print(f"\nseed {seed}, {size['width']} x {size['height']} pixels, +-{size['reach']:g} m, {options.device}")
         row(f"patches lifted, best scale {scale:g}", 100 * base.iou, 100 * base.miou15, 100 * base.miou17)
         for name in options.variants:
-            spent, _ = train(data, out, f"{name}-calibration", CALIBRATION, options.device, VARIANTS[name])
-            short, _ = train(data, out, f"{name}-calibration", 3, options.device, VARIANTS[name])
+            extra = [*VARIANTS[name], *shlex.split(options.options)]
+            spent, _ = train(data, out, f"{name}-calibration", CALIBRATION, options.device, extra)
+            short, _ = train(data, out, f"{name}-calibration", 3, options.device, extra)
             steps = max(100, int(minutes / max(1e-4, (spent - short) / (CALIBRATION - 3))))
-            took, config = train(data, out, name, steps, options.device, VARIANTS[name])
+            took, config = train(data, out, name, steps, options.device, extra)
             found = evaluate(config)
             means.setdefault(name, []).append(found)
             rest = f"{steps} steps, {took:.1f} min, {found['seconds_per_frame']:.2f} s a frame"

@@ -10,7 +10,7 @@ from ag2_ns.feedforward.config import FAR, GaussTRConfig, NetworkConfig, publish
 from ag2_ns.feedforward.decoder import logit, sine_code, spread_points
 from ag2_ns.feedforward.deformable import DeformableAttention
 from ag2_ns.feedforward.head import PUBLISHED_WIDTH, depth_at, lift, sizes
-from ag2_ns.feedforward.model import Batch, GaussTR
+from ag2_ns.feedforward.model import Batch, GaussTR, mirrored
 from ag2_ns.feedforward.neck import Neck
 from ag2_ns.ops.rotations import rotation_matrices
 
@@ -174,3 +174,17 @@ def test_presets():
     assert (mended.network.reference, mended.network.offset, mended.network.border) == ("fixed", "once", "border")
     assert (talk.network.reference, talk.network.offset, talk.network.border) == ("random", "twice", "zeros")
     assert mended.network.queries == 300 and mended.network.width == 256 and small().network.width == 64
+
+
+def test_a_mirrored_frame_holds_the_mirrored_world():
+    frames = batch(views=2)
+    other = mirrored(frames)
+    points, z = torch.rand(1, 5, 2), 1 + torch.rand(1, 5)
+    height, width = frames.depth.shape[-2:]
+    flipped = torch.stack((1 - points[..., 0], points[..., 1]), -1)
+    for v in range(2):
+        there = lift(points, z, frames.K[:1, v], frames.cam2ego[:1, v], width, height)
+        found = lift(flipped, z, other.K[:1, v], other.cam2ego[:1, v], width, height)
+        assert torch.allclose(found, there * torch.tensor([1.0, -1, 1]), atol=1e-4)
+    assert torch.linalg.det(other.cam2ego[..., :3, :3]) == pytest.approx(1, abs=1e-4)
+    assert torch.equal(mirrored(other).features, frames.features)

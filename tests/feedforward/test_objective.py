@@ -204,3 +204,28 @@ def test_a_street_frame_gives_targets(street):
     assert (truth.semantics[full] != 17).mean() > 0.5, "rays mostly end in what is full"
     empty = (found.seen == EMPTY).numpy() & truth.mask_camera
     assert (truth.semantics[empty] == 17).mean() > 0.85
+
+
+def test_rare_things_count_more():
+    texts, classes = torch.eye(3), torch.tensor([1, 1, 4])
+    features = torch.tensor([[1.0, 0, 0]] * 4 + [[0, 1.0, 0]] * 2 + [[0, 0, 1.0]] * 2)
+    assert torch.allclose(losses.rarity(features, texts, classes, 0.0), torch.ones(3))
+    weight = losses.rarity(features, texts, classes, 1.0)  # shares of 3/4 and 1/4
+    assert torch.allclose(weight, torch.tensor([2 / 3, 2 / 3, 2.0]))
+    assert float(weight[losses.nearest(features, texts)].mean()) == pytest.approx(1)
+
+
+def test_weights_of_full_voxels():
+    density, seen = torch.full((2, 1, 1), 0.04), torch.full((2, 1, 1), 2)
+    density[1] = 0.004
+    plain = float(losses.occupancy_along_rays(density, seen, 0.04))
+    first = float(losses.occupancy_along_rays(density, seen, 0.04, torch.tensor([1.0, 0.0])[:, None, None]))
+    second = float(losses.occupancy_along_rays(density, seen, 0.04, torch.tensor([0.0, 1.0])[:, None, None]))
+    assert first < plain < second and plain == pytest.approx((first + second) / 2)
+
+
+def test_mirrored_rays():
+    seen = torch.zeros(2, 3, 1, dtype=torch.uint8)
+    seen[1, 0, 0] = FULL
+    found = RayTargets(seen, torch.tensor([[1, 0, 0]]), torch.ones(1, 2)).mirrored()
+    assert found.index.tolist() == [[1, 2, 0]] and int(found.seen[1, 2, 0]) == FULL
