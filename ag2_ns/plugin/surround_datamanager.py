@@ -182,7 +182,8 @@ class SurroundDataManager(DataManager):
         return torch.cat(rows)
 
     def _metadata(self) -> dict[str, Any]:
-        return {"channels": self.channels, "texts": self.texts, "grid": self.grid, "axes": self.axes, "patches": self.patches}
+        about = {"channels": self.channels, "texts": self.texts, "grid": self.grid}
+        return about | {"axes": self.axes, "patches": self.patches}
 
     # Frames.
 
