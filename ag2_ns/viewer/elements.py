@@ -157,13 +157,13 @@ class Upload:
     """
 
     def __init__(self, caption: str, kind: str, take: Callable[[str, bytes], None]) -> None:
-        self.caption, self.kind, self._take = caption, kind, take
+        self.caption, self.kind, self.take = caption, kind, take
         self._handle: Any = None
 
     def install(self, server: Any) -> None:
         """Add it to the page."""
         self._handle = server.gui.add_upload_button(self.caption, mime_type=self.kind)
-        self._handle.on_upload(lambda _: self._take(self._handle.value.name, self._handle.value.content))
+        self._handle.on_upload(lambda _: self.take(self._handle.value.name, self._handle.value.content))
 
 
 class Suggestions:

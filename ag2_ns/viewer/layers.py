@@ -31,6 +31,9 @@ MOST_ANCHORS, MOST_EDGES = 20_000, 4_000
 AROUND = 40.0
 """Radius of the sphere that catches clicks, scene units; nerfstudio's cameras lie within 1 or so."""
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom on the screen, 0 to 1."""
+
 ANCHOR_COLOR, EDGE_COLOR = (255, 153, 26), (77, 204, 255)
 
 
@@ -93,6 +96,18 @@ def screen_ray(place: tuple[float, float], wxyz: Quaternion, fov: float, aspect:
     return tuple(float(v) for v in direction / np.linalg.norm(direction))
 
 
+def view_of(camera: Any, height: int = 1000) -> View:
+    """A tab's camera (scene units) as a view of so many rows."""
+    w, x, y, z = (float(v) for v in camera.wxyz)
+    turn = Rotation.from_quat((x, y, z, w)).as_matrix().T
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn, -turn @ (np.asarray(camera.position, float) / SCALE)
+    width = max(1, round(height * float(camera.aspect)))
+    focal = height / 2 / np.tan(float(camera.fov) / 2)
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return View(torch.tensor(pose).float(), torch.tensor(K).float(), width, height)
+
+
 class Layers:
     """Scene nodes of one viser server that belong to the panel. Does nothing while `server` is None."""
 
@@ -134,16 +149,21 @@ class Layers:
         clients = [] if self.server is None else list(self.server.get_clients().values())
         if not clients:
             return None
-        camera = max((c.camera for c in clients), key=lambda c: getattr(c, "update_timestamp", 0.0))
-        w, x, y, z = (float(v) for v in camera.wxyz)
-        turn = Rotation.from_quat((x, y, z, w)).as_matrix().T
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = turn, -turn @ (np.asarray(camera.position, float) / SCALE)
-        height = 1000
-        width = max(1, round(height * float(camera.aspect)))
-        focal = height / 2 / np.tan(float(camera.fov) / 2)
-        K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-        return View(torch.tensor(pose).float(), torch.tensor(K).float(), width, height)
+        return view_of(max((c.camera for c in clients), key=lambda c: getattr(c, "update_timestamp", 0.0)))
+
+    def drag_once(self, dragged: Callable[[View, Box], None]) -> None:
+        """Let the next drag on the picture draw a box instead of turning the camera.
+
+        `dragged` is told the tab's camera (scene units) and the box, 0 to 1 across and down: left, top, right, bottom.
+        """
+        if self.server is None:
+            return
+
+        @self.server.scene.on_pointer_event("rect-select")
+        def _(event: Any) -> None:
+            self.server.scene.remove_pointer_callback()
+            places = np.clip(np.asarray(event.screen_pos, float), 0, 1)
+            dragged(view_of(event.client.camera), (*places.min(0).tolist(), *places.max(0).tolist()))
 
     def show_anchors(self, index: SceneIndex | None, chosen: Bool[Tensor, " A"] | None, size: float) -> None:
         """Show the chosen anchors and their edges; None shows none.

@@ -31,6 +31,8 @@ class Tab:
         self.clickable: set[str] = set()
         self.began: tuple[float, ...] = ()
         """Where the page was led to, in viser's units."""
+        self.dragging = False
+        """Whether a drag draws a box."""
         self.led = False
         """Whether the page was led to a training camera; the tab has gone back since."""
         self._news = threading.Condition()
@@ -89,6 +91,8 @@ class Tab:
                 self.began = tuple(m["position"])
             self._stand()
             self.led = self.led or kind == "SetCameraUpDirectionMessage"  # the last of those that turn the page
+        elif kind == "ScenePointerEnableMessage":
+            self.dragging = bool(m["enable"])
         elif kind == "SetSceneNodeClickableMessage":
             self.clickable.add(m["name"])
         elif kind in ("PointCloudMessage", "MeshMessage", "TransformControlsMessage"):
@@ -133,6 +137,16 @@ class Tab:
             "SceneNodeClickMessage", name="/click_catcher", instance_index=None, ray_origin=[0.0, 0.0, 0.0],
             ray_direction=[1.0, 0.0, 0.0], screen_pos=place,
         )  # fmt: skip
+
+    def drag_box(self, point, half: float) -> None:
+        """Drag a box of a half width (share of the screen's height) around where a point of the scene is seen."""
+        x, y, z = self._c2w[:3, :3].T @ (np.asarray(point, float) - self.eye)
+        tan = np.tan(self._fov / 2)
+        across, down = float(0.5 + x / -z / (2 * tan * self._aspect)), float(0.5 - y / -z / (2 * tan))
+        corners = [[across - half / self._aspect, down - half], [across + half / self._aspect, down + half]]
+        self.send(
+            "ScenePointerMessage", event_type="rect-select", ray_origin=None, ray_direction=None, screen_pos=corners
+        )
 
     def seen(self, what=lambda picture: True, seconds: float = 60.0) -> np.ndarray:
         """Wait for a sharp picture of which something holds; small ones are shown while a sharp one is drawn."""

@@ -28,10 +28,8 @@ def test_larger_and_smaller(loaded, tab):
 def test_a_picture_with_an_encoder_that_takes_none(loaded, tab):
     upload = tab.element("Find what looks like a picture", "Upload")
     assert upload["mime_type"] == "image/*"
-    panel = loaded.pipeline.AG2.panel if hasattr(loaded.pipeline.AG2, "panel") else None
-    if panel is not None:
-        panel.walk.picture._take("cup.png", png())
-        tab.until(lambda: "takes no pictures" in tab.note())
+    loaded.pipeline.AG2.panel.walk.picture.take("cup.png", png())
+    tab.until(lambda: "takes no pictures" in tab.note())
 
 
 def png() -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +11,15 @@ from PIL import Image as Pictures
 from PIL import ImageOps, UnidentifiedImageError
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.query.image import Image
+from ag2_ns.query.image import Crop, Image
 from ag2_ns.query.node import Node, above, below
+from ag2_ns.rendering.overlay import to_uint8
 from ag2_ns.viewer.elements import Buttons, Element, Upload
 from ag2_ns.viewer.parts.part import Part
 
 if TYPE_CHECKING:
+    from ag2_ns.core.view import View
+    from ag2_ns.viewer.layers import Box
     from ag2_ns.viewer.panel import Panel
 
 
@@ -28,10 +31,11 @@ class Walk(Part):
         self._from: list[int] = []
         self.steps = Buttons("Instance", {"Larger": self.larger, "Smaller": self.smaller})
         self.picture = Upload("Find what looks like a picture", "image/*", self._on_picture)
+        self.like = Buttons("What looks like", {"Drag a box": self.drag})
 
     def elements(self) -> Sequence[Element]:
         """From top to bottom."""
-        return (self.steps, self.picture)
+        return (self.steps, self.picture, self.like)
 
     def larger(self) -> None:
         """Select what holds the selection."""
@@ -56,10 +60,28 @@ class Walk(Part):
 
         self.panel.ask(step)
 
+    def drag(self) -> None:
+        """Find what looks like the part of the present picture that the next drag draws a box around."""
+        self.panel.say("drag a box on the picture, around what to look for")
+        self.panel.layers.drag_once(self._on_box)
+
+    def _on_box(self, view: View, box: Box) -> None:
+        def picture() -> tuple[np.ndarray, Crop]:
+            session = self.panel.session
+            with self.panel.host.lock():
+                seen = to_uint8(session.outputs(view.to(session.scene().device))["rgb"])
+            return seen, tuple(round(v * size) for v, size in zip(box, (view.width, view.height) * 2))
+
+        self._look_for("the box", picture)
+
     def _on_picture(self, name: str, content: bytes) -> None:
+        self._look_for(name, lambda: (decoded(name, content), None))
+
+    def _look_for(self, name: str, picture: Callable[[], tuple[np.ndarray, Crop | None]]) -> None:
         def question() -> None:
             with self.panel.busy("act", f"looking for what is like {name} …"):
-                found = self.panel.session.ask(Image(decoded(name, content), name=f"like {name}"))
+                pixels, crop = picture()
+                found = self.panel.session.ask(Image(pixels, crop, name=f"like {name}"))
             if found.empty:
                 raise UserError(found.reason)
 
