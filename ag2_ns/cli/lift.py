@@ -92,7 +92,9 @@ class Lift(LiftJob):
         rasterizer = choose_rasterizer("auto", device)
         started = time.perf_counter()
         with view_progress(len(rig), "lifting masks") as progress:
-            lifted = scene_of_points(cloud, rig, segmenter, encoder, rasterizer, device=device, progress=progress)
+            lifted = scene_of_points(
+                cloud, rig, segmenter, encoder, rasterizer, device=device, config=self.grouping, progress=progress
+            )
         seconds = time.perf_counter() - started
         made = {
             "method": "points",

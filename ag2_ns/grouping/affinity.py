@@ -5,13 +5,14 @@ pixels that any mask covers.
 
 - together  T = 1 - prod over m of (1 - p_a(m) p_b(m)): some mask holds both.
 - apart     D = max over m of |p_a(m) - p_b(m)|: some mask holds one and not the other.
-- a vote    T * (1 - PART * max(0, T + D - 1)): one inside a common mask, less PART where a finer mask parts them, so
+- a vote    T * (1 - part * max(0, T + D - 1)): one inside a common mask, less `part` where a finer mask parts them, so
   that parts of a whole merge after pixels of one part and before different objects; 0 when no mask holds both.
-- evidence  min(c_a, c_b) + ONE_SIDED * |c_a - c_b|: pixels that no mask covers say nothing, a mask that ends between
+- evidence  min(c_a, c_b) + one_sided * |c_a - c_b|: pixels that no mask covers say nothing, a mask that ends between
   the two says something.
 
 Views are weighted by the smaller of the two relative visibilities (visible area over the region's largest one). The
-affinity is votes over evidence, with NONE views of evidence against added: what was hardly seen comes last.
+affinity is votes over evidence, with `none` views of evidence against added: what was hardly seen comes last.
+The constants are `GroupingConfig`'s.
 """
 
 from __future__ import annotations
@@ -20,21 +21,9 @@ import math
 
 from ag2_ns.ops.jit import jit
 
-PART = 0.4
-"""What a mask around only one of two regions takes from a vote that they belong to one whole."""
-
-ONE_SIDED = 0.5
-"""Evidence of a view where a mask covers one region and none covers the other."""
-
-NONE = 1.0
-"""Views of evidence against, added to every pair."""
-
-FEATURE_VIEWS = 4.0
-"""Views of evidence that trained instance features are worth."""
-
 
 @jit
-def row_affinity(slot, weight, a, a_end, a_peak, b, b_end, b_peak, slot_view, view_slot, extra_vote, extra):
+def row_affinity(slot, weight, a, a_end, a_peak, b, b_end, b_peak, slot_view, view_slot, extra_vote, extra, scoring):
     """Affinity of two rows of the pool.
 
     A row lists slots in ascending order; the slots of view v start at view_slot[v]: total, covered, then its masks.
@@ -46,6 +35,7 @@ def row_affinity(slot, weight, a, a_end, a_peak, b, b_end, b_peak, slot_view, vi
         slot_view: the view of each slot.
         view_slot: the first slot of each view.
         extra_vote, extra: votes and evidence from elsewhere, in views.
+        scoring: the constants.
     """
     votes = extra_vote
     evidence = extra
@@ -96,12 +86,12 @@ def row_affinity(slot, weight, a, a_end, a_peak, b, b_end, b_peak, slot_view, vi
             missing *= 1.0 - pa * pb
             apart = max(apart, abs(pa - pb))
         together = 1.0 - missing
-        vote = together * (1.0 - PART * max(0.0, together + apart - 1.0))
+        vote = together * (1.0 - scoring.part * max(0.0, together + apart - 1.0))
         both = min(cover_a, cover_b)
         seen = min(total_a / a_peak, total_b / b_peak)
         votes += seen * both * vote
-        evidence += seen * (both + ONE_SIDED * abs(cover_a - cover_b))
-    return votes / (evidence + NONE)
+        evidence += seen * (both + scoring.one_sided * abs(cover_a - cover_b))
+    return votes / (evidence + scoring.none)
 
 
 @jit
@@ -116,7 +106,7 @@ def feature_vote(feature, a, b, bandwidth):
 
 @jit
 def edge_affinities(
-    begin, stop, edges, left, right, score, slot, weight, start, length, peak, slot_view, view_slot, feature, tau,
+    begin, stop, edges, left, right, score, slot, weight, start, length, peak, slot_view, view_slot, feature, scoring,
 ):  # fmt: skip
     """Score the edges (left[e], right[e]), e in edges[begin:stop], in place."""
     for k in range(begin, stop):
@@ -126,20 +116,21 @@ def edge_affinities(
         vote = 0.0
         extra = 0.0
         if feature.shape[1] > 0:
-            extra = FEATURE_VIEWS
-            vote = extra * feature_vote(feature, a, b, tau)
+            extra = scoring.feature_views
+            vote = extra * feature_vote(feature, a, b, scoring.tau)
         score[e] = row_affinity(
             slot, weight, start[a], start[a] + length[a], peak[a], start[b], start[b] + length[b], peak[b],
-            slot_view, view_slot, vote, extra,
+            slot_view, view_slot, vote, extra, scoring,
         )  # fmt: skip
 
 
 @jit
-def pair_affinities(begin, stop, one, other, slot, weight, row, peak, slot_view, view_slot, out):
+def pair_affinities(begin, stop, one, other, slot, weight, row, peak, slot_view, view_slot, scoring, out):
     """Affinities out[k] of the rows one[k] and other[k], k from `begin` to `stop`; 0 where a row is empty."""
     for k in range(begin, stop):
         a, b = one[k], other[k]
         if row[a + 1] > row[a] and row[b + 1] > row[b]:
             out[k] = row_affinity(
-                slot, weight, row[a], row[a + 1], peak[a], row[b], row[b + 1], peak[b], slot_view, view_slot, 0.0, 0.0
-            )
+                slot, weight, row[a], row[a + 1], peak[a], row[b], row[b + 1], peak[b], slot_view, view_slot, 0.0, 0.0,
+                scoring,
+            )  # fmt: skip

@@ -20,8 +20,7 @@ CELL = 16
 """Edge of the coarsest growth cell in voxels; the reach of the graph is a multiple of it."""
 
 PROPAGATION_REACH = 2.0
-MERGE_REACH = 4.0
-"""Reach in coarsest cells: for propagation and click queries, for merging and editing (AG2aussian, section 2)."""
+"""Reach in coarsest cells for propagation (AG2aussian, section 2); for merging see `GroupingConfig.reach`."""
 
 MAX_NEIGHBOURS = 128
 

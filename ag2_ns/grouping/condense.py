@@ -2,7 +2,7 @@
 
 Most merges only grow one region. Regions that stand apart at the object affinity become nodes of the tree in any case
 (the condensed tree of HDBSCAN, Campello et al. 2013, at one density); others that resemble masks at some point of their
-growth are candidates, which `votes.py` elects.
+growth are candidates, which `consensus.py` elects.
 """
 
 from __future__ import annotations
@@ -11,32 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ag2_ns.grouping.merge import OBJECT, Merges
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
+from ag2_ns.grouping.merge import Merges
 from ag2_ns.ops.jit import jit
-
-PART_FILL, OBJECT_FILL = 0.5, 0.25
-"""How much of some mask a part, and an object, has to fill in the views that show it, on average. (An object stayed
-apart from its neighbours for better reasons already.)"""
-
-FIT = 0.3
-"""Mean IoU with its best masks below which a region is no candidate."""
-
-GROWTH = 0.05
-"""A region is a candidate where it was about to grow by at least this share of its visible area."""
-
-
-WHOLE = 0.75
-"""An object's own masks have to show more than what those about the best objects inside it show, by 1 / WHOLE."""
-
-MOST = 0.6
-"""Share of its views in which a node with a mask of its own is an object whatever is said about its parts."""
-
-HELD_TOGETHER = 0.7
-"""Affinity from which a node need not show more than what is inside it."""
-
-
-LOOSE = 0.3
-"""Affinity below which what was joined is no object, if it has regions of its own inside."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +32,12 @@ class Candidates:
     """[R] whether it is a node of the tree in any case."""
 
 
-def candidates(merges: Merges) -> Candidates:
+def candidates(merges: Merges, config: GroupingConfig = DEFAULTS) -> Candidates:
     """The regions of a dendrogram that may be nodes of the instance tree."""
     num = merges.num_anchors
     kept, sure, held = _choose(
         merges.one, merges.other, merges.affinity, merges.fill, merges.fit, merges.peak,
-        PART_FILL, OBJECT_FILL, OBJECT, FIT, GROWTH,
+        config.part_fill, config.object_fill, config.object, config.fit, config.growth,
     )  # fmt: skip
     above = _above(merges.one, merges.other, kept, num)
     nodes = np.flatnonzero(kept)
@@ -113,7 +90,13 @@ def _above(one, other, kept, num):
     return above
 
 
-def objects(parent: np.ndarray, votes: np.ndarray, visible: np.ndarray, affinity: np.ndarray) -> np.ndarray:
+def objects(
+    parent: np.ndarray,
+    votes: np.ndarray,
+    visible: np.ndarray,
+    affinity: np.ndarray,
+    config: GroupingConfig = DEFAULTS,
+) -> np.ndarray:
     """Which nodes are objects: those disjoint ones that account for most of what the masks show.
 
     Every mask votes for one node (`consensus.elect`). A node is an object rather than a group where the masks about it
@@ -127,11 +110,12 @@ def objects(parent: np.ndarray, votes: np.ndarray, visible: np.ndarray, affinity
         votes: [R] visible area of each node in the views where a mask votes for it.
         visible: [R] its visible area in all views.
         affinity: [R] what holds it together.
+        config: thresholds.
     """
     num = len(parent)
-    enough = votes >= MOST * visible
-    enough &= affinity >= LOOSE
-    factor = np.where(affinity >= HELD_TOGETHER, 1.0, np.where(affinity >= LOOSE, WHOLE, 0.0))
+    tight = affinity >= config.loose
+    enough = (votes >= config.most * visible) & tight
+    factor = np.where(affinity >= config.held_together, 1.0, np.where(tight, config.whole, 0.0))
     inside, has_children = np.zeros(num), np.zeros(num, bool)
     best = votes.astype(float).copy()
     for n in range(num - 1, -1, -1):

@@ -13,24 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.lifting import LiftedMasks
-
-VOTE = 0.5
-"""IoU from which a mask is about a region at all."""
-
-MARGIN = 0.05
-"""How much better than any other candidate a mask has to fit one for its vote to count."""
-
-ALIKE = 1.05
-"""Regions, one inside the other, whose visible areas differ by no more than this factor are the same to a view."""
-
-VIEWS = 0.25
-"""Share of the views that show a region (weighted by its area there) in which some mask must vote for it."""
-
-
-PIECE = 0.1
-"""Likewise below which an object is taken for a piece of the region around it, if that one is elected: things that
-stand on it cut it in two, and no view shows enough of both."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +29,13 @@ class Elected:
     """[M] the candidate that each mask is about, -1 for none that stays."""
 
 
-def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndarray) -> Elected:
+def elect(
+    lifted: LiftedMasks,
+    area: np.ndarray,
+    last: np.ndarray,
+    sure: np.ndarray,
+    config: GroupingConfig = DEFAULTS,
+) -> Elected:
     """Which candidates have the masks behind them, and which masks.
 
     Args:
@@ -53,6 +43,7 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
         area: [M] the size of each mask, pixels.
         last: [R] the last candidate inside each.
         sure: [R] candidates that stay unless they are pieces; they too are voted for.
+        config: thresholds.
     """
     num, views = lifted.num_units, lifted.num_views
     total = np.zeros((num, views))
@@ -61,8 +52,8 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
     weight, view = lifted.weight.double().cpu().numpy(), lifted.mask_view.cpu().numpy()[mask]
     iou = weight / (area[mask] + total[unit, view] - weight)
     order = np.lexsort((unit, -iou, mask))
-    order = order[iou[order] >= VOTE]
-    ballot = _Ballot(unit[order], mask[order], view[order], iou[order], total, last)
+    order = order[iou[order] >= config.vote]
+    ballot = _Ballot(unit[order], mask[order], view[order], iou[order], total, last, config)
     # The candidate with the fewest views comes first; what changed is pushed again, and old entries are passed over.
     heap = [(ballot.counted[u], ballot.liked[u], u) for u in np.flatnonzero(~sure).tolist()]
     heapq.heapify(heap)
@@ -72,7 +63,7 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
             counted, liked, u = heap[0]
             current = ballot.alive[u] and ballot.counted[u] == counted and ballot.liked[u] == liked
             # Those that no mask likes best go together: nobody's votes depend on them.
-            if current and (counted >= VIEWS or (leaving and liked > 0)):
+            if current and (counted >= config.views or (leaving and liked > 0)):
                 break
             heapq.heappop(heap)
             if current:
@@ -81,7 +72,8 @@ def elect(lifted: LiftedMasks, area: np.ndarray, last: np.ndarray, sure: np.ndar
                     break
         if not leaving:
             alive, counted = ballot.alive, ballot.counted
-            kept = alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
+            piece = (counted < config.piece) & (counted[holder_of(alive, last)] >= config.views)
+            kept = alive & ~(sure & piece)
             return Elected(kept, counted * ballot.visible, ballot.about(lifted.num_masks, kept))
         for u in ballot.drop(np.unique(leaving)).tolist():
             if ballot.alive[u] and not sure[u]:
@@ -99,11 +91,20 @@ class _Ballot:
         fit: [P] the IoU of each.
         total: [R, V] the visible area of each candidate in each view.
         last: [R] the last candidate inside each.
+        config: thresholds.
     """
 
     def __init__(
-        self, unit: np.ndarray, mask: np.ndarray, view: np.ndarray, fit: np.ndarray, total: np.ndarray, last: np.ndarray
+        self,
+        unit: np.ndarray,
+        mask: np.ndarray,
+        view: np.ndarray,
+        fit: np.ndarray,
+        total: np.ndarray,
+        last: np.ndarray,
+        config: GroupingConfig,
     ) -> None:
+        self.config = config
         self.unit, self.view, self.fit, self.total, self.last = unit, view, fit, total, last
         self.number, first, self.mask = np.unique(mask, return_index=True, return_inverse=True)
         self.row = np.append(first, len(unit))
@@ -151,10 +152,10 @@ class _Ballot:
             b = u[best]
             related = (u <= b) & (b <= self.last[u]) | (b <= u) & (u <= self.last[b])
             ratio = self.total[u, v] / self.total[b, v]
-            same = related & (ratio <= ALIKE) & (ratio * ALIKE >= 1)
+            same = related & (ratio <= self.config.alike) & (ratio * self.config.alike >= 1)
             self.choice[of[start]] = np.minimum.reduceat(np.where(same, u, len(self.total)), start)
             rival = np.maximum.reduceat(np.where(same, 0.0, fit), start)
-            self.clear[of[start]] = fit[start] - rival >= MARGIN
+            self.clear[of[start]] = fit[start] - rival >= self.config.vote_margin
         changed = np.unique(np.concatenate([before, self._enter(masks, 1)]))
         for share, count in ((self.liked, self._likes), (self.counted, self._votes)):
             share[changed] = ((count[changed] > 0) * self.total[changed]).sum(1) / self.visible[changed]

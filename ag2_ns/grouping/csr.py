@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ag2_ns.grouping.affinity import pair_affinities
+from ag2_ns.grouping.config import Scoring
 from ag2_ns.grouping.lifting import LiftedMasks
 from ag2_ns.ops.threads import for_ranges
 
@@ -68,12 +69,12 @@ class Rows:
         np.maximum.at(out, np.repeat(np.arange(len(out)), np.diff(self.row))[is_total], self.weight[is_total])
         return out
 
-    def affinities(self, one: Int[Tensor, " K"], other: Int[Tensor, " K"]) -> np.ndarray:
+    def affinities(self, one: Int[Tensor, " K"], other: Int[Tensor, " K"], scoring: Scoring) -> np.ndarray:
         """[K] affinity of the pairs of rows (one[k], other[k])."""
         out = np.zeros(len(one))
         for_ranges(
             pair_affinities, len(out), one.cpu().numpy(), other.cpu().numpy(), self.slot, self.weight, self.row,
-            self.peak, self.slot_view, self.view_slot, out, minimum=256,
+            self.peak, self.slot_view, self.view_slot, scoring, out, minimum=256,
         )  # fmt: skip
         return out
 

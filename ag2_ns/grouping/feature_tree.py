@@ -12,21 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.grouping.anchor_graph import AnchorGraph
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.lifting import LiftedMasks
-from ag2_ns.grouping.super_anchors import BANDWIDTH, MIN_SIZE, PEAK_DISTANCE, super_anchors
-from ag2_ns.grouping.tree import SEEN, InstanceTree, adopt_unseen
-
-OBJECT_BANDWIDTH, PART_BANDWIDTH = 0.1, 0.05
-"""Mean-shift bandwidths: AG2aussian's tau for instances and for finer parts."""
-
-PEAK_SHARE = PEAK_DISTANCE / BANDWIDTH
-"""Peaks closer than this share of the bandwidth are one: the published constants for their one bandwidth."""
+from ag2_ns.grouping.super_anchors import super_anchors
+from ag2_ns.grouping.tree import InstanceTree, adopt_unseen
 
 OBJECT_LEVEL, PART_LEVEL = 0.25, 0.0
 """Levels of the nodes: objects from 0.25 up, their parts below."""
-
-LEAST = 5
-"""Anchors of the smallest instance: the published code gives language to super-anchors of more than 4."""
 
 
 @torch.no_grad()
@@ -35,6 +27,7 @@ def feature_tree(
     feature: Float[Tensor, "A F"],
     xyz: Float[Tensor, "A 3"],
     graph: AnchorGraph,
+    config: GroupingConfig = DEFAULTS,
 ) -> InstanceTree:
     """Super-anchors at the object bandwidth, and inside each those at the part bandwidth.
 
@@ -48,37 +41,40 @@ def feature_tree(
         feature: trained anchor features, normalised here.
         xyz: anchor centres, scene units.
         graph: the merging graph (s = 4).
+        config: thresholds.
     """
-    seen = lifted.visible >= SEEN
+    seen = lifted.visible >= config.seen
     among = graph.subgraph(seen)
     known, where = feature.detach()[seen], xyz[seen]
     label, part = (
-        super_anchors(known, where, among, bandwidth=b, peak_distance=PEAK_SHARE * b)
-        for b in (OBJECT_BANDWIDTH, PART_BANDWIDTH)
+        super_anchors(known, where, among, b, config) for b in (config.object_bandwidth, config.part_bandwidth)
     )
-    tree = adopt_unseen(nested_tree(label, part, seen), graph.edges)
+    tree = adopt_unseen(nested_tree(label, part, seen, config), graph.edges)
     nodes = tree.lift(lifted)
     support = torch.zeros_like(tree.level).scatter_reduce_(0, nodes.view_unit, nodes.total, "amax")
     return replace(tree, support=support)
 
 
-def nested_tree(label: Int[Tensor, " S"], part: Int[Tensor, " S"], seen: Bool[Tensor, " A"]) -> InstanceTree:
+def nested_tree(
+    label: Int[Tensor, " S"], part: Int[Tensor, " S"], seen: Bool[Tensor, " A"], config: GroupingConfig = DEFAULTS
+) -> InstanceTree:
     """Objects by falling size, each followed by its parts by falling size; `size` and `support` are still to come.
 
     Args:
         label: the object of each seen anchor, from 0 by falling size.
         part: likewise the part, whatever its object.
         seen: the anchors that these are of.
+        config: thresholds.
     """
     device = seen.device
     count = torch.bincount(label)
-    objects = int((count >= LEAST).sum())
+    objects = int((count >= config.least).sum())
     # Numbered by object, then by part: (object, part) pairs that hold anchors.
     pair, own, size = torch.unique(
         label * (int(part.max()) + 1 if len(part) else 1) + part, return_inverse=True, return_counts=True
     )
     owner = torch.zeros_like(pair).scatter_(0, own, label)
-    big = (size >= MIN_SIZE) & (owner < objects)
+    big = (size >= config.min_size) & (owner < objects)
     several = torch.bincount(owner[big], minlength=len(count)) > 1
     kept = (big & several[owner]).nonzero().squeeze(1)
     kept = kept[torch.argsort(size[kept], descending=True, stable=True)]

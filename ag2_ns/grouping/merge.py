@@ -20,22 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ag2_ns.grouping.affinity import FEATURE_VIEWS, edge_affinities, feature_vote, row_affinity
+from ag2_ns.grouping.affinity import edge_affinities, feature_vote, row_affinity
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.ops.jit import jit
 from ag2_ns.ops.threads import for_ranges
-
-OBJECT = 0.5
-"""Affinity above which two regions are one object: together in most of the views that say something."""
-
-STAGES = tuple(np.round(np.arange(0.95, 0.09, -0.05), 2))
-"""Thresholds of the stages. What fits nothing at the last one stays by itself (floaters)."""
-
-RELATED = 0.25
-"""Affinity that pairs need to merge by their relative one."""
-
-SHARES = 0.1
-"""Regions that each fill this much of one mask are compared, neighbours or not."""
 
 
 @dataclass(frozen=True)
@@ -161,34 +150,34 @@ def _measure_all(slot, weight, start, length, slot_view, view_slot, area, peak, 
 
 
 @jit
-def _relative(s, a, b, slot, weight, start, length, peak, slot_view, view_slot, extra):
-    """The affinity `s` of two regions, relative to what each has with itself; 0 where it is below `RELATED`."""
-    if s < RELATED:
+def _relative(s, a, b, slot, weight, start, length, peak, slot_view, view_slot, extra, scoring):
+    """The affinity `s` of two regions, relative to what each has with itself; 0 where it is below `related`."""
+    if s < scoring.related:
         return 0.0
     own = 1.0
     for r in (a, b):
         end = start[r] + length[r]
         own *= row_affinity(
-            slot, weight, start[r], end, peak[r], start[r], end, peak[r], slot_view, view_slot, extra, extra
+            slot, weight, start[r], end, peak[r], start[r], end, peak[r], slot_view, view_slot, extra, extra, scoring
         )
     return s / math.sqrt(own)
 
 
 @jit
-def _relate(left, right, score, slot, weight, start, length, peak, slot_view, view_slot, extra):
+def _relate(left, right, score, slot, weight, start, length, peak, slot_view, view_slot, extra, scoring):
     """The relative affinities of pairs."""
     out = np.empty_like(score)
     for e in range(score.shape[0]):
         out[e] = _relative(
-            score[e], left[e], right[e], slot, weight, start, length, peak, slot_view, view_slot, extra
-        )  # fmt: skip
+            score[e], left[e], right[e], slot, weight, start, length, peak, slot_view, view_slot, extra, scoring
+        )
     return out
 
 
 @jit
 def _pass(
     order, left, right, score, threshold, fragments, relative,
-    slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, tau, end,
+    slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, scoring, end,
     region, out_one, out_other, out_affinity, out_fill, out_fit, out_peak, made,
 ):  # fmt: skip
     """Walk the edges in `order` and merge those that still score `threshold`; returns (pool end, merges made).
@@ -206,14 +195,14 @@ def _pass(
             vote = 0.0
             extra = 0.0
             if feature.shape[1] > 0:
-                extra = FEATURE_VIEWS
-                vote = extra * feature_vote(feature, a, b, tau)
+                extra = scoring.feature_views
+                vote = extra * feature_vote(feature, a, b, scoring.tau)
             s = row_affinity(
                 slot, weight, start[a], start[a] + length[a], peak[a], start[b], start[b] + length[b], peak[b],
-                slot_view, view_slot, vote, extra,
+                slot_view, view_slot, vote, extra, scoring,
             )  # fmt: skip
             if relative:
-                s = _relative(s, a, b, slot, weight, start, length, peak, slot_view, view_slot, extra)
+                s = _relative(s, a, b, slot, weight, start, length, peak, slot_view, view_slot, extra, scoring)
         if s < threshold or (fragments and min(fill[a], fill[b]) >= s):
             continue
         if length[a] < length[b] or (length[a] == length[b] and b < a):
@@ -258,7 +247,7 @@ def merge_regions(
     rows: Rows,
     edges: np.ndarray,
     feature: np.ndarray | None = None,
-    tau: float = 0.1,
+    config: GroupingConfig = DEFAULTS,
 ) -> Merges:
     """Merge A rows along edges, down to the last stage.
 
@@ -266,7 +255,7 @@ def merge_regions(
         rows: the weights of every anchor; those without entries never merge.
         edges: [2, E] neighbouring rows.
         feature: [A, F] trained instance features, unit length, as further evidence.
-        tau: bandwidth of the features.
+        config: thresholds.
     """
     slot, weight, row, slot_view, view_slot = rows.slot, rows.weight, rows.row, rows.slot_view, rows.view_slot
     num, live = len(row) - 1, len(slot)
@@ -284,27 +273,28 @@ def merge_regions(
     out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
     end, made = live, 0
     pairs = Pairs(edges[0], edges[1])
-    objects, groups = [t for t in STAGES if t >= OBJECT], [t for t in STAGES if t < OBJECT]
+    scoring, stages = config.scoring, config.stages
+    objects, groups = [t for t in stages if t >= config.object], [t for t in stages if t < config.object]
     plan = [_Stage(t) for t in objects] + [_Stage(t, bridge=k == 0) for k, t in enumerate(objects)]
     plan += [_Stage(t, fragments=True) for t in groups]
-    plan += [_Stage(OBJECT, relative=True)] + [_Stage(t) for t in groups]
-    extra = FEATURE_VIEWS if feature.shape[1] else 0.0
+    plan += [_Stage(config.object, relative=True)] + [_Stage(t) for t in groups]
+    extra = scoring.feature_views if feature.shape[1] else 0.0
     for stage in plan:
         if stage.bridge:
-            more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area)
+            more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area, config.shares)
             pairs = Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))
         again = False
         while True:
             stale = pairs.stale
             for_ranges(
                 edge_affinities, len(stale), stale, pairs.left, pairs.right, pairs.score, pool_slot, pool_weight,
-                start, length, peak, slot_view, view_slot, feature, tau, minimum=256,
+                start, length, peak, slot_view, view_slot, feature, scoring, minimum=256,
             )  # fmt: skip
             score = pairs.score
             if stage.relative:
                 score = _relate(
                     pairs.left, pairs.right, score, pool_slot, pool_weight, start, length, peak, slot_view, view_slot,
-                    extra,
+                    extra, scoring,
                 )  # fmt: skip
             # Where a stage goes on, pairs that did not change have had their turn (and may not have been fragments).
             order = above(score, stage.threshold, stale if again and not stage.fragments else None)
@@ -312,7 +302,7 @@ def merge_regions(
             end, made = _pass(
                 order, pairs.left, pairs.right, score, stage.threshold, stage.fragments, stage.relative,
                 pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area,
-                feature, size, tau, end, region, *out, made,
+                feature, size, scoring, end, region, *out, made,
             )  # fmt: skip
             if made == before:
                 pairs.stale = stale[:0]
@@ -323,7 +313,7 @@ def merge_regions(
     fill, fit, peak = (np.concatenate([leaf, o[:made]]) for leaf, o in zip((leaf_fill, fit, leaf_peak), out[3:]))
     # What fragments were joined at says little: they count as part of the object.
     fragment = np.minimum(fill[one], fill[other]) < affinity
-    return Merges(one, other, np.where(fragment, np.maximum(affinity, OBJECT), affinity), fill, fit, peak)
+    return Merges(one, other, np.where(fragment, np.maximum(affinity, config.object), affinity), fill, fit, peak)
 
 
 @jit
@@ -403,29 +393,29 @@ class Pairs:
 
 
 @jit
-def _mask_entries(regions, slot, weight, start, length, slot_view, view_slot, area, out_slot, out_region):
-    """Entries of regions that fill at least SHARES of a mask; returns how many."""
+def _mask_entries(regions, slot, weight, start, length, slot_view, view_slot, area, shares, out_slot, out_region):
+    """Entries of regions that fill at least `shares` of a mask; returns how many."""
     count = 0
     for r in regions:
         for k in range(start[r], start[r] + length[r]):
             s = slot[k]
-            if s > view_slot[slot_view[s]] + 1 and weight[k] >= SHARES * area[s]:
+            if s > view_slot[slot_view[s]] + 1 and weight[k] >= shares * area[s]:
                 out_slot[count] = s
                 out_region[count] = r
                 count += 1
     return count
 
 
-def _sharing(parent, slot, weight, start, length, slot_view, view_slot, area) -> tuple[np.ndarray, np.ndarray]:
+def _sharing(parent, slot, weight, start, length, slot_view, view_slot, area, shares) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of regions that fill parts of one mask."""
     regions = np.flatnonzero(parent == np.arange(len(parent)))
     bound = int(length[regions].sum())
     of_slot, of_region = np.empty(bound, np.int64), np.empty(bound, np.int64)
-    count = _mask_entries(regions, slot, weight, start, length, slot_view, view_slot, area, of_slot, of_region)
+    count = _mask_entries(regions, slot, weight, start, length, slot_view, view_slot, area, shares, of_slot, of_region)
     order = np.lexsort((of_region[:count], of_slot[:count]))
     of_slot, of_region = of_slot[order], of_region[order]
     pairs = [np.empty((2, 0), np.int64)]
-    for apart in range(1, int(1 / SHARES)):
+    for apart in range(1, int(1 / shares)):
         same = of_slot[apart:] == of_slot[: max(count - apart, 0)]
         pairs.append(np.stack([of_region[: max(count - apart, 0)][same], of_region[apart:][same]]))
     left, right = np.unique(np.sort(np.concatenate(pairs, 1), axis=0), axis=1)

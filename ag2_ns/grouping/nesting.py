@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.lifting import LiftedMasks
-
-HELD = 0.5
-"""Share of a region that the masks about the region around it have to hold, on average over the views."""
 
 
 def held_by_parent(lifted: LiftedMasks, parent: np.ndarray, choice: np.ndarray) -> np.ndarray:
@@ -40,17 +38,20 @@ def held_by_parent(lifted: LiftedMasks, parent: np.ndarray, choice: np.ndarray) 
         return np.where(possible > 0, held / possible, np.nan)
 
 
-def lift_out(lifted: LiftedMasks, parent: np.ndarray, choice: np.ndarray) -> np.ndarray:
+def lift_out(
+    lifted: LiftedMasks, parent: np.ndarray, choice: np.ndarray, config: GroupingConfig = DEFAULTS
+) -> np.ndarray:
     """New parents, with every region above those whose masks leave it out.
 
     Args:
         lifted: the masks lifted onto the R regions.
         parent: [R] the region around each, -1 for none.
         choice: [M] the region that each mask is about, -1 for none.
+        config: thresholds.
     """
     parent, original = parent.copy(), parent
     while True:
-        left_out = held_by_parent(lifted, parent, choice) < HELD
+        left_out = held_by_parent(lifted, parent, choice) < config.held
         if not left_out.any():
             return parent
         parent[left_out] = original[parent[left_out]]

@@ -11,11 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.grouping.lifting import LiftedMasks
-
-MARGIN = 0.05
-"""How much better another region must fit before a Gaussian leaves its own."""
 
 
 def refine_anchors(
@@ -25,6 +23,7 @@ def refine_anchors(
     anchor_xyz: Float[Tensor, "A 3"],
     edges: Int[Tensor, "2 E"],
     anchor_label: Int[Tensor, " A"],
+    config: GroupingConfig = DEFAULTS,
 ) -> Int[Tensor, " N"]:
     """The anchor of every Gaussian after moving those that fit a neighbouring anchor's region better.
 
@@ -35,6 +34,7 @@ def refine_anchors(
         anchor_xyz: anchor centres.
         edges: the anchor graph; a Gaussian moves along one edge at most, to the nearest anchor of the better region.
         anchor_label: the region of each anchor, 0 to R - 1, or -1 for none (see `InstanceTree.cut`).
+        config: thresholds.
     """
     device, num_anchors = means.device, len(anchor_xyz)
     source, target = _beside(edges, anchor_label)
@@ -51,16 +51,16 @@ def refine_anchors(
     keep = torch.ones(lifted.num_units + num_labels, dtype=torch.bool, device=device)
     keep[: lifted.num_units] = contested[gaussian_anchor]
     rows = Rows.of(lifted, regions, keep=keep)
-    score = torch.from_numpy(rows.affinities(who, label + lifted.num_units)).to(device)
+    score = torch.from_numpy(rows.affinities(who, label + lifted.num_units, config.scoring)).to(device)
     stay = label == anchor_label[gaussian_anchor[who]]
-    score = score + MARGIN * stay
+    score = score + config.refine_margin * stay
     # Best label of each Gaussian: lexicographic by score, the lower label on ties.
     order = torch.argsort(score, descending=True, stable=True)
     order = order[torch.argsort(who[order], stable=True)]
     first = torch.ones_like(order, dtype=torch.bool)
     first[1:] = who[order][1:] != who[order][:-1]
     best = order[first]
-    best = best[(score[best] > MARGIN) & ~stay[best]]
+    best = best[(score[best] > config.refine_margin) & ~stay[best]]
     mover, wanted = who[best], label[best]
     out = gaussian_anchor.clone()
     # Nearest anchor of the wanted region among those joined to the Gaussian's own.

@@ -14,15 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ag2_ns.grouping.anchor_graph import AnchorGraph, components, edge_distance
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.ops.neighbours import nearest
-
-BANDWIDTH = 0.05
-ROUNDS = 50
-TOLERANCE = 1e-5
-PEAK_DISTANCE = 0.01
-MIN_SIZE = 10
-FRAGMENT_REACH = 8.0
-"""Published constants; the last in units of the graph's reach."""
 
 PIECE = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Anchor-neighbour entries shifted at a time: one cache's worth, or some 0.2 GB at F = 3."""
@@ -33,38 +26,31 @@ def super_anchors(
     feature: Float[Tensor, "A F"],
     xyz: Float[Tensor, "A 3"],
     graph: AnchorGraph,
-    *,
-    bandwidth: float = BANDWIDTH,
-    rounds: int = ROUNDS,
-    tolerance: float = TOLERANCE,
-    peak_distance: float = PEAK_DISTANCE,
-    min_size: int = MIN_SIZE,
+    bandwidth: float = DEFAULTS.part_bandwidth,
+    config: GroupingConfig = DEFAULTS,
 ) -> Int[Tensor, " A"]:
     """Group anchors into instances.
 
-    Features shift to a peak each (`mean_shift`); anchors whose peaks are closer than `peak_distance` along an edge
-    belong together; a group below `min_size` anchors joins the big group at its most similar edge, else the one of the
-    nearest big-group anchor within 8 reaches, else it stays.
+    Features shift to a peak each (`mean_shift`); anchors whose peaks are closer than `peak_share` of the bandwidth
+    along an edge belong together; a group below `min_size` anchors joins the big group at its most similar edge, else
+    the one of the nearest big-group anchor within `fragment_reach` reaches, else it stays.
 
     Args:
         feature: trained anchor features, normalised here.
         xyz: anchor centres, scene units.
         graph: the merging graph (s = 4); without a reach, fragments are attached along edges only.
-        bandwidth: of the Gaussian kernel, distance between unit features.
-        rounds: mean-shift rounds at most.
-        tolerance: an anchor's shift below which its peak is found.
-        peak_distance: exclusive upper bound between the peaks of neighbours in one group.
-        min_size: anchors of the smallest group that is no fragment.
+        bandwidth: of the Gaussian kernel, distance between unit features; by default the published one.
+        config: the other thresholds.
 
     Returns:
         A label per anchor, from 0 by falling size, ties by first anchor.
     """
     if graph.num_anchors == 0:
         return torch.empty(0, dtype=torch.long, device=feature.device)
-    peak = mean_shift(feature, graph, bandwidth=bandwidth, rounds=rounds, tolerance=tolerance)
+    peak = mean_shift(feature, graph, bandwidth, config)
     distance = (peak.index_select(0, graph.edges[0]) - peak.index_select(0, graph.edges[1])).square_().sum(1)
-    label = components(graph, distance < peak_distance**2)
-    label = attach_fragments(label, feature, xyz, graph, FRAGMENT_REACH * graph.reach, min_size)
+    label = components(graph, distance < (config.peak_share * bandwidth) ** 2)
+    label = attach_fragments(label, feature, xyz, graph, config.fragment_reach * graph.reach, config.min_size)
     return by_size(label)
 
 
@@ -72,10 +58,8 @@ def super_anchors(
 def mean_shift(
     feature: Float[Tensor, "A F"],
     graph: AnchorGraph,
-    *,
-    bandwidth: float = BANDWIDTH,
-    rounds: int = ROUNDS,
-    tolerance: float = TOLERANCE,
+    bandwidth: float = DEFAULTS.part_bandwidth,
+    config: GroupingConfig = DEFAULTS,
 ) -> Float[Tensor, "A F"]:
     """The peak of the feature density around each anchor, on the unit sphere.
 
@@ -92,7 +76,7 @@ def mean_shift(
         bias = torch.where(present, 0.0, float("-inf")).to(unit.dtype)
         at = unit[anchors].T.contiguous()  # F B
         active, moving = anchors, torch.ones_like(anchors, dtype=torch.bool)
-        for _ in range(rounds):
+        for _ in range(config.rounds):
             # |y - x|^2 = 2 - 2 y.x on the sphere
             weight = torch.addcmul(bias, at[0, :, None], around[0])
             for y, x in zip(at[1:], around[1:]):
@@ -100,7 +84,7 @@ def mean_shift(
             weight = weight.sub_(1).div_(bandwidth**2).exp_()
             moved = normalize(torch.stack([(weight * x).sum(1) for x in around]), dim=0)
             moved = torch.where(moving, moved, at)
-            moving = (moved - at).square().sum(0) >= tolerance**2
+            moving = (moved - at).square().sum(0) >= config.tolerance**2
             at = moved
             left = int(moving.sum())
             if left == 0:
@@ -145,7 +129,7 @@ def attach_fragments(
     xyz: Float[Tensor, "A 3"],
     graph: AnchorGraph,
     reach: float,
-    min_size: int = MIN_SIZE,
+    min_size: int = DEFAULTS.min_size,
 ) -> Int[Tensor, " A"]:
     """Give every group of fewer than `min_size` anchors to a big group.
 

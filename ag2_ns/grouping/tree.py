@@ -1,7 +1,7 @@
 """The instance tree: parts, objects and groups of anchors as nested regions, from how masks and views hold them.
 
 Merging (`merge.py`) joins anchors two by two. Of the regions that come up on the way (`condense.py`) the tree keeps
-those that masks recur for (`votes.py`).
+those that masks recur for (`consensus.py`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from torch import Tensor
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.grouping.condense import candidates, levels, objects, preorder
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.consensus import elect
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.grouping.lifting import LiftedMasks
 from ag2_ns.grouping.merge import Merges, merge_regions
 from ag2_ns.grouping.nesting import lift_out
-
-SEEN = 1.0
-"""Visible area (pixels, summed over all views) below which an anchor counts as never seen."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def build_tree(
     lifted: LiftedMasks,
     edges: Int[Tensor, "2 E"],
     feature: Float[Tensor, "A F"] | None = None,
-    tau: float = 0.1,
+    config: GroupingConfig = DEFAULTS,
 ) -> InstanceTree:
     """Merge anchors into an instance tree.
 
@@ -173,15 +171,15 @@ def build_tree(
         lifted: the masks lifted onto the A anchors.
         edges: the anchor graph.
         feature: instance features of a trained run, as further evidence.
-        tau: their bandwidth (AG2aussian: 0.1 for whole objects, 0.05 for parts).
+        config: thresholds.
     """
-    seen = lifted.visible >= SEEN
+    seen = lifted.visible >= config.seen
     rows = Rows.of(lifted, keep=seen)
     joined = edges[:, seen[edges[0]] & seen[edges[1]]].cpu().numpy()
     if feature is not None:
         feature = torch.nn.functional.normalize(feature.detach().float(), dim=1).cpu().numpy()
-    merges = merge_regions(rows, joined, feature, tau)
-    return adopt_unseen(_tree_of(merges, lifted, seen), edges)
+    merges = merge_regions(rows, joined, feature, config)
+    return adopt_unseen(_tree_of(merges, lifted, seen, config), edges)
 
 
 @cache
@@ -197,9 +195,9 @@ def warm_up(device: torch.device) -> None:
     build_tree(lifted, torch.stack((units[:-1], units[1:])))
 
 
-def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> InstanceTree:
+def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], config: GroupingConfig) -> InstanceTree:
     """The candidates among the merged regions as a tree, less those that too few masks vote for."""
-    found = candidates(merges)
+    found = candidates(merges, config)
     to = {"device": lifted.row.device}
     parent, last = torch.as_tensor(found.parent, **to), torch.as_tensor(found.last, **to)
     anchor_node = torch.where(seen, torch.as_tensor(found.anchor_node, **to), -1)
@@ -210,16 +208,16 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"]) -> I
     nodes = tree.lift(lifted)
     support = empty.scatter_reduce(0, nodes.view_unit, nodes.total, "amax")
     area = lifted.accounted.double().cpu().numpy()
-    first = elect(nodes, area, found.last, found.sure)
+    first = elect(nodes, area, found.last, found.sure, config)
     number = np.where(first.kept, np.cumsum(first.kept) - 1, -1)
     tree = replace(tree, size=size, support=support).keep(torch.as_tensor(first.kept, **to))
-    about = np.where(first.about >= 0, number[first.about.clip(0)], -1)
-    parent = lift_out(tree.lift(lifted), tree.parent.cpu().numpy(), about)
+    about = np.append(number, -1)[first.about]
+    parent = lift_out(tree.lift(lifted), tree.parent.cpu().numpy(), about, config)
     tree, order = _nested(tree, lifted, parent)
     nodes = tree.lift(lifted)
-    again = elect(nodes, area, tree.last.cpu().numpy(), np.ones(tree.num_nodes, bool))
+    again = elect(nodes, area, tree.last.cpu().numpy(), np.ones(tree.num_nodes, bool), config)
     up, affinity = tree.parent.cpu().numpy(), found.affinity[first.kept][order]
-    level = levels(up, objects(up, again.votes, nodes.visible.double().cpu().numpy(), affinity))
+    level = levels(up, objects(up, again.votes, nodes.visible.double().cpu().numpy(), affinity, config))
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.core.settings import own_settings
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -52,6 +54,8 @@ class LiftJob:
     """What carries the field: anchors, or every Gaussian for itself (as published, and larger)."""
     regression: Literal["kernel", "mlp"] = "kernel"
     """From instance features to language: by the nearest masks, or by a small network."""
+    grouping: GroupingConfig = DEFAULTS
+    """How anchors become instances, where the run's own settings are not meant."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to work."""
 
@@ -79,6 +83,7 @@ class LiftJob:
                 f"--instances {self.instances}: only runs of ag2aussian have trained features; leave it out"
             )
         config.pipeline.model.instances = self.instances
+        config.pipeline.grouping = replace(config.pipeline.grouping, **own_settings(self.grouping))
         pipeline = self._pipeline(config)
         start = time.perf_counter()
         reach = None
@@ -176,13 +181,14 @@ class LiftJob:
 
     def _adopt(self, gaussians: Gaussians, pipeline: Pipeline) -> float:
         """Give the model voxel anchors with these Gaussians; returns the reach of their graph."""
-        from ag2_ns.splat.regroup import GROUP_VOXEL, group_by_voxel
+        from ag2_ns.splat.regroup import group_by_voxel
 
         model: Any = pipeline.model
         extent = float(model.extent)
-        anchors, children = group_by_voxel(gaussians.to(model.device), extent)
+        voxel = pipeline.config.grouping.voxel
+        anchors, children = group_by_voxel(gaussians.to(model.device), extent, voxel)
         model.adopt(anchors, children, extent)
-        return 2 * GROUP_VOXEL * extent
+        return 2 * voxel * extent
 
     def _check_scene(self, gaussians: Gaussians, pipeline: Pipeline) -> None:
         """Refuse `data` that is not another place of the run's own scene.

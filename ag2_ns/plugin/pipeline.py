@@ -23,11 +23,13 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 
 from ag2_ns.core.errors import UserError, first_line
 from ag2_ns.core.notice import notice
+from ag2_ns.core.settings import changed_settings
 from ag2_ns.edit.config import EditConfig
+from ag2_ns.grouping.config import DEFAULTS as GROUPING
+from ag2_ns.grouping.config import GroupingConfig
 from ag2_ns.plugin import compat
 from ag2_ns.query.config import QueryConfig
 from ag2_ns.scene.build_field import LanguageFieldConfig
-from ag2_ns.scene.scene import changed_settings
 
 
 @dataclass
@@ -41,6 +43,8 @@ class AG2PipelineConfig(VanillaPipelineConfig):
     """Language of the instances alone, or also of every anchor or Gaussian, as a field (COS3D), when training ends."""
     language_field: LanguageFieldConfig = field(default_factory=LanguageFieldConfig)
     """How the field is made."""
+    grouping: GroupingConfig = GROUPING
+    """How anchors become instances, stored in the scene."""
     query: QueryConfig = field(default_factory=QueryConfig)
     """What counts as an answer, stored in the scene; a query may say otherwise."""
     edit: EditConfig = field(default_factory=EditConfig)
@@ -54,6 +58,7 @@ class AG2Pipeline(VanillaPipeline):
 
     def __init__(self, config: AG2PipelineConfig, *args: Any, **kwargs: Any) -> None:
         compat.apply()
+        config.grouping.check()
         super().__init__(config, *args, **kwargs)
         from ag2_ns.plugin.live import LiveScene
         from ag2_ns.plugin.model import AG2Model
@@ -64,7 +69,7 @@ class AG2Pipeline(VanillaPipeline):
         if not isinstance(self.model, AG2Model):
             return
         self.live = LiveScene(self.model, self.datamanager, Path(config.run_folder) if config.run_folder else None)
-        self.live.settings = changed_settings(config.query, config.edit)
+        self.live.settings = changed_settings(config.grouping, config.query, config.edit)
         self.session = self.model.shown = Session(self.live)
         self.AG2 = PanelModule(self.session)  # the viewer finds it among the pipeline's attributes
 

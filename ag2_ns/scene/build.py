@@ -13,7 +13,8 @@ from torch import Tensor
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.notice import view_progress
 from ag2_ns.core.view import View
-from ag2_ns.grouping.anchor_graph import MAX_NEIGHBOURS, MERGE_REACH, AnchorGraph, build_graph
+from ag2_ns.grouping.anchor_graph import CELL, AnchorGraph, build_graph
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.io.view_masks import PreparedMasks
 from ag2_ns.ops.neighbours import nearest
 from ag2_ns.scene.scene import Scene
@@ -24,39 +25,35 @@ Evidence = Literal["lifting", "features", "both"]
 """What instances are made from: lifted masks (no training), trained features alone (the paper's
 super-anchors), or lifted masks with trained features as a further vote."""
 
-LIFTING_NEIGHBOURS = 32
-"""Nearest neighbours that an anchor may list where lifted masks decide: regions grow, so near ones are enough."""
-
-SPARSE_REACH = 4.0
-"""The graph reaches at least this many times the typical distance between neighbouring anchors."""
-
 
 def merging_graph(
     xyz: Float[Tensor, "A 3"],
     radius: Float[Tensor, "A 1"],
     extent: float,
     reach: float | None = None,
-    max_neighbours: int = LIFTING_NEIGHBOURS,
+    max_neighbours: int | None = None,
+    config: GroupingConfig = DEFAULTS,
 ) -> AnchorGraph:
     """The anchor graph that instances are merged on (s = 4), widened where anchors are sparse.
 
     The published reach of 4 * 16 voxels is a length that only dense clouds fill; a scene of few anchors would fall
-    apart, so the reach is at least `SPARSE_REACH` times the median distance to the nearest neighbour.
+    apart, so the reach is at least `sparse_reach` times the median distance to the nearest neighbour.
 
     Args:
         xyz: anchor centres.
         radius: anchor radii.
         extent: scene extent.
         reach: longest edge, scene units, where the caller knows better.
-        max_neighbours: nearest neighbours that each anchor may list.
+        max_neighbours: nearest neighbours that each anchor may list; by default as where lifted masks decide.
+        config: thresholds.
     """
     voxel = voxel_size(extent)
     if reach is None:
-        reach = MERGE_REACH * 16 * voxel
+        reach = config.reach * CELL * voxel
         if len(xyz) > 1:
             gap = float(nearest(xyz, xyz, 2)[0][:, 1].median())
-            reach = max(reach, SPARSE_REACH * gap)
-    return build_graph(xyz, radius.squeeze(-1), voxel, reach / (16 * voxel), max_neighbours)
+            reach = max(reach, config.sparse_reach * gap)
+    return build_graph(xyz, radius.squeeze(-1), voxel, reach / (CELL * voxel), max_neighbours or config.neighbours)
 
 
 @torch.no_grad()
@@ -72,7 +69,8 @@ def index_scene(
     """Lift the masks of the training views, group anchors into a tree, attach language.
 
     Args:
-        scene: on the device where the work is done; instances that it has already are not looked at.
+        scene: on the device where the work is done; instances that it has already are not looked at. Its settings say
+            how (`GroupingConfig`).
         views: the training views.
         prepared: gives masks and features of a view; asked for one at a time, since all may not fit on the device.
         instances: what the tree is made from; "features" and "both" need trained features.
@@ -83,9 +81,10 @@ def index_scene(
         UserError: masks or features are damaged or of another image.
     """
     anchors, splat, rasterizer = scene.anchors, scene.gaussians.detach(), scene.rasterizer
+    config = scene.config(GroupingConfig)
     # Mean-shift looks at the published number of neighbours.
-    neighbours = MAX_NEIGHBOURS if instances == "features" else LIFTING_NEIGHBOURS
-    graph = merging_graph(anchors.xyz, anchors.radius, scene.extent, reach, neighbours)
+    neighbours = config.feature_neighbours if instances == "features" else config.neighbours
+    graph = merging_graph(anchors.xyz, anchors.radius, scene.extent, reach, neighbours, config)
     features: list[Tensor | None] = [None] * len(views)
 
     class Masks:
@@ -102,11 +101,11 @@ def index_scene(
         if instances == "features":
             index = build_feature_index(
                 rasterizer, splat, scene.gaussian_anchor, anchors.xyz, feature, graph, views, Masks(), features,
-                progress=progress,
+                config=config, progress=progress,
             )  # fmt: skip
         else:
             index = build_index(
                 rasterizer, splat, scene.gaussian_anchor, anchors.xyz, graph.edges, views, Masks(), features,
-                anchor_feature=feature if instances == "both" else None, progress=progress,
+                anchor_feature=feature if instances == "both" else None, config=config, progress=progress,
             )  # fmt: skip
     return index if encoder is None else replace(index, encoder=encoder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from torch import Tensor
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.masks import MaskSet
+from ag2_ns.core.settings import changed_settings
 from ag2_ns.core.view import NamedView
 from ag2_ns.grouping.anchor_graph import AnchorGraph, build_graph
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.io.calibration import Rig
 from ag2_ns.io.points import PointCloud
 from ag2_ns.io.view_store import Manifest, data_folder, view_key
@@ -54,6 +56,8 @@ class PointScene:
     """Of each view."""
     features: tuple[Float[Tensor, "M D"], ...]
     """Of each view; empty without an encoder."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of grouping, see `Scene.settings`."""
 
 
 def point_colours(cloud: PointCloud, rig: Rig | None, size: Float[Tensor, " N"]) -> Float[Tensor, "N 3"]:
@@ -159,6 +163,7 @@ def scene_of_points(
     rasterizer: Rasterizer,
     *,
     device: torch.device | str = "cpu",
+    config: GroupingConfig = DEFAULTS,
     progress: Callable[[int], None] | None = None,
     prepared: Sequence[tuple[MaskSet, Float[Tensor, "M D"] | None]] | None = None,
 ) -> PointScene:
@@ -171,12 +176,14 @@ def scene_of_points(
         encoder: makes a vector per mask; None makes instances without language.
         rasterizer: a backend for `device`.
         device: where lifting and grouping are done.
+        config: thresholds of grouping.
         progress: called with the number of views done.
         prepared: masks and features of each view, where they are there already; segmenter and encoder then rest.
 
     Raises:
         UserError: the cameras do not see the cloud, or a picture cannot be read.
     """
+    config.check()
     check_rig(cloud, rig)
     gaussians = gaussians_of_points(cloud, rig)
     masks: list[MaskSet] = []
@@ -203,9 +210,10 @@ def scene_of_points(
         [v.to(device) for v in rig.views],
         masks,
         features if len(features) == len(masks) else None,
+        config=config,
         progress=progress,
     )
-    return PointScene(cloud, gaussians, index, rig, tuple(masks), tuple(features))
+    return PointScene(cloud, gaussians, index, rig, tuple(masks), tuple(features), changed_settings(config))
 
 
 def as_scene(lifted: PointScene, encoder: Encoder | None, provenance: Mapping[str, Any]) -> Scene:
@@ -239,7 +247,7 @@ def as_scene(lifted: PointScene, encoder: Encoder | None, provenance: Mapping[st
         0,
         source,
         WorldFrame(),
-        {},
+        lifted.settings,
         dict(provenance),
         texts=None if encoder is None else TextEncoder(source.data, 1.0, "cpu", lambda: made_by),
     )

@@ -17,6 +17,7 @@ from ag2_ns.core.errors import MissingInstances, UnknownView
 from ag2_ns.core.fingerprint import Fingerprint
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
+from ag2_ns.core.settings import changed_settings
 from ag2_ns.core.view import NamedView, View
 from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.language.field import LanguageField
@@ -207,11 +208,3 @@ def find_views(views: Sequence[NamedView], image: str) -> list[NamedView]:
         elif any(f"/{path}".endswith(f"/{asked}") for path in paths[:2]):
             ending.append(view)
     return exact or ending
-
-
-def changed_settings(*configs: Any) -> dict[str, dict[str, Any]]:
-    """What differs from the defaults in some configurations, by section, as a scene stores it."""
-    changed = {
-        c.section: {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name) != f.default} for c in configs
-    }
-    return {section: own for section, own in changed.items() if own}

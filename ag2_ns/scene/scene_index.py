@@ -17,6 +17,7 @@ from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.selection import Selection
 from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import AnchorGraph
+from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.feature_tree import feature_tree
 from ag2_ns.grouping.lifting import LiftedMasks, lift_masks
 from ag2_ns.grouping.refine import contested_anchors, refine_anchors
@@ -142,7 +143,7 @@ def build_index(
     features: Sequence[Float[Tensor, "M D"] | None] | None = None,
     *,
     anchor_feature: Float[Tensor, "A F"] | None = None,
-    tau: float = 0.1,
+    config: GroupingConfig = DEFAULTS,
     refine: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> SceneIndex:
@@ -159,7 +160,7 @@ def build_index(
         features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
             and boxes only.
         anchor_feature: instance features of a trained run, as further evidence for merging.
-        tau: their bandwidth.
+        config: thresholds.
         refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
         progress: called with the number of views lifted.
     """
@@ -170,15 +171,16 @@ def build_index(
         first = lift(masks, unit=None if alone else gaussian_anchor, num_units=None if alone else num_anchors)
     lifted = first.group(gaussian_anchor, num_anchors) if alone else first
     if refine:
-        label = build_tree(lifted, edges, anchor_feature, tau).cut(0.5)
+        label = build_tree(lifted, edges, anchor_feature, config).cut(0.5)
         if alone:
-            gaussian_anchor = refine_anchors(first, gaussians.means, gaussian_anchor, anchor_xyz, edges, label)
+            gaussian_anchor = refine_anchors(first, gaussians.means, gaussian_anchor, anchor_xyz, edges, label, config)
             lifted = first.group(gaussian_anchor, num_anchors)
         else:
             gaussian_anchor, lifted = _refined_at_borders(
-                lift, masks, gaussians, len(views), gaussian_anchor, anchor_xyz, edges, label, lifted
-            )
-    tree = build_tree(lifted, edges, anchor_feature, tau)
+                lift, masks, gaussians, len(views), gaussian_anchor, anchor_xyz, edges, label, lifted,
+                config,
+            )  # fmt: skip
+    tree = build_tree(lifted, edges, anchor_feature, config)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 
 
@@ -192,6 +194,7 @@ def _refined_at_borders(
     edges: Int[Tensor, "2 E"],
     label: Int[Tensor, " A"],
     lifted: LiftedMasks,
+    config: GroupingConfig,
 ) -> tuple[Int[Tensor, " N"], LiftedMasks]:
     """`refine_anchors` where the weights of all Gaussians are too many: only those at borders get weights of their own.
 
@@ -214,7 +217,7 @@ def _refined_at_borders(
     of_unit = torch.cat([torch.arange(count, device=unit.device), gaussian_anchor[border]])
     means = torch.cat([anchor_xyz, gaussians.means[border]])
     by_unit = lift(masks, unit=unit, num_units=len(of_unit))
-    of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label)
+    of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label, config)
     return of_unit[unit], by_unit.group(of_unit, count)
 
 
@@ -234,6 +237,7 @@ def build_feature_index(
     masks: Iterable[MaskSet],
     features: Sequence[Float[Tensor, "M D"] | None] | None = None,
     *,
+    config: GroupingConfig = DEFAULTS,
     progress: Callable[[int], None] | None = None,
 ) -> SceneIndex:
     """The paper's way: instances from trained features alone (see `feature_tree`), language from lifted masks.
@@ -249,12 +253,13 @@ def build_feature_index(
         masks: the masks of each view, asked for once.
         features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
             and boxes only.
+        config: thresholds.
         progress: called with the number of views lifted.
     """
     lifted = lift_masks(
         rasterizer, gaussians, views, masks, unit=gaussian_anchor, num_units=len(anchor_xyz), progress=progress
     )
-    tree = feature_tree(lifted, anchor_feature, anchor_xyz, graph)
+    tree = feature_tree(lifted, anchor_feature, anchor_xyz, graph, config)
     return SceneIndex(gaussian_anchor, anchor_xyz, graph.edges, tree, language_of(tree, lifted, features))
 
 

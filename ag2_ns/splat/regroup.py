@@ -9,11 +9,8 @@ from torch import Tensor
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.splat.anchors import Anchors, Children, voxel_groups
 
-GROUP_VOXEL = 0.015
-"""Edge of the voxels, as a share of the scene's extent: half of it leaves regions too small to collect votes."""
 
-
-def group_by_voxel(gaussians: Gaussians, extent: float, share: float = GROUP_VOXEL) -> tuple[Anchors, Children]:
+def group_by_voxel(gaussians: Gaussians, extent: float, share: float) -> tuple[Anchors, Children]:
     """Anchors at the mean centre of the Gaussians of every occupied voxel, the Gaussians as their children.
 
     Args:

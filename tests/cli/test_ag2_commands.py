@@ -223,13 +223,14 @@ def test_lifting_twice_in_one_second_keeps_both(run, tmp_path, capfd, monkeypatc
     monkeypatch.setattr(
         "nerfstudio.engine.trainer.TrainerConfig.set_timestamp", lambda self: setattr(self, "timestamp", "now")
     )
-    for _ in range(2):
-        ag2("lift", "--load-config", run.config, "--output-dir", tmp_path / "out", "--device", "cpu")
+    for more in ([], ["--grouping.piece", 0.2]):
+        ag2("lift", "--load-config", run.config, "--output-dir", tmp_path / "out", "--device", "cpu", *more)
     first, second = sorted((tmp_path / "out").rglob("config.yml"))
     assert [p.parent.name for p in (first, second)] == ["now-lifted", "now-lifted-2"]
     assert all(len(list((p.parent / "nerfstudio_models").iterdir())) == 1 for p in (first, second))
     assert f"run        {second}" in capfd.readouterr().out
     assert len(ag2_ns.open(second).gaussians) == len(ag2_ns.open(first).gaussians)
+    assert (ag2_ns.open(first).settings, ag2_ns.open(second).settings) == ({}, {"grouping": {"piece": 0.2}})
 
 
 @pytest.mark.parametrize("instances", ["features", "both"])

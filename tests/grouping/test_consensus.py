@@ -4,7 +4,8 @@ from dense_masks import lifted_from
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ag2_ns.grouping.consensus import ALIKE, MARGIN, PIECE, VIEWS, VOTE, elect, holder_of
+from ag2_ns.grouping.config import DEFAULTS
+from ag2_ns.grouping.consensus import elect, holder_of
 
 WHOLE, LEFT, RIGHT = 0, 1, 2
 LAST = np.array([2, 1, 2])
@@ -36,7 +37,7 @@ def test_parts_and_wholes_stay_where_masks_of_both_recur():
 
 def test_enough_views_have_to_agree():
     whole, split = (BOTH, [(100, 100)]), (BOTH, [(100, 0), (0, 100)])
-    few, many = int(20 * VIEWS) - 1, int(20 * VIEWS) + 1
+    few, many = int(20 * DEFAULTS.views) - 1, int(20 * DEFAULTS.views) + 1
     assert election([split] * few + [whole] * (20 - few)) == [True, False, False]
     assert election([split] * many + [whole] * (20 - many)) == [True, True, True]
 
@@ -51,7 +52,7 @@ def test_a_view_of_one_part_speaks_for_the_whole():
 def test_objects_keep_their_place():
     """Two objects that segmenters merge now and then, one of them rarely outlined on its own."""
     apart, merged, one = (BOTH, [(100, 0), (0, 100)]), (BOTH, [(100, 100)]), (BOTH, [(100, 0)])
-    rarely = int(20 * PIECE) + 1
+    rarely = int(20 * DEFAULTS.piece) + 1
     views = [apart] * rarely + [merged] * 8 + [one] * (12 - rarely)
     assert election(views, sure=(False, True, True)) == [True, True, True]
 
@@ -79,7 +80,7 @@ def elect_slowly(lifted, area, last, sure):
         torch.as_tensor(area)[lifted.mask] + total[lifted.unit, lifted.mask_view[lifted.mask]] - inside
     )
     total, fit, view = total.numpy(), fit.numpy(), lifted.mask_view.numpy()
-    fit[fit < VOTE] = 0
+    fit[fit < DEFAULTS.vote] = 0
     alive = np.ones(num, bool)
 
     def share(voted):
@@ -97,14 +98,14 @@ def elect_slowly(lifted, area, last, sure):
             b = left[0]
             related = [u for u in left if u <= b <= last[u] or b <= u <= last[b]]
             ratio = {u: total[u, view[m]] / total[b, view[m]] for u in related}
-            same = {u for u in related if 1 / ALIKE <= ratio[u] <= ALIKE}
+            same = {u for u in related if 1 / DEFAULTS.alike <= ratio[u] <= DEFAULTS.alike}
             likes.append((min(same), view[m]))
-            if fit[b, m] - max((fit[u, m] for u in left if u not in same), default=0.0) >= MARGIN:
+            if fit[b, m] - max((fit[u, m] for u in left if u not in same), default=0.0) >= DEFAULTS.vote_margin:
                 votes.append(likes[-1])
         liked, counted = share(likes), share(votes)
         may_go = np.flatnonzero(alive & ~sure)
-        if len(may_go) == 0 or counted[may_go].min() >= VIEWS:
-            return alive & ~(sure & (counted < PIECE) & (counted[holder_of(alive, last)] >= VIEWS))
+        if len(may_go) == 0 or counted[may_go].min() >= DEFAULTS.views:
+            return alive & ~(sure & (counted < DEFAULTS.piece) & (counted[holder_of(alive, last)] >= DEFAULTS.views))
         nobody = may_go[liked[may_go] == 0]
         alive[nobody if len(nobody) else min(may_go, key=lambda u: (counted[u], liked[u], u))] = False
     return sure.copy()

@@ -4,7 +4,8 @@ import toy_scene
 from torch.nn.functional import normalize
 
 from ag2_ns.grouping.anchor_graph import build_graph
-from ag2_ns.grouping.feature_tree import LEAST, feature_tree, nested_tree
+from ag2_ns.grouping.config import DEFAULTS
+from ag2_ns.grouping.feature_tree import feature_tree, nested_tree
 from ag2_ns.query.click import answer_click
 from ag2_ns.query.text import select_text
 from ag2_ns.rendering.cpu import CpuRasterizer
@@ -80,7 +81,7 @@ def test_nodes_describe_themselves(clean, tree):
     lifted = tree.lift(clean.by_anchor)
     for n in range(tree.num_nodes):
         inside = tree.anchors_of(n)
-        assert int(tree.size[n]) == int(inside.sum()) >= LEAST
+        assert int(tree.size[n]) == int(inside.sum()) >= DEFAULTS.least
         areas = lifted.total[lifted.view_row[n] : lifted.view_row[n + 1]]
         assert float(tree.support[n]) == pytest.approx(float(areas.max()))
         assert tree.last[n] == max(k for k in range(tree.num_nodes) if n in tree.ancestors(k))

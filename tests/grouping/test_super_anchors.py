@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from ag2_ns.grouping import super_anchors as module
 from ag2_ns.grouping.anchor_graph import AnchorGraph, build_graph
+from ag2_ns.grouping.config import GroupingConfig
 from ag2_ns.grouping.super_anchors import attach_fragments, by_size, mean_shift, super_anchors
 
 VOXEL = 0.002  # reach with s = 4: 0.128
@@ -56,9 +57,9 @@ def test_mean_shift_equals_slow(f, rounds, monkeypatch):
     expected = slow_mean_shift(feature, graph, 0.2, rounds, 1e-5)
     for piece in (40, 1 << 16):
         monkeypatch.setitem(module.PIECE, "cpu", piece)
-        peak = mean_shift(feature.double(), graph, bandwidth=0.2, rounds=rounds)
+        peak = mean_shift(feature.double(), graph, 0.2, GroupingConfig(rounds=rounds))
         torch.testing.assert_close(peak, expected, rtol=0, atol=1e-9)
-        single = mean_shift(feature, graph, bandwidth=0.2, rounds=rounds)
+        single = mean_shift(feature, graph, 0.2, GroupingConfig(rounds=rounds))
         torch.testing.assert_close(single.double(), expected, rtol=0, atol=2e-4)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.grouping.affinity import NONE, ONE_SIDED, PART
+from ag2_ns.grouping.config import DEFAULTS
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.grouping.refine import refine_anchors
 from ag2_ns.grouping.tree import build_tree
@@ -24,9 +24,9 @@ def slow_affinity(wa, ta, ca, wb, tb, cb, mask_view):
         apart = max([abs(p - q) for p, q in zip(pa, pb)], default=0)
         seen = min(ta[v] / max(ta), tb[v] / max(tb))
         both = min(cover_a, cover_b)
-        votes += seen * both * together * (1 - PART * max(0, together + apart - 1))
-        evidence += seen * (both + ONE_SIDED * abs(cover_a - cover_b))
-    return votes / (evidence + NONE)
+        votes += seen * both * together * (1 - DEFAULTS.part * max(0, together + apart - 1))
+        evidence += seen * (both + DEFAULTS.one_sided * abs(cover_a - cover_b))
+    return votes / (evidence + DEFAULTS.none)
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,7 +40,7 @@ def test_affinity_equals_slow_reference(seed):
     covered = total * rng.uniform(0, 1, (2, views)).round(1)
     weight = covered[:, mask_view] * rng.uniform(0, 1, (2, masks)) * (rng.random((2, masks)) < 0.7)
     rows = Rows.of(lifted_from(weight, total, covered, mask_view))
-    fast = rows.affinities(torch.tensor([0, 1]), torch.tensor([1, 0]))
+    fast = rows.affinities(torch.tensor([0, 1]), torch.tensor([1, 0]), DEFAULTS.scoring)
     slow = slow_affinity(weight[0], total[0], covered[0], weight[1], total[1], covered[1], mask_view)
     assert fast[0] == pytest.approx(slow, rel=1e-4, abs=1e-6) and fast[1] == pytest.approx(fast[0], rel=1e-5)
     assert 0 <= fast[0] <= 1

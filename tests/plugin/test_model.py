@@ -312,7 +312,7 @@ def test_adopting_foreign_gaussians_shows_them_unchanged():
 
     source = tiny_model(seed=3).eval()
     splat = source.gaussians().detach()
-    anchors, children = group_by_voxel(splat, float(source.extent))
+    anchors, children = group_by_voxel(splat, float(source.extent), 0.015)
     model = tiny_model(points=10).eval()
     model.adopt(anchors, children, float(source.extent))
     for name in ("means", "scales", "opacities", "sh"):

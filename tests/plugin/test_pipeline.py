@@ -7,8 +7,10 @@ import torch
 from tiny_model import attach, camera_ring, tiny_model
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.grouping.config import GroupingConfig
 from ag2_ns.plugin import methods
 from ag2_ns.plugin.live import capture_views
+from ag2_ns.plugin.run import load_run
 from ag2_ns.plugin.views import view_of
 from ag2_ns.scene.scene_file import FILE_NAME, open_scene
 
@@ -42,6 +44,28 @@ def test_a_run_ends_with_its_scene(loaded, tmp_path):
     scene = open_scene(tmp_path, "cpu")
     assert scene.provenance["steps"] == 30 and "instances" in scene.provenance["seconds"]
     assert torch.equal(scene.index.tree.parent, loaded.scene.index.tree.parent), "data without masks: they are kept"
+
+
+def test_thresholds_of_a_training_group_its_anchors_and_stay_with_its_scene(blob_run, tmp_path, monkeypatch):
+    import tyro
+    import yaml
+
+    config = yaml.load(blob_run.read_text(), Loader=yaml.Loader)
+    given = ["--grouping.last-stage", "0.9", "--query.solid", "0.7"]
+    config.pipeline = tyro.cli(type(config.pipeline), args=given, default=config.pipeline)
+    blob_run.write_text(yaml.dump(config))
+    run, grouped = load_run(blob_run), []
+
+    def build_index(*args, config, **options):
+        grouped.append(config)
+        return run.scene.index
+
+    monkeypatch.setattr("ag2_ns.scene.build.build_index", build_index)
+    monkeypatch.setattr(run.pipeline.datamanager, "view_masks", lambda: SimpleNamespace(feature_store=None))
+    run.pipeline.finish("ag2aussian-small", 30, tmp_path)
+    scene = open_scene(tmp_path, "cpu")
+    assert scene.settings == {"grouping": {"last_stage": 0.9}, "query": {"solid": 0.7}}
+    assert [scene.config(GroupingConfig)] == grouped == [GroupingConfig(last_stage=0.9)]
 
 
 def test_the_viewer_listens_on_this_machine_only_unless_told_otherwise():
