@@ -113,4 +113,5 @@ class Lift(LiftJob):
             f"{'with' if index.has_language else 'without'} language; {seconds:.1f} s"
         )
         out.print(f"scene      {path}")
+        out.print(f"look       {command_line('ag2', 'view', '--load-config', path)}")
         out.print(f"name       {command_line('ag2', 'name', '--load-config', path)}")

@@ -20,6 +20,7 @@ COMMANDS = {
     "name": "ag2_ns.cli.name:Name",
     "points": "ag2_ns.cli.points:Points",
     "smap": "ag2_ns.cli.smap:Smap",
+    "view": "ag2_ns.cli.view:View",
     "query": "ag2_ns.cli.query:Query",
     "tree": "ag2_ns.cli.tree:Tree",
     "edit": "ag2_ns.cli.edit:Edit",

@@ -32,8 +32,9 @@ class Name(Opened):
     output_dir: Path | None = None
     """Where names.json and names.png go; default: names/ beside the scene."""
     _: KW_ONLY
-    captions: Path | None = None
-    """JSON of captions or weighted tags by view, from any captioner."""
+    captions: tuple[Path, ...] = ()
+    """JSON files of captions or weighted tags by view, from any captioner; several are joined, each counting alike:
+    those of the pictures, say, and those of the points (`ag2 smap name`)."""
     captioner: Path | None = None
     """Folder of a captioning model of transformers (BLIP, …) that writes captions now."""
     tagger: Literal["auto", "files", "captioner", "retrieval", "simulated"] = "auto"
@@ -93,18 +94,18 @@ class Name(Opened):
         from ag2_ns.perception.caption_tags import noun_tags, spacy_tags
         from ag2_ns.perception.tagger import make_tagger
 
-        if self.captions is not None and self.captioner is not None:
+        if self.captions and self.captioner is not None:
             raise UserError("give either --captions FILE or --captioner MODEL")
         kind = self.tagger
         if kind == "auto":
             kind = "files" if self.captions else "captioner" if self.captioner else "retrieval"
         embed = None if self.text_vectors is None else _table(self.text_vectors)
         if kind == "files":
-            if self.captions is None:
+            if not self.captions:
                 raise UserError("--tagger files: name the captions with --captions FILE")
             rules = lambda caption: noun_tags(caption, colours=self.colours)  # noqa: E731
             return make_tagger(
-                "files", path=self.captions, nouns=spacy_tags() if self.nouns == "spacy" else rules
+                "files", paths=self.captions, nouns=spacy_tags() if self.nouns == "spacy" else rules
             ), embed
         if kind == "captioner":
             if self.captioner is None:

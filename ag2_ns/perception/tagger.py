@@ -7,6 +7,7 @@ Adding one is one class: give it the members of `Tagger` and decorate it with `@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -74,20 +75,49 @@ def make_tagger(name: str, **options: Any) -> Tagger:
 
 @register_tagger("files")
 class FilesTagger:
-    """Captions or tags that any captioner wrote, as JSON by view.
+    """Captions or tags that any captioner wrote, as JSON by view, from one or several files.
 
     A view's entry is a caption, a list of captions, or tables of them by crop or sector (as 3D-AVS writes); or weighted
-    tags, `{tag: weight}` or `[[tag, weight], …]`. Views are found by name, with or without folder and suffix.
+    tags, `{tag: weight}` or `[[tag, weight], …]`. Views are found by name, with or without folder and suffix. What one
+    cloud's sectors or pillars are said to hold (`ag2 smap name`) is said of every view.
 
     Args:
-        path: the JSON file.
+        paths: the JSON files. A view's words of each file are weighed relative to the largest there, then joined.
         nouns: the nouns of a caption, default rules (see `caption_tags`).
     """
 
-    def __init__(self, path: Path | str, nouns: Callable[[str], list[str]] = noun_tags):
-        self.path = Path(path)
-        self.settings = {"file": self.path.name}
-        self._nouns = nouns
+    def __init__(self, paths: Path | str | Sequence[Path | str], nouns: Callable[[str], list[str]] = noun_tags):
+        paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+        self._files = [_Captions(Path(path), nouns) for path in paths]
+        self.settings = {"file": ", ".join(Path(path).name for path in paths)}
+
+    def tag(self, image: np.ndarray, image_name: str, masks: MaskSet, features: Float[Tensor, "M D"]) -> Tags:
+        """The tags of one view; none where no file names it."""
+        found = [file.tags(image_name) for file in self._files]
+        if len(found) == 1:
+            return found[0]
+        joined: dict[str, float] = {}
+        for tags in found:
+            top = max((weight for _, weight in tags), default=1.0)
+            for word, weight in tags:
+                joined[word] = joined.get(word, 0.0) + weight / top
+        return list(joined.items())
+
+    def require_views(self, names: Sequence[str]) -> None:
+        """Refuse captions of other pictures.
+
+        Raises:
+            UserError: a file names none of the views.
+        """
+        for file in self._files:
+            file.require_views(names)
+
+
+class _Captions:
+    """One file of captions."""
+
+    def __init__(self, path: Path, nouns: Callable[[str], list[str]]):
+        self.path, self._nouns = path, nouns
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -104,10 +134,10 @@ class FilesTagger:
         for name in self._entries:
             self._last.setdefault(_stem(name).rsplit("/", 1)[-1], []).append(name)
 
-    def tag(self, image: np.ndarray, image_name: str, masks: MaskSet, features: Float[Tensor, "M D"]) -> Tags:
+    def tags(self, name: str) -> Tags:
         """The tags of one view; none where the file does not name it."""
-        entry = self.entry(image_name)
-        return [] if entry is None else self._read(entry, image_name)
+        entry = self.entry(name)
+        return [] if entry is None else self._read(entry, name)
 
     def entry(self, image_name: str) -> object | None:
         """What the file says of one view."""
@@ -115,7 +145,10 @@ class FilesTagger:
         if stem in self._stems:
             return self._entries[self._stems[stem]]
         by_last = self._last.get(stem.rsplit("/", 1)[-1], [])
-        return self._entries[by_last[0]] if len(by_last) == 1 else None
+        clouds = [entry for entry in self._entries.values() if _of_points(entry)]
+        if len(by_last) != 1:
+            return clouds[0] if len(clouds) == 1 else None
+        return self._entries[by_last[0]]
 
     def require_views(self, names: Sequence[str]) -> None:
         """Refuse captions of other pictures.
@@ -133,6 +166,11 @@ class FilesTagger:
     def _read(self, entry: object, name: str) -> Tags:
         if isinstance(entry, dict) and entry and all(_number(v) for v in entry.values()):
             return self._weighted(entry.items(), name)
+        if _of_points(entry) and all(isinstance(v, dict) for v in entry.values()):
+            best: dict[str, float] = {}
+            for word, weight in (pair for said in entry.values() for pair in self._weighted(said.items(), name)):
+                best[word] = max(weight, best.get(word, 0.0))
+            return list(best.items())
         if isinstance(entry, dict):
             entry = [part for value in entry.values() for part in (value if isinstance(value, list) else [value])]
         if isinstance(entry, str):
@@ -233,6 +271,11 @@ def _stem(name: str) -> str:
     stem = stem.rsplit(".", 1)[0] if "." in stem.rsplit("/", 1)[-1] else stem
     head, _, rest = stem.partition("/")
     return rest if rest and head.startswith("images") else stem
+
+
+def _of_points(entry: object) -> bool:
+    """Whether an entry speaks of regions of a cloud."""
+    return isinstance(entry, dict) and bool(entry) and all(re.fullmatch(r"(sector|pillar)_\d+", k) for k in entry)
 
 
 def _number(value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,14 +97,19 @@ def _inputs(
     return image, view.name, masks, language.feature[there].float()
 
 
+def picture_file(scene: Scene, view: NamedView) -> Path | None:
+    """The photograph of a view, if it is still there."""
+    if scene.source is None:
+        return None
+    folder, suffix = data_folder(scene.source.data), Path(view.name).suffix
+    names = (view.name, f"images/{view.name}", f"{view.key}{suffix}", f"images/{view.key}{suffix}")
+    return next((p for p in (*(folder / n for n in names), Path(view.name)) if p.is_file()), None)
+
+
 def picture_of(scene: Scene, view: NamedView) -> UInt8[np.ndarray, "H W 3"]:
     """The photograph of a view; drawn from the scene where the file is gone."""
-    if scene.source is not None:
-        folder = data_folder(scene.source.data)
-        for path in (folder / view.name, folder / "images" / view.name, Path(view.name)):
-            try:
-                with Image.open(path) as file:
-                    return np.asarray(file.convert("RGB"))
-            except (OSError, SyntaxError):
-                continue
+    path = picture_file(scene, view)
+    if path is not None:
+        with suppress(OSError, SyntaxError), Image.open(path) as file:
+            return np.asarray(file.convert("RGB"))
     return to_uint8(render(scene.gaussians, view.view, scene.rasterizer, depth=False).rgb)

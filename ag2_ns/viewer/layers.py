@@ -8,7 +8,7 @@ an invisible sphere around everything, whose inside is its front. Of such a clic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ MOST_ANCHORS, MOST_EDGES = 20_000, 4_000
 """More are thinned out: a browser must draw them."""
 
 AROUND = 40.0
-"""Radius of the sphere that catches clicks, scene units; nerfstudio's cameras lie within 1 or so."""
+"""Least radius of the sphere that catches clicks, scene units; nerfstudio's cameras lie within 1 or so."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom on the screen, 0 to 1."""
@@ -116,13 +116,18 @@ class Layers:
         self._nodes: dict[str, Any] = {}
         self._gizmo: Any = None
 
-    def listen(self, clicked: Callable[[Vector, Vector], None]) -> None:
-        """Tell `clicked` the ray of every click on the picture: origin (scene units) and direction."""
+    def listen(self, clicked: Callable[[Vector, Vector], None], reach: float = 0.0) -> None:
+        """Tell `clicked` the ray of every click on the picture: origin (scene units) and direction.
+
+        Args:
+            clicked: see above.
+            reach: how far from the origin cameras may go at least, scene units.
+        """
         if self.server is None:
             return
         import trimesh
 
-        sphere = trimesh.creation.icosphere(subdivisions=1, radius=AROUND * SCALE)
+        sphere = trimesh.creation.icosphere(subdivisions=1, radius=max(AROUND, reach) * SCALE)
         inwards = np.ascontiguousarray(sphere.faces[:, ::-1]).astype(np.uint32)
         node = self.server.scene.add_mesh_simple(
             "/click_catcher", np.asarray(sphere.vertices, np.float32), inwards, opacity=0.0, side="front"
@@ -191,6 +196,16 @@ class Layers:
             self._nodes["/selected_edges"] = scene.add_mesh_simple(
                 "/selected_edges", mesh.vertices * SCALE, mesh.faces, color=EDGE_COLOR, side="double"
             )
+
+    def show_names(self, names: Sequence[tuple[str, Vector]]) -> None:
+        """Write names into the view, each at a place (scene units), in place of those before."""
+        if self.server is None:
+            return
+        for name in [n for n in self._nodes if n.startswith("/names/")]:
+            self._nodes.pop(name).remove()
+        for k, (text, (x, y, z)) in enumerate(names):
+            path = f"/names/{k}"
+            self._nodes[path] = self.server.scene.add_label(path, text, position=(x * SCALE, y * SCALE, z * SCALE))
 
     def show_gizmo(
         self,

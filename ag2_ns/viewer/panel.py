@@ -76,7 +76,7 @@ class Panel:
             self.suggestions.install(server, folder)
             for part in (self.find, self.walk, self.edit, self.move, self.show, self.save):
                 part.install(server)
-        self.layers.listen(self.find.clicked)
+        self.layers.listen(self.find.clicked, 4 * self.session.scene().extent)
         self._look()
         self.session.index_changed = self._instances_changed
         self.refresh()

@@ -21,7 +21,7 @@ def tags(tagger, name, features=torch.zeros(0, 0)):  # noqa: B008
 def files(tmp_path, content):
     path = tmp_path / "captions.json"
     path.write_text(json.dumps(content))
-    return make_tagger("files", path=path)
+    return make_tagger("files", paths=path)
 
 
 @pytest.mark.parametrize("entry", ["a red mug", ["a mug", "mugs"], {"crop_0": "a mug", "crop_1": ["the mug"]}])
@@ -51,9 +51,9 @@ def test_bad_files_of_captions(tmp_path, text, said):
     path = tmp_path / "c.json"
     path.write_text(text)
     with pytest.raises(UserError, match=said):
-        make_tagger("files", path=path)
+        make_tagger("files", paths=path)
     with pytest.raises(UserError, match="no such file"):
-        make_tagger("files", path=tmp_path / "none.json")
+        make_tagger("files", paths=tmp_path / "none.json")
 
 
 def test_bad_entries_name_the_view(tmp_path):
@@ -90,3 +90,14 @@ def test_the_registry_makes_every_tagger(tmp_path):
     assert isinstance(files(tmp_path, {"a": "b"}), Tagger)
     with pytest.raises(UserError, match="tagger"):
         make_tagger("none")
+
+
+def test_captions_of_pictures_and_of_points_are_joined(tmp_path):
+    pictures, points = tmp_path / "a.json", tmp_path / "b.json"
+    pictures.write_text(json.dumps({"front.png": {"car": 2.0, "tree": 1.0}, "back.png": "a road"}))
+    points.write_text(json.dumps({"cloud": {"sector_0": {"car": 0.8, "pole": 0.2}, "sector_1": {"pole": 0.4}}}))
+    tagger = make_tagger("files", paths=[pictures, points])
+    tagger.require_views(["front.png", "back.png"])
+    assert dict(tagger.tag(None, "front.png", None, None)) == {"car": 2.0, "tree": 0.5, "pole": 0.5}
+    assert dict(tagger.tag(None, "back.png", None, None)) == {"road": 1.0, "car": 1.0, "pole": 0.5}
+    assert dict(make_tagger("files", paths=points).tag(None, "x", None, None)) == {"car": 0.8, "pole": 0.4}

@@ -28,7 +28,7 @@ def captioned(scene, tmp_path):
     said["view_08"] = {"zebra": 1, "plate": 1}
     path = tmp_path / "captions.json"
     path.write_text(json.dumps(said))
-    return named(scene, vocabulary_of(scene, make_tagger("files", path=path))[0])
+    return named(scene, vocabulary_of(scene, make_tagger("files", paths=path))[0])
 
 
 def test_captions_name_the_balls(captioned):
@@ -71,12 +71,12 @@ def test_retrieval_needs_no_captions(scene):
 def test_captions_of_other_pictures(scene, tmp_path):
     (tmp_path / "c.json").write_text('{"elsewhere": "a mug"}')
     with pytest.raises(UserError, match="names other pictures"):
-        vocabulary_of(scene, make_tagger("files", path=tmp_path / "c.json"))
+        vocabulary_of(scene, make_tagger("files", paths=tmp_path / "c.json"))
 
 
 def test_words_in_another_script_name_nothing(scene, tmp_path):
     (tmp_path / "c.json").write_text('{"view_00": {"кружка": 1}}')
-    found, _ = vocabulary_of(scene, make_tagger("files", path=tmp_path / "c.json"))
+    found, _ = vocabulary_of(scene, make_tagger("files", paths=tmp_path / "c.json"))
     assert found.words == () and "кружка" in found.dropped
 
 
@@ -87,7 +87,7 @@ def test_a_scene_without_language(scene, tmp_path):
     language = replace(scene.index.language, feature=torch.zeros_like(scene.index.language.feature))
     bare = replace(scene, index=replace(scene.index, language=language))
     with pytest.raises(MissingLanguage):
-        vocabulary_of(bare, make_tagger("files", path=tmp_path / "c.json"))
+        vocabulary_of(bare, make_tagger("files", paths=tmp_path / "c.json"))
 
 
 def test_pictures_come_from_the_capture_or_are_drawn(scene):
