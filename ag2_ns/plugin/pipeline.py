@@ -167,9 +167,10 @@ class AG2Pipeline(VanillaPipeline):
             UserError: the disk is full or the folder cannot be written.
         """
         from ag2_ns.scene.scene_file import FILE_NAME, save_scene
+        from ag2_ns.scene.with_facts import with_facts
 
         path = folder / FILE_NAME
-        save_scene(path, self.live.finished(method, steps, seconds))
+        save_scene(path, with_facts(self.live.finished(method, steps, seconds)))
         return path
 
     # Measuring.

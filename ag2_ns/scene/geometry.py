@@ -6,7 +6,7 @@ then only combines numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 from scipy.special import expit
+from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
@@ -50,6 +51,10 @@ class GeometryConfig:
     """A thing longer than this many units is taken for a table, a floor or a wall: it is not meant by "thing"."""
     samples: int = 300
     """Points kept of each thing for distances: more change nearest distances by less than `touch` / 4."""
+
+
+_SLOW = ("gap", "over", "surface")
+"""Matrices that go over points; the others combine them."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +266,31 @@ class Facts:
         ratio = (self.gap / (self.config.far * self.unit)) ** 3
         out = ratio / (1 + ratio)
         np.fill_diagonal(out, 0)
+        return out
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Flat names to tensors, what takes long to compute included: for safetensors."""
+        rows = {name: np.array([[*b.centre, *b.axes.ravel(), *b.size] for b in boxes]).reshape(len(self), 15)
+                for name, boxes in (("boxes", self.boxes), ("closest_boxes", self.closest_boxes))}  # fmt: skip
+        rows |= {name: getattr(self, name) for name in ("frame", "low", "high", "colours", *_SLOW)}
+        count = torch.tensor([len(p) for p in self.points])
+        points = torch.from_numpy(np.concatenate([np.zeros((0, 3)), *self.points]).astype(np.float32))
+        whole = {"nodes": torch.tensor(self.nodes, dtype=torch.long), "count": count, "points": points}
+        return whole | {name: torch.from_numpy(np.ascontiguousarray(v, np.float64)) for name, v in rows.items()}
+
+    @staticmethod
+    def from_dict(tensors: Mapping[str, Tensor], config: GeometryConfig) -> Facts:
+        """The inverse of `to_dict`."""
+        rows = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        boxes = {k: [Box(r[:3], r[3:12].reshape(3, 3), r[12:]) for r in rows[k]] for k in ("boxes", "closest_boxes")}
+        points = (
+            np.split(rows["points"].astype(np.float64), np.cumsum(rows["count"])[:-1]) if len(rows["count"]) else []
+        )
+        out = Facts(
+            tuple(rows["nodes"].tolist()), rows["frame"], points, rows["low"], rows["high"], boxes["boxes"],
+            rows["colours"], config,
+        )  # fmt: skip
+        vars(out).update({name: rows[name] for name in _SLOW} | {"closest_boxes": boxes["closest_boxes"]})
         return out
 
     def between(self, a: int, b: int) -> Float[np.ndarray, " K"]:

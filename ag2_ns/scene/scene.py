@@ -26,6 +26,7 @@ from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.similarity import Similarity
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.choose import RasterizerName, choose_rasterizer
+from ag2_ns.scene.geometry import Facts
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.anchors import Anchors
 
@@ -93,6 +94,8 @@ class Scene:
     """What its instances are called (`ag2 name`); None where they were not named."""
     language_field: LanguageField | None = None
     """Language of every anchor or Gaussian, beside that of the instances; None where none was made."""
+    facts: Facts | None = None
+    """Where its objects are and how they lie to each other, for sentences; None where whoever asks finds it."""
 
     @property
     def device(self) -> torch.device:

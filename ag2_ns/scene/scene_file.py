@@ -1,9 +1,9 @@
 """`scene.safetensors`: one scene in one file, which opens without nerfstudio, pictures or optimizer state.
 
-Tensors lie under `gaussians.*`, `anchors.*`, `index.*`, `language_field.*`, `views.*`; everything else is JSON in the
-header's metadata under `scene`, with the schema's version. Parts that a writer did not have are left out, and names
-that a reader does not know are ignored, so a new tensor never refuses an old file. Positions in the world are kept in
-double precision.
+Tensors lie under `gaussians.*`, `anchors.*`, `index.*`, `language_field.*`, `facts.*`, `views.*`; everything else is
+JSON in the header's metadata under `scene`, with the schema's version. Parts that a writer did not have are left out,
+and names that a reader does not know are ignored, so a new tensor never refuses an old file. Positions in the world are
+kept in double precision.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import struct
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.language.vocabulary import Vocabulary
 from ag2_ns.ops.device import choose_device
 from ag2_ns.ops.similarity import Similarity
+from ag2_ns.scene.geometry import Facts, GeometryConfig
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
 from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.anchors import Anchors
@@ -160,6 +161,8 @@ def _tensors(scene: Scene) -> dict[str, Tensor]:
         out |= {f"index.{name}": tensor for name, tensor in scene.index.to_dict().items()}
     if scene.language_field is not None:
         out |= {f"language_field.{name}": tensor for name, tensor in scene.language_field.to_dict().items()}
+    if scene.facts is not None:
+        out |= {f"facts.{name}": tensor for name, tensor in scene.facts.to_dict().items()}
     if scene.views:
         out["views.viewmat"] = torch.stack([v.view.viewmat for v in scene.views])
         out["views.K"] = torch.stack([v.view.K for v in scene.views])
@@ -191,6 +194,8 @@ def _header(scene: Scene) -> dict[str, Any]:
     if scene.language_field is not None:
         known = scene.language_field
         header["language_field"] = {"spread": known.spread, "per_gaussian": known.per_gaussian}
+    if scene.facts is not None:
+        header["facts"] = asdict(scene.facts.config)
     if source is not None:
         header["source"] = {"data": str(source.data), "downscale": source.downscale}
     if frame is not None:
@@ -236,7 +241,16 @@ def _scene(tensors: Mapping[str, Tensor], header: dict[str, Any], file: Path, de
         texts,
         _vocabulary(header.get("vocabulary"), tensors.get("vocabulary.vectors"), found),
         _language_field(part("language_field"), header),
+        _facts(part("facts"), header),
     )
+
+
+def _facts(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> Facts | None:
+    """The facts; None where there are none, or where they were found with thresholds that this version lacks."""
+    try:
+        return Facts.from_dict(tensors, GeometryConfig(**header["facts"])) if tensors else None
+    except (KeyError, TypeError):
+        return None
 
 
 def _language_field(tensors: Mapping[str, Tensor], header: dict[str, Any]) -> LanguageField | None:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from blob_run import RED, ball_anchors, blob_index
@@ -23,6 +24,7 @@ from ag2_ns.io.view_store import Manifest
 from ag2_ns.language.field import LanguageField
 from ag2_ns.language.vocabulary import Name, Vocabulary
 from ag2_ns.ops.similarity import Similarity
+from ag2_ns.scene.geometry import Facts, GeometryConfig, gather_facts
 from ag2_ns.scene.scene import Scene, Source, WorldFrame
 from ag2_ns.scene.scene_file import FILE_NAME, SCHEMA, open_scene, save_scene, scene_path
 from ag2_ns.splat.anchors import Anchors
@@ -65,6 +67,7 @@ def full(tmp_path) -> Scene:
             ("red ball",), (Name(1, "red ball", 0.7, 3, 4),), torch.tensor([-1, 0, 0, 0, -1, -1, -1]), torch.eye(8)[:1],
             {"red ball": ("ball",)}, {"zebra": "hardly a view names it"},
         ),
+        facts=gather_facts(index, scene.gaussians, config=GeometryConfig(near=0.8)),
     )  # fmt: skip
 
 
@@ -72,8 +75,15 @@ def same(a, b) -> bool:
     """Equal to the last bit, whatever it is made of."""
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, Facts):
+        assert vars(b).keys() >= {"gap", "over", "surface", "closest_boxes"}, "what is slow is read, not computed"
+        return same(a.to_dict(), b.to_dict()) and a.config == b.config
     if is_dataclass(a):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    if isinstance(a, dict) and isinstance(next(iter(a.values()), None), torch.Tensor):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, tuple) and not isinstance(b, dict):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b

@@ -132,3 +132,14 @@ def test_scores_cover_all_anchors(scene):
     found = scene.select(sentence="the red ball").selection
     assert found.anchor_score.shape == found.anchor_mask.shape
     assert bool(torch.isfinite(found.anchor_score).all()) and float(found.anchor_score.max()) <= 1
+
+
+def test_facts_that_a_scene_holds_are_not_found_again(scene, monkeypatch):
+    import ag2_ns.query.sentence.query as module
+
+    monkeypatch.setattr(module, "gather_facts", lambda *a, **k: pytest.fail("found again"))
+    assert module.facts_of(scene) is scene.facts
+    monkeypatch.undo()
+    up = module.facts_of(scene, up=(0.0, 1.0, 0.0))
+    assert up is not scene.facts and up.up.tolist() == [0, 1, 0]
+    assert len(module.facts_of(scene, level=0.0)) >= len(scene.facts)
