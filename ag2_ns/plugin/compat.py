@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 
 from ag2_ns.core.errors import UserError
+
+
+def look_no_sources_up() -> None:
+    """Let nerfstudio list the methods that could be installed without reading source files.
+
+    For each of them it asks for the whole call stack with lines of source, to learn who calls; with as many modules as
+    are loaded by then that takes longer than all imports of this package, in every ns-* command.
+    """
+    from nerfstudio.configs import external_methods
+
+    if getattr(external_methods, "inspect", None) is inspect:
+        external_methods.inspect = SimpleNamespace(stack=partial(inspect.stack, 0))
 
 
 def allow_numpy_scalars() -> None:
@@ -70,7 +84,7 @@ def show_user_errors_in_one_line() -> None:
 
 
 def apply() -> None:
-    """Everything above."""
+    """Everything above but the first, which has to come earlier."""
     allow_numpy_scalars()
     provide_ffmpeg()
     show_user_errors_in_one_line()

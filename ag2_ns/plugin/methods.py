@@ -8,6 +8,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from ag2_ns.plugin.compat import look_no_sources_up
 from ag2_ns.plugin.datamanager import AG2DataManagerConfig
 from ag2_ns.plugin.dataparser import AG2DataParserConfig
 from ag2_ns.plugin.model_config import AG2ModelConfig
@@ -18,6 +19,8 @@ from ag2_ns.scene.build_field import LanguageFieldConfig
 from ag2_ns.splat.growth import GrowthRule, PruneRule
 from ag2_ns.splat.instance_field import InstanceFieldConfig
 from ag2_ns.splat.optim import LeanAdam
+
+look_no_sources_up()
 
 LEARNING_RATES = {
     "offset": 2e-2,  # the model sets this one at every step

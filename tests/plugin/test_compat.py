@@ -126,3 +126,14 @@ def test_what_nerfstudio_needs_is_applied_when_a_run_of_ours_begins(tmp_path, mo
     with pytest.raises(UserError, match="no checkpoint there"):
         config.check()
     assert len(applied) == 2
+
+
+def test_nerfstudio_lists_installable_methods_without_reading_sources(monkeypatch):
+    from nerfstudio.configs import external_methods
+
+    compat.look_no_sources_up()
+    monkeypatch.setattr("inspect.findsource", None)
+    configs, descriptions = external_methods.get_external_methods()
+    assert "tetra-nerf" in configs and configs.keys() == descriptions.keys()
+    with pytest.raises((SystemExit, Exception), match="0|EOF|stdin"):  # asked for, one is still offered
+        external_methods.ExternalMethodDummyTrainerConfig("x", external_methods.external_methods[0])
