@@ -267,12 +267,16 @@ def composite_backward(
 
 
 @jit(fastmath=_SAFE_FASTMATH)
-def lift_tiles(start, stop, ellipses, maps, tile_start, members, slots, tiles_x, width, height, entry_sum):
-    """Sum weight times `maps` H x W x C over the pixels of tiles start:stop into `entry_sum` (zeros at first)."""
+def lift_tiles(
+    start, stop, ellipses, filled, channel, value, tile_start, members, slots, tiles_x, width, height, entry_sum
+):
+    """Sum weight times maps over the pixels of tiles start:stop into `entry_sum` (zeros at first).
+
+    Maps are masks, mostly zero: pixel p has `value` in `channel` from filled[p] to filled[p + 1].
+    """
     kind = ellipses.dtype.type
     half, one, zero = kind(0.5), kind(1.0), kind(0.0)
     alpha_min, alpha_max, floor = kind(ALPHA_MIN), kind(ALPHA_MAX), kind(TRANSMITTANCE_MIN)
-    channels = maps.shape[2]
     light_left = np.empty((TILE, TILE), ellipses.dtype)
     for t in range(start, stop):
         left, top = (t % tiles_x) * TILE, (t // tiles_x) * TILE
@@ -303,8 +307,9 @@ def lift_tiles(start, stop, ellipses, maps, tile_start, members, slots, tiles_x,
                         undecided -= 1
                         continue
                     weight = alpha * light
-                    for k in range(channels):
-                        entry_sum[slot, k] += weight * maps[y, x, k]
+                    pixel = y * width + x
+                    for i in range(filled[pixel], filled[pixel + 1]):
+                        entry_sum[slot, channel[i]] += weight * value[i]
                     light_left[y - top, x - left] = remaining
             if undecided == 0:
                 break

@@ -4,7 +4,7 @@ import toy_scene
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
-from ag2_ns.grouping.lifting import QUANTUM, lift_masks, scatter_sum
+from ag2_ns.grouping.lifting import QUANTUM, lift_masks, scatter_sum, summed_by_sorting
 from ag2_ns.rendering.cpu import CpuRasterizer
 
 
@@ -92,15 +92,18 @@ def test_group_leaves_out_and_repeats(small):
 
 
 @pytest.mark.parametrize("block", [1, 50, 700])
-def test_grouping_a_block_at_a_time_changes_nothing(small, monkeypatch, block):
+def test_grouping_by_loops_and_by_sorting_a_block_at_a_time_give_the_same(small, monkeypatch, block):
     lifted = lift_masks(CpuRasterizer(), small[0].gaussians, small[0].views, small[1])
     two = torch.stack((torch.arange(lifted.num_units) % 7 - 1, torch.arange(lifted.num_units) // 9), 1)
-    whole = lifted.group(two, int(two.max()) + 1)
+    groups = int(two.max()) + 1
+    loops = lifted.group(two, groups)
     monkeypatch.setattr("ag2_ns.grouping.lifting.BLOCK", block)
-    pieces = lifted.group(two, int(two.max()) + 1)
-    assert whole.mask.numel() > 100
-    for name in ("row", "mask", "weight", "view_row", "view", "total", "covered"):
-        assert torch.equal(getattr(whole, name), getattr(pieces, name)), name
+    masks = summed_by_sorting(lifted.row, lifted.mask, (lifted.weight,), two.unbind(1), groups, lifted.num_masks)
+    seen = (lifted.total, lifted.covered)
+    views = summed_by_sorting(lifted.view_row, lifted.view, seen, two.unbind(1), groups, lifted.num_views)
+    assert loops.mask.numel() > 100
+    for name, sorted_ in zip(("row", "mask", "weight", "view_row", "view", "total", "covered"), (*masks, *views)):
+        assert torch.equal(getattr(loops, name), sorted_), name
 
 
 def test_view_without_masks(small):

@@ -135,5 +135,5 @@ def test_nerfstudio_lists_installable_methods_without_reading_sources(monkeypatc
     monkeypatch.setattr("inspect.findsource", None)
     configs, descriptions = external_methods.get_external_methods()
     assert "tetra-nerf" in configs and configs.keys() == descriptions.keys()
-    with pytest.raises((SystemExit, Exception), match="0|EOF|stdin"):  # asked for, one is still offered
+    with pytest.raises((SystemExit, Exception), match=r"0|EOF|stdin"):  # asked for, one is still offered
         external_methods.ExternalMethodDummyTrainerConfig("x", external_methods.external_methods[0])
