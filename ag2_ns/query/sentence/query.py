@@ -194,7 +194,7 @@ def _words(scene: Scene, facts: Facts) -> SceneWords:
         if not names:
             return SceneWords(facts.colours)
         vectors = torch.stack([texts.embed(name) for name in names])
-        return closed_words(names, vectors, feature, trust, facts.colours, minilm())
+        return closed_words(names, vectors, feature, trust, facts.colours, minilm(), texts.negatives())
 
     def open_text(words: str):
         try:

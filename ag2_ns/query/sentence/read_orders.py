@@ -129,6 +129,8 @@ class OrderReader(Reader):
             draft.orders.append(Order(g.SIDES[self.peek()], True, 1, spoken=f"to the {self.peek()}"))
             self.at += 1
             return True
+        if (self._relation_ahead() or ("",))[-1] == "than":  # "closer to the camera than the mug" says where it is
+            return self._back(start)
         if word in g.COMPARISONS and self.peek(1) != "than" and g.COMPARISONS[word][0] == "near":
             measure, more = g.COMPARISONS[word]
         elif (

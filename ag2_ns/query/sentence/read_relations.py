@@ -210,10 +210,15 @@ class RelationReader(OrderReader):
 
     def _object_relative(self, draft: Draft, depth: int) -> bool:
         """Read "(that) the plate rests on": the thing is what the plate is on."""
-        start = self.at
         if self.peek() not in g.ARTICLES | g.EVERY:
             return False
-        thing = self.thing(depth + 1, plain=True)
+        # "the plate rests on"; or else "the plate on the book rests on"
+        return self._stranded(draft, depth, plain=True) or self._stranded(draft, depth, plain=False)
+
+    def _stranded(self, draft: Draft, depth: int, plain: bool) -> bool:
+        """Read a thing and a relation whose other side is the thing read so far."""
+        start = self.at
+        thing = self.thing(depth + 1, plain=plain)
         if thing is not None and (thing.noun or thing.attributes):
             self.skip(g.COPULAS | g.AUXILIARIES)
             negated = self.take("not")

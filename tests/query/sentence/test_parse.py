@@ -196,3 +196,21 @@ def test_no_sequence_of_words_breaks_the_parser(words):
 def test_no_text_breaks_the_parser(text):
     with suppress(UserError):
         parses(text)
+
+
+@pytest.mark.parametrize(
+    "text, name, inverse, noun, inner",
+    [
+        ("the lamp closer to the camera than the green bottle", "front", False, "bottle", ()),
+        ("all bowls nearer to the camera than the box", "front", False, "box", ()),
+        ("the box that the vase on the book is on", "on", True, "vase", ("book",)),
+        ("the tray the cup leaning on the pot rests on", "on", True, "cup", ("pot",)),
+    ],
+)
+def test_relations_whose_words_lie_apart(text, name, inverse, noun, inner):
+    program = parses(text)[0]
+    (target,) = program.targets
+    (relation,) = target.relations
+    (thing,) = relation.things
+    assert (relation.name, relation.inverse, thing.noun, program.unused) == (name, inverse, noun, ())
+    assert tuple(t.noun for r in thing.relations for t in r.things) == inner
