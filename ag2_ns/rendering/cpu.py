@@ -73,9 +73,9 @@ class _Composite(torch.autograd.Function):
         projected = Projected(means2d, conics, depths, radii, variances)
         tiles = _bin(projected, opacities, width, height)
         colours = _array(values)
-        out = np.zeros((height, width, colours.shape[1]), colours.dtype)
+        out = np.empty((height, width, colours.shape[1]), colours.dtype)
         transmittance = np.empty((height, width), colours.dtype)
-        last_entry = np.full((height, width), -1, np.int32)
+        last_entry = np.empty((height, width), np.int32)
         for_ranges(
             kernels.composite, tiles.count, tiles.ellipses, colours, tiles.tile_start, tiles.members, tiles.tiles_x,
             width, height, out, transmittance, last_entry,
@@ -94,7 +94,7 @@ class _Composite(torch.autograd.Function):
         for_ranges(
             kernels.composite_backward, tiles.count, tiles.ellipses, colours, tiles.tile_start, tiles.members,
             tiles.slots, tiles.tiles_x, tiles.width, tiles.height, ctx.transmittance, ctx.last_entry,
-            _array(out_grad), _array(alpha_grad[..., 0]), ctx.absgrad, entry_grad,
+            _array(out_grad), _array(alpha_grad[..., 0]), entry_grad,
         )  # fmt: skip
         grad = torch.from_numpy(tiles.sum_by_gaussian(entry_grad))
         if ctx.absgrad:

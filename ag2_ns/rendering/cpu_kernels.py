@@ -2,7 +2,7 @@
 
 Every kernel takes a range (`start`, `stop`) of tiles or Gaussians and writes only what belongs to it, so ranges run
 concurrently and results do not depend on the number of threads. A Gaussian is considered in the 16 x 16 pixel tiles
-that gsplat considers it in; inside of a tile only the pixels within its ellipse of least contribution are visited.
+that gsplat considers it in; inside of a tile only the rows within its ellipse of least contribution are visited.
 
 Names: `ellipses` N x 9 holds mean x, y, conic xx / 2, xy, yy / 2, opacity, and of that ellipse the half height, the
 longest half chord of a pixel row and the chords' shear; `boxes` N x 4 the first and one past the last tile column, then
@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from ag2_ns.ops.jit import jit
 from ag2_ns.rendering.base import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
@@ -29,6 +31,15 @@ ELLIPSE = 9
 
 _REACH_MARGIN = 1e-3
 _CHORD_MARGIN = 0.01
+_DECAY = tuple(
+    np.float32(c)
+    for c in (
+        0.9999999995114079, -0.9999999374035058, 0.499998679397903, -0.16665600674645908, 0.04162415464252334,
+        -0.008240356909922752, 0.001274089960247693, -0.00012118171798647381,
+    )
+)  # fmt: skip
+"""exp(-u) on 0 … 1: interpolation at Chebyshev nodes, lowest power first."""
+
 _SAFE_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
@@ -116,6 +127,30 @@ def _columns(x, dy, half_height, half_chord, shear, left, right):
     return first, last + 1
 
 
+def _decay(x):
+    """exp(-x)."""
+    return math.exp(-x)
+
+
+@overload(_decay, inline="always")
+def _decay_of(x):
+    """In single precision a polynomial (relative error 1e-6 up to x = 8, where nothing contributes any more): the
+    library's function is called for one number at a time, this is done for all pixels of a row at once.
+    """
+    if x != types.float32:
+        return lambda x: math.exp(-x)
+    c0, c1, c2, c3, c4, c5, c6, c7 = _DECAY
+
+    def of_single(x):
+        u = (x if x < np.float32(8.0) else np.float32(8.0)) * np.float32(0.125)
+        eighth = ((((((c7 * u + c6) * u + c5) * u + c4) * u + c3) * u + c2) * u + c1) * u + c0
+        quarter = eighth * eighth
+        half = quarter * quarter
+        return half * half
+
+    return of_single
+
+
 @jit
 def _strength(dx, dy, half_xx, xy, half_yy, opacity):
     """Opacity times the Gaussian at mean minus pixel = (dx, dy); 0 where rounding left the exponent negative.
@@ -123,60 +158,69 @@ def _strength(dx, dy, half_xx, xy, half_yy, opacity):
     No fast-math flags: the passes forward and backward must decide alike.
     """
     sigma = (half_xx * dx * dx + half_yy * dy * dy) + xy * dx * dy
-    if sigma < 0.0:
-        return opacity - opacity
-    return opacity * math.exp(-sigma)
+    strength = opacity * _decay(sigma)
+    return strength if sigma >= 0.0 else opacity - opacity
 
 
 @jit(fastmath=_SAFE_FASTMATH)
 def composite(
     start, stop, ellipses, values, tile_start, members, tiles_x, width, height, out, transmittance, last_entry
 ):
-    """Composite tiles start:stop front to back into `out` H x W x C, `transmittance` H x W and `last_entry` H x W.
+    """Composite tiles start:stop front to back into `out` H x W x C, `transmittance` H x W and `last_entry` H x W (the
+    place in `members` of a pixel's last contribution, -1 for none).
 
-    `out` holds zeros and `last_entry` -1 (the place in `members` of a pixel's last contribution).
+    All pixels of a tile's row are computed together, without branches: compilers make vector instructions of that.
     """
     kind = ellipses.dtype.type
     half, one, zero = kind(0.5), kind(1.0), kind(0.0)
     alpha_min, alpha_max, floor = kind(ALPHA_MIN), kind(ALPHA_MAX), kind(TRANSMITTANCE_MIN)
     channels = values.shape[1]
+    light = np.empty(TILE * TILE, ellipses.dtype)  # negative where a pixel is finished
+    sums = np.empty(channels * TILE * TILE, ellipses.dtype)
+    last = np.empty(TILE * TILE, np.int32)
+    lane = np.empty(TILE, ellipses.dtype)
     for t in range(start, stop):
         left, top = (t % tiles_x) * TILE, (t // tiles_x) * TILE
         right, bottom = min(left + TILE, width), min(top + TILE, height)
-        transmittance[top:bottom, left:right] = one
-        undecided = (right - left) * (bottom - top)
+        light[:], sums[:], last[:] = zero, zero, -1
+        for y in range(bottom - top):
+            light[y * TILE : y * TILE + right - left] = one
         for j in range(tile_start[t], tile_start[t + 1]):
-            g = members[j]
+            g, place = members[j], np.int32(j)
             mean_x, mean_y, opacity = ellipses[g, 0], ellipses[g, 1], ellipses[g, 5]
             half_xx, xy, half_yy = ellipses[g, 2], ellipses[g, 3], ellipses[g, 4]
-            half_height, half_chord, shear = ellipses[g, 6], ellipses[g, 7], ellipses[g, 8]
-            first_row, end_row = _rows(mean_y, half_height, top, bottom)
+            first_row, end_row = _rows(mean_y, ellipses[g, 6], top, bottom)
             for y in range(first_row, end_row):
-                dy = mean_y - (kind(y) + half)
-                first, end = _columns(mean_x, dy, half_height, half_chord, shear, left, right)
-                for x in range(first, end):
-                    light = transmittance[y, x]
-                    if light <= zero:  # finished, see below
-                        continue
-                    strength = _strength(mean_x - (kind(x) + half), dy, half_xx, xy, half_yy, opacity)
-                    if not strength >= alpha_min:
-                        continue
-                    alpha = min(strength, alpha_max)
-                    remaining = light * (one - alpha)
-                    if remaining <= floor:
-                        transmittance[y, x] = -light
-                        undecided -= 1
-                        continue
-                    weight = alpha * light
-                    for k in range(channels):
-                        out[y, x, k] += weight * values[g, k]
-                    transmittance[y, x] = remaining
-                    last_entry[y, x] = j
-            if undecided == 0:
-                break
+                dy, row = mean_y - (kind(y) + half), (y - top) * TILE
+                for x in range(TILE):
+                    dx = mean_x - (kind(left + x) + half)
+                    lane[np.uintp(x)] = _strength(dx, dy, half_xx, xy, half_yy, opacity)
+                for x in range(TILE):
+                    at = np.uintp(row + x)
+                    strength, before = lane[np.uintp(x)], light[at]
+                    alpha = strength if strength < alpha_max else alpha_max
+                    remaining = before * (one - alpha)
+                    counts = (strength >= alpha_min) & (before > zero)
+                    drawn = counts & (remaining > floor)
+                    lane[np.uintp(x)] = alpha * before if drawn else zero
+                    light[at] = remaining if drawn else (-before if counts else before)
+                    last[at] = place if drawn else last[at]
+                for k in range(channels):
+                    value, to = values[g, k], k * TILE * TILE + row
+                    for x in range(TILE):
+                        sums[np.uintp(to + x)] += lane[np.uintp(x)] * value
+            if j % TILE == 0:
+                brightest = zero
+                for at in range(TILE * TILE):
+                    brightest = max(brightest, light[np.uintp(at)])
+                if brightest <= zero:
+                    break
         for y in range(top, bottom):
             for x in range(left, right):
-                transmittance[y, x] = abs(transmittance[y, x])
+                at = (y - top) * TILE + x - left
+                transmittance[y, x], last_entry[y, x] = abs(light[at]), last[at]
+                for k in range(channels):
+                    out[y, x, k] = sums[k * TILE * TILE + at]
 
 
 @jit(fastmath=_SAFE_FASTMATH)
@@ -195,7 +239,6 @@ def composite_backward(
     last_entry,
     out_grad,
     alpha_grad,
-    absgrad,
     entry_grad,
 ):
     """Gradient of `composite` for tiles start:stop, one row of `entry_grad` (zeros at first) per slot."""
@@ -203,59 +246,81 @@ def composite_backward(
     half, one, zero, two = kind(0.5), kind(1.0), kind(0.0), kind(2.0)
     alpha_min, alpha_max = kind(ALPHA_MIN), kind(ALPHA_MAX)
     channels = values.shape[1]
-    light_behind = np.empty((TILE, TILE), ellipses.dtype)
-    shade_behind = np.empty((TILE, TILE), ellipses.dtype)
+    light_behind = np.empty(TILE * TILE, ellipses.dtype)
+    shade_behind = np.empty(TILE * TILE, ellipses.dtype)
+    slope = np.empty(channels * TILE * TILE, ellipses.dtype)
+    last = np.empty(TILE * TILE, np.int32)
+    lane, shades = np.empty(TILE, ellipses.dtype), np.empty(TILE, ellipses.dtype)
+    # Sums over an entry's rows, by column: of d(loss)/d(exponent) times 1, dy and dy^2, of its absolute slopes in x and
+    # y, and of what its values get.
+    moments = np.empty((5 + channels) * TILE, ellipses.dtype)
     for t in range(start, stop):
         left, top = (t % tiles_x) * TILE, (t // tiles_x) * TILE
         right, bottom = min(left + TILE, width), min(top + TILE, height)
-        last = np.int64(-1)
+        light_behind[:], shade_behind[:], slope[:], last[:] = zero, zero, zero, -1
+        furthest = np.int64(-1)
         for y in range(top, bottom):
             for x in range(left, right):
-                light_behind[y - top, x - left] = transmittance[y, x]
+                at = (y - top) * TILE + x - left
+                light_behind[at], last[at] = transmittance[y, x], last_entry[y, x]
                 # d(alpha channel)/d(alpha_i) = final transmittance / (1 - alpha_i): a constant shade behind all.
-                shade_behind[y - top, x - left] = -transmittance[y, x] * alpha_grad[y, x]
-                last = max(last, np.int64(last_entry[y, x]))
-        for j in range(last, tile_start[t] - 1, -1):
-            g = members[j]
+                shade_behind[at] = -transmittance[y, x] * alpha_grad[y, x]
+                for k in range(channels):
+                    slope[k * TILE * TILE + at] = out_grad[y, x, k]
+                furthest = max(furthest, np.int64(last_entry[y, x]))
+        for j in range(furthest, tile_start[t] - 1, -1):
+            g, place, slot = members[j], np.int32(j), slots[j]
             mean_x, mean_y, opacity = ellipses[g, 0], ellipses[g, 1], ellipses[g, 5]
             half_xx, xy, half_yy = ellipses[g, 2], ellipses[g, 3], ellipses[g, 4]
-            half_height, half_chord, shear = ellipses[g, 6], ellipses[g, 7], ellipses[g, 8]
-            # Moments of d(loss)/d(exponent) over the pixels.
-            s, sx, sy, sxx, sxy, syy, abs_x, abs_y = zero, zero, zero, zero, zero, zero, zero, zero
-            slot = slots[j]
-            first_row, end_row = _rows(mean_y, half_height, top, bottom)
+            moments[:] = zero
+            first_row, end_row = _rows(mean_y, ellipses[g, 6], top, bottom)
             for y in range(first_row, end_row):
-                dy = mean_y - (kind(y) + half)
-                first, end = _columns(mean_x, dy, half_height, half_chord, shear, left, right)
-                for x in range(first, end):
-                    if last_entry[y, x] < j:
-                        continue
-                    dx = mean_x - (kind(x) + half)
-                    strength = _strength(dx, dy, half_xx, xy, half_yy, opacity)
-                    if not strength >= alpha_min:
-                        continue
-                    alpha = min(strength, alpha_max)
+                dy, row = mean_y - (kind(y) + half), (y - top) * TILE
+                for x in range(TILE):
+                    dx = mean_x - (kind(left + x) + half)
+                    lane[np.uintp(x)] = _strength(dx, dy, half_xx, xy, half_yy, opacity)
+                    shades[np.uintp(x)] = zero
+                for k in range(channels):
+                    value, of = values[g, k], k * TILE * TILE + row
+                    for x in range(TILE):
+                        shades[np.uintp(x)] += slope[np.uintp(of + x)] * value
+                for x in range(TILE):
+                    at, dx = np.uintp(row + x), mean_x - (kind(left + x) + half)
+                    strength, shade = lane[np.uintp(x)], shades[np.uintp(x)]
+                    drawn = (strength >= alpha_min) & (last[at] >= place)
+                    alpha = strength if strength < alpha_max else alpha_max
                     inverse = one / (one - alpha)
-                    light = light_behind[y - top, x - left] * inverse
-                    light_behind[y - top, x - left] = light
-                    weight = alpha * light
-                    shade = zero
-                    for k in range(channels):
-                        shade += values[g, k] * out_grad[y, x, k]
-                        entry_grad[slot, GEOMETRY + k] += weight * out_grad[y, x, k]
-                    behind = shade_behind[y - top, x - left]
-                    shade_behind[y - top, x - left] = behind + weight * shade
-                    if strength <= alpha_max:
-                        pull = -alpha * (light * shade - behind * inverse)
-                        s += pull
-                        sx += pull * dx
-                        sy += pull * dy
-                        sxx += pull * dx * dx
-                        sxy += pull * dx * dy
-                        syy += pull * dy * dy
-                        if absgrad:
-                            abs_x += abs(pull * (two * half_xx * dx + xy * dy))
-                            abs_y += abs(pull * (xy * dx + two * half_yy * dy))
+                    behind, after = shade_behind[at], light_behind[at]
+                    light = after * inverse
+                    weight = alpha * light if drawn else zero
+                    pull = alpha * (behind * inverse - light * shade)
+                    pull = pull if drawn & (strength <= alpha_max) else zero
+                    light_behind[at] = light if drawn else after
+                    shade_behind[at] = behind + weight * shade
+                    lane[np.uintp(x)] = weight
+                    moments[np.uintp(x)] += pull
+                    moments[np.uintp(TILE + x)] += pull * dy
+                    moments[np.uintp(2 * TILE + x)] += pull * dy * dy
+                    moments[np.uintp(3 * TILE + x)] += abs(pull * (two * half_xx * dx + xy * dy))
+                    moments[np.uintp(4 * TILE + x)] += abs(pull * (xy * dx + two * half_yy * dy))
+                for k in range(channels):
+                    of, to = k * TILE * TILE + row, (5 + k) * TILE
+                    for x in range(TILE):
+                        moments[np.uintp(to + x)] += lane[np.uintp(x)] * slope[np.uintp(of + x)]
+            s, sx, sy, sxx, sxy, syy, abs_x, abs_y = zero, zero, zero, zero, zero, zero, zero, zero
+            for x in range(TILE):
+                dx = mean_x - (kind(left + x) + half)
+                s += moments[x]
+                sx += moments[x] * dx
+                sxx += moments[x] * dx * dx
+                sy += moments[TILE + x]
+                sxy += moments[TILE + x] * dx
+                syy += moments[2 * TILE + x]
+                abs_x += moments[3 * TILE + x]
+                abs_y += moments[4 * TILE + x]
+            for k in range(channels):
+                for x in range(TILE):
+                    entry_grad[slot, GEOMETRY + k] += moments[(5 + k) * TILE + x]
             entry_grad[slot, 0] = two * half_xx * sx + xy * sy
             entry_grad[slot, 1] = xy * sx + two * half_yy * sy
             entry_grad[slot, 2] = half * sxx
