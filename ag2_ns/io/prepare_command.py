@@ -61,7 +61,7 @@ def _made(store: Path) -> tuple[str, dict] | None:
         return None
 
 
-def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, str | None]:
+def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, list[str]]:
     """The options of `ag2 prepare` that give a segmenter or encoder its own, less what it takes by itself."""
     maker, own = made or ("", {})
     of = {
@@ -73,7 +73,11 @@ def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, str | Non
         },
         "sam": {"--sam-checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
         "sam2": {"--checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
-        "sam3": {"--checkpoint": own.get("checkpoint"), "--preset": _but(own.get("preset"), "default")},
+        "sam3": {
+            "--checkpoint": own.get("checkpoint"),
+            "--preset": _but(own.get("preset"), "default"),
+            "--words": list(own.get("words") or []) or None,
+        },
         "langsplat": {
             "--masks-dir": _elsewhere(own.get("folder"), folder, LANGUAGE_FEATURES),
             "--masks-level": _but(own.get("level"), "all"),
@@ -93,7 +97,12 @@ def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, str | Non
         },
     }
     given = {name: value for name, value in of.get(maker, {}).items() if value not in (None, False)}
-    return {name: None if value is True else str(value) for name, value in given.items()}
+    return {name: _as_words(value) for name, value in given.items()}
+
+
+def _as_words(value: object) -> list[str]:
+    """What follows an option's name."""
+    return [] if value is True else [str(v) for v in value] if isinstance(value, list) else [str(value)]
 
 
 def _but(value: object, default: str) -> object:
@@ -108,5 +117,5 @@ def _elsewhere(value: object, folder: Path, default: str) -> object:
     return None if Path(value).name == default and here.exists() and not os.path.exists(value) else value
 
 
-def _words(options: dict[str, str | None]) -> list[str]:
-    return [word for name, value in options.items() for word in (name, value) if word is not None]
+def _words(options: dict[str, list[str]]) -> list[str]:
+    return [word for name, values in options.items() for word in (name, *values)]

@@ -38,6 +38,7 @@ from ag2_ns.language.regression import KernelConfig, MlpConfig
 from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.collaborative import Strategy, ask_field, refined, refined_nodes, select_units
 from ag2_ns.query.config import DEFAULTS
+from ag2_ns.query.image import select_picture
 from ag2_ns.query.refinement import stretched
 from ag2_ns.query.vector import select_vector
 from ag2_ns.scene.build_field import LanguageFieldConfig, collect_pairs, field_config, regress, smooth
@@ -177,14 +178,18 @@ def faithful(scene: Scene, language: LanguageField) -> dict[str, Ask]:
     }
 
 
-def ours(scene: Scene, language: LanguageField | None, strategy: Strategy) -> Ask:
+def ours(scene: Scene, language: LanguageField | None, strategy: Strategy, texts: torch.Tensor | None) -> Ask:
     """As `ag2 query --strategy` answers."""
 
     def ask(label, vector, negatives, several):
-        floor = DEFAULTS.floor if negatives is not None else DEFAULTS.image_floor
+        if negatives is None:
+            return select_picture(
+                scene.index, label, vector, texts, strategy=strategy, field=language, gaussians=scene.gaussians,
+                floor=DEFAULTS.image_floor,
+            ).selection  # fmt: skip
         return select_vector(
             scene.index, label, vector, negatives, strategy=strategy, field=language, gaussians=scene.gaussians,
-            floor=floor, several=several,
+            floor=DEFAULTS.floor, several=several,
         ).selection  # fmt: skip
 
     return ask
@@ -257,7 +262,7 @@ class Benchmark:
         config, data = making.run(world, seed), making.data(world, seed)
         trained = Trained.read(config, data).tiled(self.tile)
         words, rows = Words(world, str(trained.scene.device)), []
-        for name, ask, seconds in self.each(trained):
+        for name, ask, seconds in self.each(trained, words.texts([f"{c} {k}" for c in COLOURS for k in KINDS])):
             row = measure(trained.scene, data, ask, words, seed)
             rows.append({"world": world, "seed": seed, "way": name, "field s": seconds, **row})
             path.write_text(json.dumps(rows, indent=1))
@@ -266,11 +271,11 @@ class Benchmark:
             found = best_scores(trained.scene, data, words, seed)
             path.with_suffix(".scores").write_text(json.dumps(found))
 
-    def each(self, trained: Trained):
+    def each(self, trained: Trained, texts: torch.Tensor):
         """Every way to answer, with the seconds that its field took to make."""
         scene, asked = trained.scene, lambda name: not self.ways or name in self.ways
         if asked("tree"):
-            yield "tree", ours(scene, None, "tree"), 0.0
+            yield "tree", ours(scene, None, "tree", texts), 0.0
         if asked("collaborative") or asked("both") or asked("nodes"):
             start, anchor = time.perf_counter(), scene.index.gaussian_anchor
             instance = trained.field(anchor, field_config(self.steps).instance)
@@ -278,7 +283,7 @@ class Benchmark:
             took = time.perf_counter() - start
             for name in ("collaborative", "both"):
                 if asked(name):
-                    yield name, ours(scene, language, name), took
+                    yield name, ours(scene, language, name, texts), took
             if asked("nodes"):
                 yield "nodes", over_nodes(scene, language), took
         published = LanguageFieldConfig(units="gaussian", smoothing="nearest")

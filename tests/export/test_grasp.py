@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +124,29 @@ def test_written_with_the_scene(blob_run, tmp_path):
     assert points.mean(0) == pytest.approx([0.175, 0, 0.06], abs=0.01)
     every = scene.export(tmp_path, formats=["grasp"])
     assert len(json.loads((tmp_path / "grasp.json").read_text())["things"]) == 4 and len(every) == 6
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "8_grasp_ros.py"
+
+
+def test_the_example_reads_what_was_exported(blob_run, tmp_path, monkeypatch, capsys):
+    scene = ag2_ns.open(blob_run, "cpu")
+    scene.export(tmp_path, formats=["grasp"], options=ExportOptions(metres_per_unit=0.5))
+    monkeypatch.setitem(sys.modules, "rclpy", None)  # as where there is no ROS
+    monkeypatch.setattr(sys, "argv", [EXAMPLE.name, str(tmp_path), "--frame-id", "table"])
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    shown = capsys.readouterr()
+    assert "frame world, metres" in shown.err
+    things = [json.loads(part) for part in shown.out.split("---\n") if part.strip()]
+    assert len(things) == 4 and {t["pose"]["header"]["frame_id"] for t in things} == {"table"}
+    red = next(t for t in things if abs(t["pose"]["pose"]["position"]["x"] - 0.175) < 0.01)
+    assert red["opening"] == pytest.approx(0.1, abs=0.02)
+    assert red["cloud"] == {"fields": ["x", "y", "z", "normal_x", "normal_y", "normal_z"], "width": 90, "bytes": 2160}
+    assert red["collision_object"]["hull_faces"] > 8
+
+
+def test_the_example_refuses_other_files(tmp_path, monkeypatch):
+    (tmp_path / "grasp.json").write_text('{"format": "something else"}')
+    monkeypatch.setattr(sys, "argv", [EXAMPLE.name, str(tmp_path)])
+    with pytest.raises(SystemExit, match="not written by"):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")

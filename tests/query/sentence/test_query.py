@@ -143,3 +143,23 @@ def test_facts_that_a_scene_holds_are_not_found_again(scene, monkeypatch):
     up = module.facts_of(scene, up=(0.0, 1.0, 0.0))
     assert up is not scene.facts and up.up.tolist() == [0, 1, 0]
     assert len(module.facts_of(scene, level=0.0)) >= len(scene.facts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "die rote Kugel neben dem Tisch",
+        "la pelota roja al lado de la mesa",
+        "テーブルの上の赤いボール",
+        "الكرة الحمراء",
+    ],
+)
+def test_a_sentence_in_another_language(scene, text):
+    """Nothing is selected for words that nobody here knows, and the answer says which."""
+    answer = scene.select(sentence=text)
+    assert answer.selection.empty and answer.reason
+
+
+def test_a_contradiction_through_the_scene(scene):
+    answer = scene.select(sentence="the red ball that is not red")
+    assert answer.selection.empty and "red" in answer.reason
