@@ -242,7 +242,7 @@ def summed_by_sorting(
 ) -> tuple[Tensor, ...]:
     """The rows of a sparse matrix added up by group: row offsets, columns and values.
 
-    A block of rows at a time is added up to what came before, so that memory is bound.
+    Some whole groups at a time, so that memory is bound and time is linear.
 
     Args:
         row: row offsets.
@@ -252,23 +252,36 @@ def summed_by_sorting(
         num_groups: how many there are.
         num_columns: how many columns there are.
     """
-    width = max(num_columns, 1)
-    key = column.new_zeros(0)
-    sums = [torch.zeros(0, dtype=torch.float64, device=column.device) for _ in values]
-    for start, stop in _blocks(row, max(BLOCK // max(len(groups), 1), 1)):
-        entries = slice(int(row[start]), int(row[stop]))
-        unit = _expand(row[start : stop + 1] - row[start]) + start
-        group = torch.cat([g[unit] for g in groups])
-        inside = group >= 0
-        block = (group * width + column[entries].repeat(len(groups)))[inside]
-        key, place = torch.unique(torch.cat([key, block]), return_inverse=True)
-        old = len(sums[0])
-        for k, value in enumerate(values):
-            total = sums[k].new_zeros(len(key)).index_add_(0, place[:old], sums[k])
-            sums[k] = total.index_add_(0, place[old:], value[entries].repeat(len(groups))[inside].double())
-    unit = torch.div(key, width, rounding_mode="floor")
-    out = torch.nn.functional.pad(torch.cumsum(torch.bincount(unit, minlength=num_groups), 0), (1, 0))
-    return out, key - unit * width, *(s.to(v.dtype) for s, v in zip(sums, values))
+    units, first = _by_group(groups, num_groups)
+    length = (row[1:] - row[:-1])[units]
+    place = torch.nn.functional.pad(torch.cumsum(length, 0), (1, 0))[first]  # where each group's entries begin
+    width, parts = max(num_columns, 1), []
+    for start, stop in _blocks(place, BLOCK):
+        inside = slice(int(first[start]), int(first[stop]))
+        unit, times = units[inside], length[inside]
+        before = torch.cumsum(times, 0) - times
+        entry = torch.repeat_interleave(row[unit] - before, times)
+        entry += torch.arange(len(entry), device=entry.device)
+        group = torch.repeat_interleave(
+            torch.arange(start, stop, device=row.device), place[start + 1 : stop + 1] - place[start:stop]
+        )
+        key, index = torch.unique(group * width + column[entry], return_inverse=True)
+        sums = (torch.zeros(len(key), dtype=torch.float64, device=key.device) for _ in values)
+        parts.append(
+            (key, *(total.index_add_(0, index, v[entry].double()).to(v.dtype) for total, v in zip(sums, values)))
+        )
+    key, *sums = (torch.cat(part) for part in zip(*parts)) if parts else (column[:0], *(v[:0] for v in values))
+    group = torch.div(key, width, rounding_mode="floor")
+    out = torch.nn.functional.pad(torch.cumsum(torch.bincount(group, minlength=num_groups), 0), (1, 0))
+    return out, key - group * width, *sums
+
+
+def _by_group(groups: Sequence[Int[Tensor, " U"]], num_groups: int) -> tuple[Int[Tensor, " K"], Int[Tensor, " G+1"]]:
+    """The units of each group, group after group, and where those of each begin."""
+    every = torch.cat([torch.where(g >= 0, g, num_groups) for g in groups])
+    units = torch.argsort(every, stable=True) % max(len(groups[0]), 1)
+    count = torch.bincount(every, minlength=num_groups + 1)[:num_groups]
+    return units[: int(count.sum())], torch.nn.functional.pad(torch.cumsum(count, 0), (1, 0))
 
 
 def _summed_by_loops(
@@ -277,9 +290,7 @@ def _summed_by_loops(
     """`summed_by_sorting` by compiled loops on the CPU, where that takes a tenth of the time."""
     from ag2_ns.grouping.group_kernel import add_rows, count_columns
 
-    every = torch.cat([torch.where(g >= 0, g, num_groups) for g in groups])
-    units = (torch.argsort(every, stable=True) % max(len(row) - 1, 1)).numpy()
-    first = torch.cumsum(torch.bincount(every + 1, minlength=num_groups + 2)[: num_groups + 1], 0).numpy()
+    units, first = (t.numpy() for t in _by_group(groups, num_groups))
     from_, to = (row.numpy(), column.numpy()), np.zeros(num_groups, np.int64)
     for_ranges(count_columns, num_groups, first, units, *from_, num_columns, to)
     out_row = np.concatenate([[0], np.cumsum(to)])

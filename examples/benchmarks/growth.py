@@ -142,10 +142,11 @@ class Masks:
 
 def measure(size: Size) -> dict:
     """Lift, group and attach language once, after a small one that loads everything."""
+    from ag2_ns.grouping.config import DEFAULTS
     from ag2_ns.rendering.choose import choose_rasterizer
     from ag2_ns.scene import scene_index
     from ag2_ns.scene.build import merging_graph
-    from ag2_ns.splat.regroup import GROUP_VOXEL, group_by_voxel
+    from ag2_ns.splat.regroup import group_by_voxel
 
     rasterizer, extent, cuda = choose_rasterizer("auto", size.device), 2.4 * 1.1, size.device == "cuda"
     parts: dict[str, float] = {}
@@ -168,9 +169,9 @@ def measure(size: Size) -> dict:
         splat, masks = world.splat(), Masks(world)
         views = [world.view(k).to(size.device) for k in range(size.views)]
         features = [torch.nn.functional.normalize(torch.randn(2 * world.balls, 64), dim=1)] * size.views
-        anchors, children = group_by_voxel(splat, extent)
+        anchors, children = group_by_voxel(splat, extent, DEFAULTS.voxel)
         start = time.perf_counter()
-        graph = merging_graph(anchors.xyz, anchors.radius, extent, 2 * GROUP_VOXEL * extent)
+        graph = merging_graph(anchors.xyz, anchors.radius, extent, 2 * DEFAULTS.voxel * extent)
         index = scene_index.build_index(
             rasterizer, splat, children.anchor, anchors.xyz, graph.edges, views, masks, features
         )
