@@ -54,11 +54,35 @@ IRREGULAR = {"cacti": "cactus", "dice": "die", "leaves": "leaf", "loaves": "loaf
 """Plurals that inflect takes for another word, or does not know."""
 
 
+PLURAL_ENDINGS = (
+    "s",
+    "men",
+    "children",
+    "oxen",
+    "people",
+    "feet",
+    "teeth",
+    "geese",
+    "mice",
+    "lice",
+    "i",
+    "a",
+    "im",
+    "x",
+)
+"""What plurals end in."""
+
+
 @lru_cache(maxsize=1)
 def _inflect() -> Any:
     import inflect
 
     return inflect.engine()
+
+
+def _singular_of(noun: str) -> str:
+    """The singular of a plural, else nothing. Inflect takes a second to import, so it is asked of likely ones only."""
+    return (noun.endswith(PLURAL_ENDINGS) and _inflect().singular_noun(noun)) or ""
 
 
 @lru_cache(maxsize=4096)
@@ -68,7 +92,7 @@ def singular(noun: str) -> str:
         return IRREGULAR[noun]
     if noun in SINGULAR or len(noun) < 3 or not noun.isalpha() or noun.endswith(("ss", "us", "is")):
         return noun
-    return _inflect().singular_noun(noun) or noun
+    return _singular_of(noun) or noun
 
 
 def is_plural(noun: str) -> bool:
@@ -117,7 +141,7 @@ def _singulars(noun: str) -> list[str]:
     """The singulars that a word may be the plural of; "glasses" may be glasses, or several a glass."""
     if len(noun) < 4 or not noun.isalpha() or noun.endswith(("ss", "us", "is")):
         return []
-    found = [IRREGULAR.get(noun) or _inflect().singular_noun(noun) or "", noun[:-1] if noun.endswith("s") else ""]
+    found = [IRREGULAR.get(noun) or _singular_of(noun), noun[:-1] if noun.endswith("s") else ""]
     return [n for n in dict.fromkeys(found) if n and n != noun]
 
 

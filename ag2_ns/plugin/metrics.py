@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ag2_ns.core.notice import notice
 
@@ -31,6 +30,8 @@ class ImageMetrics:
 
     def __call__(self, prediction: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> dict[str, float]:
         """All metrics of one picture."""
+        from torchmetrics.functional.image import structural_similarity_index_measure  # seconds to import
+
         a, b = prediction.permute(2, 0, 1)[None].clamp(0, 1), target.permute(2, 0, 1)[None].clamp(0, 1)
         out = {"psnr": float(self.psnr(prediction, target))}
         if min(prediction.shape[:2]) >= 11:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from scipy import ndimage
 from ag2_ns.core.errors import UserError
 from ag2_ns.edit import steps
 from ag2_ns.edit.apply import apply_edits
+from ag2_ns.edit.config import EditConfig
+from ag2_ns.edit.operations import Patch
 from ag2_ns.rendering import render
 
 LEAST = 100
@@ -53,6 +55,8 @@ class Removal:
     """A pixel has changed if a channel differs by more than this (0 to 1)."""
     views: int = 24
     """Views to measure in, evenly spread over training and held-out ones."""
+    config: EditConfig = field(default_factory=EditConfig)
+    """Thresholds of the removals."""
     pictures: Path | None = None
     """Write a sheet of before, removed and removed with cleanup here."""
 
@@ -70,7 +74,7 @@ class Removal:
         ids = [np.asarray(Image.open(truth / "ids" / f"{Path(name).stem}.png")) for name, _ in named]
         before = [render(gaussians, view, backend).rgb for _, view in named]
         trained = apply_edits(gaussians, index.gaussian_anchor, [])
-        around = surroundings(opened)
+        around = surroundings(opened.configured(self.config))
         table = Table("object", "IoU", "off border", "beside", "unchanged", "IoU, no cleanup", "off border", "residue",
                       "patch", "seconds", title=f"{len(gaussians)} Gaussians, changed by > {self.changed}")  # fmt: skip
         measured, rows = [], []
@@ -100,7 +104,7 @@ class Removal:
             rows.append(row)
             clean, plain = measured[-1]
             table.add_row(label, *(f"{v:.3f}" for v in (*clean, *plain[:2])), str(step[0].residue.size),
-                          str(len(step[1]) if len(step) > 1 else 0), f"{seconds:.2f}")  # fmt: skip
+                          str(sum(len(e) for e in step if isinstance(e, Patch))), f"{seconds:.2f}")  # fmt: skip
         clean, plain = np.mean(measured, 0)
         table.add_row("mean", *(f"{v:.3f}" for v in (*clean, *plain[:2])))
         Console().print(table)

@@ -1,6 +1,10 @@
+import subprocess
+import sys
+
+import inflect
 import pytest
 
-from ag2_ns.perception.english import forms, with_article
+from ag2_ns.perception.english import PLURAL_ENDINGS, forms, with_article
 
 
 @pytest.mark.parametrize(
@@ -32,3 +36,21 @@ def test_what_only_looks_like_a_plural_has_one_form(text):
 )  # fmt: skip
 def test_articles(text, expected):
     assert with_article(text) == expected
+
+
+IRREGULAR = (
+    "men women children oxen people feet teeth geese mice lice criteria data "
+    "snowmen policewomen dormice wolves cities buses"
+)
+
+
+@pytest.mark.parametrize("noun", IRREGULAR.split())
+def test_plurals_end_like_plurals(noun):
+    assert inflect.engine().singular_noun(noun) not in (False, noun) and noun.endswith(PLURAL_ENDINGS)
+
+
+def test_a_text_in_the_singular_is_asked_without_a_second_of_importing():
+    code = "import sys; from ag2_ns.perception.english import asks_for_several, forms; "
+    code += "print(asks_for_several('the green book'), forms('a duck on the book'), 'inflect' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert said.strip() == "False ['a duck on the book', 'duck on the book'] False"

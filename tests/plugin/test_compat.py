@@ -137,3 +137,12 @@ def test_nerfstudio_lists_installable_methods_without_reading_sources(monkeypatc
     assert "tetra-nerf" in configs and configs.keys() == descriptions.keys()
     with pytest.raises((SystemExit, Exception), match=r"0|EOF|stdin"):  # asked for, one is still offered
         external_methods.ExternalMethodDummyTrainerConfig("x", external_methods.external_methods[0])
+
+
+def test_every_command_of_nerfstudio_pays_little_for_the_methods():
+    """`ns-train --help` loads them all: what only a training needs is imported when it starts."""
+    code = "import sys, nerfstudio.configs.method_configs as m; assert 'ag2aussian' in m.all_methods; "
+    code += "print(sorted({n.partition('.')[0] for n in sys.modules} & set(sys.argv[1:])))"
+    late = ["torchmetrics", "transformers", "torch_geometric", "open_clip", "inflect", "laspy", "trimesh"]
+    run = subprocess.run([sys.executable, "-c", code, *late], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stderr
