@@ -107,9 +107,13 @@ _small = replace(
 _published = replace(
     _model,
     schedule_steps=35000,
+    grow_by="cells",
+    children_per_anchor=5,
     initial_opacity=0.01,
     radius_cap=0.0,
     near_anchor_weight=0.5,
+    opacity_cover_weight=0.1,
+    least_shown=0.0,
     offset_lr=5e-3,  # 1e-3 to 1e-4 times the extent, which is about 5 in captures that are not normalised
     offset_lr_final=5e-4,
     num_downscales=0,

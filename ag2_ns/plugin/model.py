@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -12,22 +14,21 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import build_graph
-from ag2_ns.plugin.structure import AnchorModel
+from ag2_ns.ops.graphed import Graphed
+from ag2_ns.plugin.structure import CHILD_TENSORS, AnchorModel
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering import render
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import voxel_size
-from ag2_ns.splat.density import ScreenStatistics, drop_children, refine, visibility
-from ag2_ns.splat.losses import near_anchor_loss, opacity_cover_loss, photometric_loss
+from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
+from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses
 from ag2_ns.splat.mask_losses import mask_loss
 from ag2_ns.splat.optim import rebind, zero_moments
 from ag2_ns.splat.propagation import anchor_visibility, propagation_loss
-
-if TYPE_CHECKING:
-    pass
 
 DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
@@ -59,6 +60,8 @@ class AG2Model(AnchorModel):
         rebind(self.optimizers, groups)
         optimizers.parameters.update({k: v for k, v in groups.items() if k in optimizers.parameters})
         trainer = training_callback_attributes.trainer
+        logging = None if trainer is None else getattr(trainer.config, "logging", None)
+        self._log_every = 1 if logging is None else logging.steps_per_log
         if int(self.schedule_length) == 0:
             length = trainer.config.max_num_iterations if trainer is not None else self.config.schedule_steps
             self.schedule_length.fill_(length)
@@ -85,13 +88,16 @@ class AG2Model(AnchorModel):
         return self._generator.manual_seed(step)
 
     def before_step(self, step: int) -> None:
-        """Set the step and the learning rate of the offsets."""
+        """Set the step and the learning rates."""
         self.step = step
         c = self.config
         t = min(1.0, step / max(1, self.at(c.schedule_steps)))
-        lr = float(c.offset_lr * (c.offset_lr_final / c.offset_lr) ** t)
-        for group in self.optimizers["offset"].param_groups if "offset" in self.optimizers else ():
-            group["lr"] = lr
+        offset_lr = float(c.offset_lr * (c.offset_lr_final / c.offset_lr) ** t)
+        settling = (step - self.at(c.grow_until)) / max(1, self.at(c.schedule_steps) - self.at(c.grow_until))
+        share = c.final_lr ** min(1.0, max(0.0, settling))
+        for name in CHILD_TENSORS if self.optimizers else ():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = offset_lr if name == "offset" else share * group.setdefault("first_lr", group["lr"])
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
@@ -103,7 +109,8 @@ class AG2Model(AnchorModel):
             if self._statistics is None:
                 self._statistics = ScreenStatistics.zeros(self.num_points, self.device)
             height, width = out.rgb.shape[:2]
-            self._statistics.add(out.means2d.grad, out.radii, width, height)
+            gradient = out.means2d.absgrad if c.grow_by == "splits" else out.means2d.grad
+            self._statistics.add(gradient, out.radii, width, height)
         was_reset, since_reset = bool(self.on_host("opacity_was_reset")), step % c.opacity_reset_every
         paused = was_reset and since_reset < c.pause_after_reset
         due = step >= self.at(c.grow_from) and step % c.grow_every == 0 and not paused
@@ -114,7 +121,7 @@ class AG2Model(AnchorModel):
                 self.optimizers,
                 extent=float(self.extent),
                 voxel=voxel_size(float(self.extent)),
-                growth=c.growth,
+                growth=c.splits if c.grow_by == "splits" else c.growth,
                 prune=c.prune,
                 use_screen_size=was_reset,
                 after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
@@ -125,6 +132,8 @@ class AG2Model(AnchorModel):
             self.reset_opacity()
         if step > 0 and any(step == self.at(s) for s in c.remove_invisible_at):
             self.remove_invisible()
+        if c.grow_by == "splits" and step == self.at(c.grow_until):
+            self.regroup(c.anchor_voxel, self.optimizers)
 
     def reset_opacity(self) -> None:
         """Lower every opacity to at most `opacity_reset_to`."""
@@ -136,7 +145,8 @@ class AG2Model(AnchorModel):
     def remove_invisible(self) -> None:
         """Drop children that no training view shows, and the anchors this leaves empty."""
         seen = visibility(self.gaussians().detach(), self.training_views(), self.backend())
-        drop_children(self, seen >= self.config.invisible_below, self.optimizers)
+        keep = (seen >= self.config.invisible_below) & ~least_shown(seen, self.config.least_shown)
+        drop_children(self, keep, self.optimizers)
 
     @torch.no_grad()
     def training_views(self, cameras: Cameras | None = None) -> list[View]:
@@ -196,22 +206,49 @@ class AG2Model(AnchorModel):
         pose = None if c.camera_optimizer.mode == "off" else self.camera_optimizer.apply_to_camera(camera)
         view = view_of(camera, pose, 1 / self._get_downscale_factor())
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
+        gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
         out = render(
-            self.gaussians(),
+            gaussians,
             view,
             self.backend(),
             sh_degree=self._sh_degree(),
+            rgb=colours,
             feature=feature,
             depth=False,
             distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
+            absgrad=c.grow_by == "splits" and self.step <= self.at(c.grow_until),
         )
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
             self._raster = out
         rgb = (out.rgb + (1 - out.alpha) * background).clamp(0, 1)
-        outputs = {"rgb": rgb, "accumulation": out.alpha, "background": background}
+        outputs = {"rgb": rgb, "premultiplied": out.rgb, "accumulation": out.alpha, "background": background}
         extra = {"feature": out.feature, "distortion": out.distortion}
         return outputs | {name: value for name, value in extra.items() if value is not None}
+
+    def _seen(self, pose: Tensor | None) -> tuple[Gaussians, Tensor | None]:
+        """The Gaussians and, on a GPU, their colours from a camera's pose (1 x 3 x 4); by one kernel there.
+
+        Poses that are trained are not given: that kernel has no gradient for them.
+        """
+        if self.device.type != "cuda" or pose is None:
+            return self.gaussians(), None
+        from ag2_ns.ops.decode_triton import decode_seen
+
+        child = self.child_params
+        means, scales, opacities, rgb = decode_seen(
+            self.anchor_xyz,
+            self.anchor_radius,
+            self.child_anchor,
+            child["offset"],
+            child["log_scale"],
+            child["opacity_logit"],
+            child["sh_dc"],
+            child["sh_rest"],
+            pose[0, :3, 3].contiguous(),
+            self._sh_degree(),
+        )
+        return Gaussians(means, child["quat"], scales, opacities, child["sh_dc"][:, None]), rgb
 
     def _shown_outputs(self, view: View, background: Tensor) -> dict[str, Tensor]:
         if self.shown is not None:
@@ -225,27 +262,40 @@ class AG2Model(AnchorModel):
     ) -> dict[str, Tensor]:
         """The losses of `losses.py`, weighted; see the configuration for when each starts."""
         c, step = self.config, self.step
-        has_alpha = batch["image"].shape[-1] == 4
         target, prediction = self._target(outputs, batch), outputs["rgb"]
-        if "mask" in batch:
-            mask = self._downscale_if_required(batch["mask"]).to(self.device)
-            target, prediction = target * mask, prediction * mask
-        losses = {"main_loss": photometric_loss(prediction, target, c.ssim_lambda)}
+        if "mask" in batch or not self.training:
+            if "mask" in batch:
+                mask = self._downscale_if_required(batch["mask"]).to(self.device)
+                target, prediction = target * mask, prediction * mask
+            losses = {"main_loss": photometric_loss(prediction, target, c.ssim_lambda)}
+        else:
+            covers = step >= self.at(c.opacity_cover_from) and batch["image"].shape[-1] != 4
+            weights = c.ssim_lambda, c.opacity_cover_weight if covers else 0.0
+            terms = self._picture_losses(weights)(
+                outputs["premultiplied"], outputs["accumulation"], target, outputs["background"]
+            )
+            losses = {"main_loss": terms[0]} | ({"opacity_cover": terms[1]} if weights[1] else {})
         if not self.training:
             return losses
-        if self._raster is not None and c.near_anchor_weight > 0:
+        anchored = c.grow_by == "cells" or step > self.at(c.grow_until)  # splits end in anchors
+        if self._raster is not None and c.near_anchor_weight > 0 and anchored:
             child, radius = self.child_params, self.anchor_radius[self.child_anchor]
             losses["near_anchor"] = c.near_anchor_weight * near_anchor_loss(
                 child["offset"], child["log_scale"].exp(), radius, self._raster.radii > 0
             )
-        if step >= self.at(c.opacity_cover_from) and not has_alpha and "mask" not in batch:
-            losses["opacity_cover"] = c.opacity_cover_weight * opacity_cover_loss(outputs["accumulation"])
         if "distortion" in outputs:
             losses["distortion"] = c.distortion_weight * outputs["distortion"].mean()
         if "masks" in batch and outputs.get("feature") is not None:
             losses.update(self._feature_losses(outputs["feature"], batch["masks"]))
         self.camera_optimizer.get_loss_dict(losses)
         return losses
+
+    def _picture_losses(self, weights: tuple[float, float]) -> Callable[..., Tensor]:
+        """`picture_losses` with these weights, recorded where there is a GPU."""
+        if weights not in self._graphed:
+            function = partial(picture_losses, ssim_weight=weights[0], cover_weight=weights[1])
+            self._graphed[weights] = Graphed(function, trained=2)
+        return self._graphed[weights]
 
     def _target(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Tensor:
         """What a picture should show, kept for the next time: nerfstudio asks for metrics, then for losses."""
@@ -281,11 +331,9 @@ class AG2Model(AnchorModel):
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
         """PSNR of the training view, and how many anchors and Gaussians there are."""
-        metrics: dict[str, Any] = {
-            "psnr": self.metrics.psnr(outputs["rgb"].detach(), self._target(outputs, batch)),
-            "gaussian_count": self.num_points,
-            "anchor_count": self.anchor_xyz.shape[0],
-        }
+        metrics: dict[str, Any] = {"gaussian_count": self.num_points, "anchor_count": self.anchor_xyz.shape[0]}
+        if not self.training or self.step % self._log_every == 0:  # others are thrown away
+            metrics["psnr"] = self.metrics.psnr(outputs["rgb"].detach(), self._target(outputs, batch))
         self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 

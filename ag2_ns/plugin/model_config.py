@@ -8,6 +8,8 @@ from typing import Literal
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
 from ag2_ns.splat.growth import GrowthRule, PruneRule
+from ag2_ns.splat.regroup import GROUP_VOXEL
+from ag2_ns.splat.split import SplitRule
 
 
 def _model_class() -> type:
@@ -30,7 +32,7 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Length of the run that the steps below are meant for."""
     feature_width: int = 3
     """Width of the instance feature of an anchor."""
-    children_per_anchor: int = 5
+    children_per_anchor: int = 1
     """Gaussians that an anchor starts with."""
     initial_opacity: float = 0.1
     """Opacity of the first Gaussians of a point cloud (0.01 published)."""
@@ -48,9 +50,11 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Initial learning rate of offsets, in radii."""
     offset_lr_final: float = 2e-4
     """Final learning rate of offsets; log-linear in between."""
-    num_downscales: int = 1
+    final_lr: float = 1.0
+    """Learning rates of all else end at this share of what they are while the scene grows; log-linear in between."""
+    num_downscales: int = 2
     """Training starts at 1 / 2^n of the resolution."""
-    resolution_schedule: int = 500
+    resolution_schedule: int = 2000
     """Steps per doubling of the resolution."""
     sh_degree_interval: int = 1000
     """Steps per spherical harmonic band."""
@@ -60,8 +64,15 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Last step of growth; pruning ends here too."""
     grow_every: int = 100
     """Steps (not stretched) between growth steps."""
+    grow_by: Literal["splits", "cells"] = "splits"
+    """Children double and split where pictures ask for more, and anchors are made of them when growth ends; or
+    children propose new anchors in the cells of three grids (published)."""
+    splits: SplitRule = field(default_factory=SplitRule)
+    """Constants of growth by splits."""
+    anchor_voxel: float = GROUP_VOXEL
+    """Edge of the voxels that make anchors when growth by splits ends, as a share of the extent."""
     growth: GrowthRule = field(default_factory=GrowthRule)
-    """Constants of growth."""
+    """Constants of growth by cells."""
     prune: PruneRule = field(default_factory=PruneRule)
     """Constants of pruning."""
     opacity_reset_every: int = 3000
@@ -70,10 +81,10 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Steps (not stretched) without growth and pruning after a reset, for opacities to recover."""
     opacity_reset_to: float = 0.01
     """Upper bound of opacity after a reset."""
-    near_anchor_weight: float = 0.05
+    near_anchor_weight: float = 0.0
     """Weight of the loss that keeps children near their anchor (0.5 published)."""
-    opacity_cover_weight: float = 0.1
-    """Weight of the loss that covers every pixel."""
+    opacity_cover_weight: float = 0.0
+    """Weight of the loss that covers every pixel (0.1 published)."""
     opacity_cover_from: int = 1500
     """First step of that loss."""
     distortion_weight: float = 0.0
@@ -101,7 +112,9 @@ class AG2ModelConfig(SplatfactoModelConfig):
     instances: Literal["lifting", "features", "both", "none"] = "lifting"
     """What the instance tree that the end of training builds is made from: lifted masks, the trained features alone
     (super-anchors, as published), or lifted masks with the features as a further vote."""
-    remove_invisible_at: tuple[int, ...] = (6000,)
+    remove_invisible_at: tuple[int, ...] = (3000, 4500, 6000)
     """Steps after which Gaussians that no training view shows are dropped."""
     invisible_below: float = 1.0
     """A Gaussian is invisible when its rendering weight over all training views is below this many pixels."""
+    least_shown: float = 0.01
+    """At these steps the least shown Gaussians go, too, which make up this share of all rendering weight."""

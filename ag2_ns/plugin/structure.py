@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -29,7 +30,8 @@ from ag2_ns.splat.anchors import (
 )
 from ag2_ns.splat.checkpoint import TensorStore, fit_to
 from ag2_ns.splat.density import ScreenStatistics
-from ag2_ns.splat.optim import replace_parameter, resized
+from ag2_ns.splat.optim import replace_parameter, resized, zero_moments
+from ag2_ns.splat.regroup import group_by_voxel
 
 CHILD_TENSORS = ("offset", "sh_dc", "sh_rest", "log_scale", "quat", "opacity_logit")
 """Trainable tensors with one row per child; also the names of their optimizer groups."""
@@ -109,6 +111,8 @@ class AnchorModel(SplatfactoModel):
         self._raster: RenderOutput | None = None
         self._last_target: tuple[Tensor, Tensor, int, Tensor] | None = None
         self._train_features = False
+        self._log_every = 1
+        self._graphed: dict[tuple[float, float], Callable[..., Tensor]] = {}
         self._graph: AnchorGraph | None = None
         self._scene_index: SceneIndex | None = None
         self._generator: torch.Generator | None = None
@@ -240,6 +244,29 @@ class AnchorModel(SplatfactoModel):
             new = nn.Parameter(resized(old.detach(), keep, extra.detach()))
             replace_parameter(optimizers.get(group), old, new, keep)
             params[name] = new
+        self.index.set({})
+        self._statistics = self._graph = self._scene_index = None
+
+    @torch.no_grad()
+    def regroup(self, voxel: float, optimizers: dict[str, torch.optim.Optimizer]) -> None:
+        """Make anchors anew, of the children that lie in one voxel; what is drawn stays the same.
+
+        The feature of an anchor is the mean of those that its children had.
+
+        Args:
+            voxel: edge, as a share of the extent.
+            optimizers: by parameter group name.
+        """
+        old, offset = self.anchor_params["feature"], self.child_params["offset"]
+        anchors, children = group_by_voxel(self.gaussians().detach(), float(self.extent), voxel)
+        total = old.new_zeros(len(anchors), old.shape[1]).index_add_(0, children.anchor, old[self.child_anchor])
+        feature = nn.Parameter(total / torch.bincount(children.anchor)[:, None])
+        nothing = torch.zeros(0, dtype=torch.long, device=old.device)
+        replace_parameter(optimizers.get("anchor_feature"), old, feature, nothing)
+        self.anchor_params["feature"] = feature
+        offset.data = children.offset
+        zero_moments(optimizers.get("offset"), offset)
+        self.anchor_xyz, self.anchor_radius, self.child_anchor = anchors.xyz, anchors.radius, children.anchor
         self.index.set({})
         self._statistics = self._graph = self._scene_index = None
 

@@ -43,6 +43,7 @@ def render(
     rasterizer: Rasterizer,
     *,
     sh_degree: int | None = None,
+    rgb: Float[Tensor, "N 3"] | None = None,
     feature: Float[Tensor, "N F"] | None = None,
     depth: bool = True,
     distortion_near: float | None = None,
@@ -61,6 +62,7 @@ def render(
         view: the camera, on the same device.
         rasterizer: the backend.
         sh_degree: highest spherical harmonic degree to use; all that is stored if None.
+        rgb: colours seen from the camera where they are known; by default those of the spherical harmonics.
         feature: extra channels per Gaussian.
         depth: render z; without it the output has no depth, which saves a channel.
         distortion_near: also return the distortion, with depths that grow from 0 up to this z to 1 at infinity.
@@ -72,8 +74,9 @@ def render(
     means = gaussians.means
     world_to_camera = view.viewmat.to(means.dtype)
     rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
-    colours = getattr(rasterizer, "sh_colours", sh_colours)
-    rgb = colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
+    if rgb is None:
+        colours = getattr(rasterizer, "sh_colours", sh_colours)
+        rgb = colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
     channels = [rgb] if feature is None else [rgb, feature]
     if depth or distortion_near is not None:
         z = (means @ rotation[2] + translation[2])[:, None]
@@ -89,7 +92,7 @@ def render(
         gaussians.quats,
         gaussians.scales,
         gaussians.opacities,
-        torch.cat(channels, dim=-1),
+        rgb if len(channels) == 1 else torch.cat(channels, dim=-1),
         view,
         absgrad=absgrad,
     )

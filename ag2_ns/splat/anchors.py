@@ -204,3 +204,17 @@ def random_points(
     distance = torch.where(inner, reach * t.pow(1 / 3), reach * torch.pow(torch.tensor(10.0), t))
     xyz = centre + (direction * distance).to(camera_centres)
     return xyz, torch.rand(count, 3, generator=generator).to(camera_centres)
+
+
+def children_of(gaussians: Gaussians, anchors: Anchors, group: Int[Tensor, " N"]) -> Children:
+    """Gaussians as children of the given anchors, in trainable form."""
+    tiny = torch.finfo(torch.float32).tiny
+    return Children(
+        anchor=group,
+        offset=(gaussians.means - anchors.xyz[group]) / anchors.radius[group],
+        sh_dc=gaussians.sh[:, 0],
+        sh_rest=gaussians.sh[:, 1:],
+        log_scale=gaussians.scales.clamp(min=tiny).log(),
+        quat=gaussians.quats,
+        opacity_logit=gaussians.opacities.clamp(1e-6, 1 - 1e-6).logit()[:, None],
+    )

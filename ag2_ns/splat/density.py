@@ -15,6 +15,7 @@ from ag2_ns.core.view import View
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.splat.anchors import Anchors, Children
 from ag2_ns.splat.growth import GrowthRule, PruneRule, grow, growth_signal, prunable_anchors
+from ag2_ns.splat.split import SplitRule, asking, split
 
 
 class AnchorOwner(Protocol):
@@ -76,7 +77,7 @@ def refine(
     *,
     extent: float,
     voxel: float,
-    growth: GrowthRule,
+    growth: GrowthRule | SplitRule,
     prune: PruneRule,
     use_screen_size: bool,
     after_reset: bool,
@@ -91,7 +92,7 @@ def refine(
         optimizers: by parameter group name.
         extent: scene extent.
         voxel: finest growth cell, scene units.
-        growth: constants of growth.
+        growth: constants of growth, whose kind says which.
         prune: constants of pruning.
         use_screen_size: whether children may be too large on screen.
         after_reset: whether opacities have just had time to recover from a reset.
@@ -99,10 +100,6 @@ def refine(
         generator: source of randomness on the model's device.
     """
     gaussians, anchors, children = owner.gaussians().detach(), owner.anchor_state(), owner.child_state()
-    radius = anchors.radius[children.anchor]
-    signal = growth_signal(
-        statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
-    )
     drop = prunable_anchors(
         gaussians, children.anchor, len(anchors), extent, prune, statistics.radius if use_screen_size else None
     )
@@ -111,9 +108,22 @@ def refine(
     if not keep.any():
         # Dropping everything would end the run; a faded scene recovers within a few steps.
         keep = torch.ones_like(keep)
-    budget = max(0, (max_gaussians - int(keep.sum())) // growth.children)
-    new_anchors, new_children = grow(gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator)
-    filled = torch.bincount(children.anchor[keep], minlength=len(anchors)) > 0
+    budget = max(0, max_gaussians - int(keep.sum()))
+    if isinstance(growth, SplitRule):
+        chosen = asking(statistics.gradient, statistics.seen, growth, budget) & keep
+        replaced, new_children = split(gaussians, children, anchors, chosen, extent, growth, generator)
+        keep &= ~replaced
+        none = torch.zeros(0, dtype=torch.long, device=gaussians.device)
+        new_anchors = Anchors(anchors.xyz[none], anchors.radius[none], anchors.feature[none].detach())
+    else:
+        radius = anchors.radius[children.anchor]
+        signal = growth_signal(
+            statistics.gradient, statistics.seen, children.offset.detach(), gaussians.scales, radius, growth
+        )
+        budget //= growth.children
+        new_anchors, new_children = grow(gaussians, anchors, signal, voxel, growth, budget=budget, generator=generator)
+    owners = torch.cat((children.anchor[keep], new_children.anchor[new_children.anchor < len(anchors)]))
+    filled = torch.bincount(owners, minlength=len(anchors)) > 0
     owner.restructure(filled, keep, new_anchors, new_children, optimizers)
     return ScreenStatistics.zeros(len(owner.child_state()), gaussians.device)
 
@@ -140,3 +150,16 @@ def visibility(gaussians: Gaussians, views: list[View], rasterizer: Rasterizer) 
             gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, ones, view
         ).squeeze(-1)
     return total
+
+
+def least_shown(seen: Float[Tensor, " N"], share: float) -> Bool[Tensor, " N"]:
+    """The Gaussians of least rendering weight that together have no more than `share` of all of it.
+
+    Args:
+        seen: see `visibility`.
+        share: 0 to 1.
+    """
+    value, order = seen.sort()
+    least = torch.zeros_like(seen, dtype=torch.bool)
+    least[order] = value.cumsum(0) <= share * value.sum()
+    return least

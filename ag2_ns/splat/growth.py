@@ -87,11 +87,15 @@ def growth_signal(
 
 def sample_in_gaussians(gaussians: Gaussians, noise: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
     """One point per Gaussian at `noise` standard deviations along its own axes."""
-    w, x, y, z = torch.nn.functional.normalize(gaussians.quats, dim=-1).unbind(-1)
-    p = noise * gaussians.scales
-    u = torch.stack((x, y, z), -1)
-    t = 2 * torch.cross(u, p, dim=-1)
-    return gaussians.means + p + w[:, None] * t + torch.cross(u, t, dim=-1)
+    return gaussians.means + rotated(gaussians.quats, noise * gaussians.scales)
+
+
+def rotated(quats: Float[Tensor, "N 4"], points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+    """Each point turned by its quaternion w, x, y, z, which need not be normalised."""
+    unit = torch.nn.functional.normalize(quats, dim=-1)
+    w, u = unit[:, :1], unit[:, 1:]
+    t = 2 * torch.cross(u, points, dim=-1)
+    return points + w * t + torch.cross(u, t, dim=-1)
 
 
 def occupied_cells(

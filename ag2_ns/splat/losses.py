@@ -100,6 +100,29 @@ def photometric_loss(
     return (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim(prediction, target))
 
 
+def picture_losses(
+    rgb: Float[Tensor, "H W 3"],
+    alpha: Float[Tensor, "H W 1"],
+    target: Float[Tensor, "H W 3"],
+    background: Float[Tensor, " 3"],
+    ssim_weight: float,
+    cover_weight: float,
+) -> Float[Tensor, " 2"]:
+    """`photometric_loss` of a rendered picture over its background, and weighted `opacity_cover_loss`.
+
+    Args:
+        rgb: premultiplied colours.
+        alpha: their opacity.
+        target: what the picture should show.
+        background: behind it.
+        ssim_weight: see `photometric_loss`.
+        cover_weight: of the second.
+    """
+    shown = (rgb + (1 - alpha) * background).clamp(0, 1)
+    cover = cover_weight * opacity_cover_loss(alpha)
+    return torch.stack((photometric_loss(shown, target, ssim_weight), cover))
+
+
 def near_anchor_loss(
     offset: Float[Tensor, "N 3"],
     scale: Float[Tensor, "N 3"],

@@ -76,7 +76,8 @@ def test_spherical_harmonic_bands_come_one_by_one():
 
 
 def test_every_tensor_gets_a_gradient():
-    model = tiny_model(mask_loss_from=0, propagation_from=0, opacity_cover_from=0, sh_degree_interval=1)
+    weights = {"near_anchor_weight": 0.05, "opacity_cover_weight": 0.1, "grow_by": "cells"}
+    model = tiny_model(mask_loss_from=0, propagation_from=0, opacity_cover_from=0, sh_degree_interval=1, **weights)
     attach(model, steps=10000, masks=True)
     model.train()
     for group in model.child_params.values():
@@ -183,6 +184,7 @@ def test_invisible_gaussians_are_removed():
 
 def test_growth_adds_anchors_within_the_budget():
     options = dict(grow_from=2, grow_every=3, growth=GrowthRule(threshold=1e-9, min_seen=0), remove_invisible_at=())
+    options |= {"grow_by": "cells"}
     model = tiny_model(max_gaussians=2 * POINTS + 50, instances="none", **options)
     optimizers = attach(model, steps=10000)
     counts = []

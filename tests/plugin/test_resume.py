@@ -8,6 +8,7 @@ from ag2_ns.core.masks import MaskSet
 from ag2_ns.plugin.structure import CHILD_TENSORS
 from ag2_ns.splat.anchors import Anchors, Children
 from ag2_ns.splat.growth import GrowthRule
+from ag2_ns.splat.split import SplitRule
 
 POINTS = 200
 SCHEDULE = dict(
@@ -17,6 +18,7 @@ SCHEDULE = dict(
     grow_until=8,
     opacity_reset_every=1000,
     growth=GrowthRule(threshold=1e-9, min_seen=0),
+    splits=SplitRule(threshold=1e-9),
     mask_loss_from=10,
     propagation_from=14,
     remove_invisible_at=(22,),
@@ -55,20 +57,20 @@ def saved(model, optimizers):
     return state, {k: copy.deepcopy(o.state_dict()) for k, o in optimizers.items()}
 
 
-@pytest.mark.parametrize("loss", ["contrastive", "prototype"])
+@pytest.mark.parametrize(("loss", "by"), [("contrastive", "splits"), ("contrastive", "cells"), ("prototype", "cells")])
 @pytest.mark.parametrize("stop", [4, 12, 17, 22])
-def test_a_resumed_run_does_what_the_first_would_have_done(stop, loss):
+def test_a_resumed_run_does_what_the_first_would_have_done(stop, loss, by):
     """Stopped while growing, in the features' schedule, with the graph in use, and right after anchors were dropped."""
-    model, optimizers = started(mask_loss=loss)
+    model, optimizers = started(mask_loss=loss, grow_by=by)
     losses = []
     for step in range(26):
         if step == stop + 1:
             state = saved(model, optimizers)
         losses.append({k: float(v.detach()) for k, v in training_step(model, optimizers, step, batch()).items()})
     assert {"mask", "propagation"} <= set(losses[-1]) and "mask" not in losses[9] and "propagation" not in losses[13]
-    assert len(state[0]["anchor_xyz"]) != POINTS, "it grew"
+    assert len(state[0]["child_anchor"]) != 2 * POINTS, "it grew"
 
-    again, resumed = started(seed=3, start=stop + 1, state=state, mask_loss=loss)
+    again, resumed = started(seed=3, start=stop + 1, state=state, mask_loss=loss, grow_by=by)
     assert torch.equal(again.anchor_params["feature"], state[0]["anchor_params.feature"])
     moments = resumed["anchor_feature"].state[again.anchor_params["feature"]]
     if stop > 10:

@@ -1,0 +1,225 @@
+"""Children of anchors to Gaussians and their colours in one CUDA kernel, and back in another.
+
+In single steps that is some thirty kernels with copies of all coefficients in between, half of what the CPU has to
+launch in a training step. `ag2_ns.splat.anchors.decode` and `ag2_ns.ops.sh.sh_colours` say what is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK = 128
+"""Children of one program."""
+
+C0 = tl.constexpr(math.sqrt(1 / (4 * math.pi)))
+C1 = tl.constexpr(math.sqrt(3 / (4 * math.pi)))
+C2 = tl.constexpr(math.sqrt(15 / (4 * math.pi)))
+C20 = tl.constexpr(math.sqrt(5 / (16 * math.pi)))
+C30 = tl.constexpr(math.sqrt(7 / (16 * math.pi)))
+C31 = tl.constexpr(math.sqrt(21 / (32 * math.pi)))
+C32 = tl.constexpr(math.sqrt(105 / (16 * math.pi)))
+C33 = tl.constexpr(math.sqrt(35 / (32 * math.pi)))
+
+
+@triton.jit
+def _band(k: tl.constexpr, x, y, z):
+    """Value of basis function k + 1 (after the constant one) at unit directions, and its slopes in x, y and z.
+
+    The slopes are those of the polynomial; their part along the direction does not count.
+    """
+    o = x * 0.0
+    if k == 0:
+        return -C1 * y, o, o - C1, o
+    elif k == 1:
+        return C1 * z, o, o, o + C1
+    elif k == 2:
+        return -C1 * x, o - C1, o, o
+    elif k == 3:
+        return C2 * x * y, C2 * y, C2 * x, o
+    elif k == 4:
+        return -C2 * y * z, o, -C2 * z, -C2 * y
+    elif k == 5:
+        return C20 * (3.0 * z * z - 1.0), o, o, 6.0 * C20 * z
+    elif k == 6:
+        return -C2 * x * z, -C2 * z, o, -C2 * x
+    elif k == 7:
+        return 0.5 * C2 * (x * x - y * y), C2 * x, -C2 * y, o
+    elif k == 8:
+        return -C33 * y * (3.0 * x * x - y * y), -6.0 * C33 * x * y, -3.0 * C33 * (x * x - y * y), o
+    elif k == 9:
+        return 2.0 * C32 * x * y * z, 2.0 * C32 * y * z, 2.0 * C32 * x * z, 2.0 * C32 * x * y
+    elif k == 10:
+        return -C31 * y * (5.0 * z * z - 1.0), o, -C31 * (5.0 * z * z - 1.0), -10.0 * C31 * y * z
+    elif k == 11:
+        return C30 * z * (5.0 * z * z - 3.0), o, o, C30 * (15.0 * z * z - 3.0)
+    elif k == 12:
+        return -C31 * x * (5.0 * z * z - 1.0), -C31 * (5.0 * z * z - 1.0), o, -10.0 * C31 * x * z
+    elif k == 13:
+        return C32 * z * (x * x - y * y), 2.0 * C32 * x * z, -2.0 * C32 * y * z, C32 * (x * x - y * y)
+    else:
+        return -C33 * x * (x * x - 3.0 * y * y), -3.0 * C33 * (x * x - y * y), 6.0 * C33 * x * y, o
+
+
+@triton.jit
+def _forward(
+    xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye,
+    means, scales, opacities, rgb, count, stored,
+    BANDS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = n < count
+    n = n.to(tl.int64)
+    a = tl.load(anchor + n, mask=ok, other=0)
+    r = tl.load(radius + a, mask=ok, other=1.0)
+    px = tl.load(xyz + 3 * a, mask=ok, other=0.0) + r * tl.load(offset + 3 * n, mask=ok, other=0.0)
+    py = tl.load(xyz + 3 * a + 1, mask=ok, other=0.0) + r * tl.load(offset + 3 * n + 1, mask=ok, other=0.0)
+    pz = tl.load(xyz + 3 * a + 2, mask=ok, other=0.0) + r * tl.load(offset + 3 * n + 2, mask=ok, other=0.0)
+    tl.store(means + 3 * n, px, mask=ok)
+    tl.store(means + 3 * n + 1, py, mask=ok)
+    tl.store(means + 3 * n + 2, pz, mask=ok)
+    for c in tl.static_range(3):
+        tl.store(scales + 3 * n + c, tl.exp(tl.load(log_scale + 3 * n + c, mask=ok, other=0.0)), mask=ok)
+    tl.store(opacities + n, tl.sigmoid(tl.load(logit + n, mask=ok, other=0.0)), mask=ok)
+    x, y, z = px - tl.load(eye), py - tl.load(eye + 1), pz - tl.load(eye + 2)
+    inverse = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-12)
+    x, y, z = x * inverse, y * inverse, z * inverse
+    red = C0 * tl.load(dc + 3 * n, mask=ok, other=0.0) + 0.5
+    green = C0 * tl.load(dc + 3 * n + 1, mask=ok, other=0.0) + 0.5
+    blue = C0 * tl.load(dc + 3 * n + 2, mask=ok, other=0.0) + 0.5
+    for k in tl.static_range(BANDS):
+        b, _, _, _ = _band(k, x, y, z)
+        at = rest + (n * stored + k) * 3
+        red += b * tl.load(at, mask=ok, other=0.0)
+        green += b * tl.load(at + 1, mask=ok, other=0.0)
+        blue += b * tl.load(at + 2, mask=ok, other=0.0)
+    tl.store(rgb + 3 * n, tl.maximum(red, 0.0), mask=ok)
+    tl.store(rgb + 3 * n + 1, tl.maximum(green, 0.0), mask=ok)
+    tl.store(rgb + 3 * n + 2, tl.maximum(blue, 0.0), mask=ok)
+
+
+@triton.jit
+def _backward(
+    radius, anchor, rest, eye, means, scales, opacities, rgb,
+    g_means, g_scales, g_opacities, g_rgb,
+    d_offset, d_log_scale, d_logit, d_dc, d_rest, count, stored,
+    BANDS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = n < count
+    n = n.to(tl.int64)
+    for c in tl.static_range(3):
+        slope = tl.load(scales + 3 * n + c, mask=ok, other=0.0) * tl.load(g_scales + 3 * n + c, mask=ok, other=0.0)
+        tl.store(d_log_scale + 3 * n + c, slope, mask=ok)
+    o = tl.load(opacities + n, mask=ok, other=0.0)
+    tl.store(d_logit + n, o * (1.0 - o) * tl.load(g_opacities + n, mask=ok, other=0.0), mask=ok)
+    red = tl.load(g_rgb + 3 * n, mask=ok, other=0.0)
+    red = tl.where(tl.load(rgb + 3 * n, mask=ok, other=0.0) > 0.0, red, 0.0)
+    green = tl.load(g_rgb + 3 * n + 1, mask=ok, other=0.0)
+    green = tl.where(tl.load(rgb + 3 * n + 1, mask=ok, other=0.0) > 0.0, green, 0.0)
+    blue = tl.load(g_rgb + 3 * n + 2, mask=ok, other=0.0)
+    blue = tl.where(tl.load(rgb + 3 * n + 2, mask=ok, other=0.0) > 0.0, blue, 0.0)
+    tl.store(d_dc + 3 * n, C0 * red, mask=ok)
+    tl.store(d_dc + 3 * n + 1, C0 * green, mask=ok)
+    tl.store(d_dc + 3 * n + 2, C0 * blue, mask=ok)
+    gx = tl.load(g_means + 3 * n, mask=ok, other=0.0)
+    gy = tl.load(g_means + 3 * n + 1, mask=ok, other=0.0)
+    gz = tl.load(g_means + 3 * n + 2, mask=ok, other=0.0)
+    if BANDS > 0:
+        x = tl.load(means + 3 * n, mask=ok, other=0.0) - tl.load(eye)
+        y = tl.load(means + 3 * n + 1, mask=ok, other=0.0) - tl.load(eye + 1)
+        z = tl.load(means + 3 * n + 2, mask=ok, other=0.0) - tl.load(eye + 2)
+        inverse = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-12)
+        x, y, z = x * inverse, y * inverse, z * inverse
+        ux, uy, uz = x * 0.0, x * 0.0, x * 0.0
+        for k in tl.static_range(BANDS):
+            b, bx, by, bz = _band(k, x, y, z)
+            at = (n * stored + k) * 3
+            pull = red * tl.load(rest + at, mask=ok, other=0.0)
+            pull += green * tl.load(rest + at + 1, mask=ok, other=0.0)
+            pull += blue * tl.load(rest + at + 2, mask=ok, other=0.0)
+            ux += pull * bx
+            uy += pull * by
+            uz += pull * bz
+            tl.store(d_rest + at, b * red, mask=ok)
+            tl.store(d_rest + at + 1, b * green, mask=ok)
+            tl.store(d_rest + at + 2, b * blue, mask=ok)
+        along = ux * x + uy * y + uz * z
+        gx += (ux - along * x) * inverse
+        gy += (uy - along * y) * inverse
+        gz += (uz - along * z) * inverse
+    r = tl.load(radius + tl.load(anchor + n, mask=ok, other=0), mask=ok, other=0.0)
+    tl.store(d_offset + 3 * n, r * gx, mask=ok)
+    tl.store(d_offset + 3 * n + 1, r * gy, mask=ok)
+    tl.store(d_offset + 3 * n + 2, r * gz, mask=ok)
+
+
+def on(device: torch.device) -> AbstractContextManager:
+    """Launch on this device; Triton's interpreter (TRITON_INTERPRET=1) runs the same kernels on the CPU, for tests."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye, degree):
+        count, stored = len(anchor), rest.shape[1]
+        bands = min((degree + 1) ** 2 - 1, stored)
+        means, scales, rgb = (torch.empty_like(offset) for _ in range(3))
+        opacities = offset.new_empty(count)
+        if count:
+            with on(offset.device):
+                _forward[(triton.cdiv(count, BLOCK),)](
+                    xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye,
+                    means, scales, opacities, rgb, count, stored, BANDS=bands, BLOCK=BLOCK,
+                )  # fmt: skip
+        ctx.save_for_backward(radius, anchor, rest, eye, means, scales, opacities, rgb)
+        ctx.bands = bands
+        return means, scales, opacities, rgb
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_means, g_scales, g_opacities, g_rgb):
+        radius, anchor, rest, eye, means, scales, opacities, rgb = ctx.saved_tensors
+        count, stored = len(anchor), rest.shape[1]
+        d_offset, d_log_scale, d_dc = (torch.empty_like(means) for _ in range(3))
+        d_logit = means.new_empty(count, 1)
+        # Bands that are not in use yet get no gradient; writing all of it is left to the kernel otherwise.
+        d_rest = torch.empty_like(rest) if ctx.bands == stored else torch.zeros_like(rest)
+        if count:
+            with on(means.device):
+                _backward[(triton.cdiv(count, BLOCK),)](
+                    radius, anchor, rest, eye, means, scales, opacities, rgb,
+                    g_means.contiguous(), g_scales.contiguous(), g_opacities.contiguous(), g_rgb.contiguous(),
+                    d_offset, d_log_scale, d_logit, d_dc, d_rest, count, stored, BANDS=ctx.bands, BLOCK=BLOCK,
+                )  # fmt: skip
+        return None, None, None, d_offset, d_log_scale, d_logit, d_dc, d_rest, None, None
+
+
+def decode_seen(
+    xyz: Tensor, radius: Tensor, anchor: Tensor, offset: Tensor, log_scale: Tensor, logit: Tensor, dc: Tensor,
+    rest: Tensor, eye: Tensor, degree: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Centres, scales, opacities and colours of children, differentiable in all that is trainable.
+
+    Args:
+        xyz: anchors' centres, A x 3.
+        radius: their radii, A x 1.
+        anchor: each child's anchor, N, int64.
+        offset: N x 3, in radii.
+        log_scale: N x 3.
+        logit: of the opacities, N x 1.
+        dc: constant band, N x 3.
+        rest: the other bands, N x R x 3.
+        eye: camera centre, 3.
+        degree: highest band to use.
+
+    Returns:
+        Means (N x 3), scales (N x 3), opacities (N) and colours seen from `eye` (N x 3).
+    """
+    return _Decode.apply(xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye, degree)

@@ -1,0 +1,86 @@
+"""A loss whose launches are recorded once as a CUDA graph and replayed: forty small kernels for the price of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+MOST = 8
+"""Combinations of sizes that are recorded; further ones are computed as usual."""
+
+
+class Graphed:
+    """A function of tensors to several numbers, of which the sum is minimised, with its gradient in the same graph.
+
+    Values and gradients are those of `function`; it must not wait for the device nor depend on anything but its
+    arguments. Off CUDA, and for tensors of ever new sizes, it is called as it is.
+
+    Args:
+        function: takes `trained` tensors that get gradients, then constants; returns a vector of terms.
+        trained: number of leading arguments that get gradients.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], trained: int) -> None:
+        self.function, self.trained = function, trained
+        self._recorded: dict[tuple, _Recorded] = {}
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        """The terms, of which any may be left out of the sum where its gradient is 0."""
+        if tensors[0].device.type != "cuda" or not all(t.requires_grad for t in tensors[: self.trained]):
+            return self.function(*tensors)
+        key = tuple((t.shape, t.dtype) for t in tensors)
+        recorded = self._recorded.get(key)
+        if recorded is None:
+            if len(self._recorded) >= MOST:
+                return self.function(*tensors)
+            try:
+                recorded = _Recorded(self.function, self.trained, tensors)
+            except RuntimeError:  # a driver that cannot record, or another thread's call that must not happen meanwhile
+                torch.cuda.synchronize()
+                return self.function(*tensors)
+            self._recorded[key] = recorded
+        return _Replay.apply(recorded, *tensors)
+
+
+class _Recorded:
+    """One graph, and the tensors that it reads and writes."""
+
+    def __init__(self, function: Callable[..., Tensor], trained: int, tensors: tuple[Tensor, ...]) -> None:
+        self.inputs = [t.detach().clone() for t in tensors]
+        leaves = self.inputs[:trained]
+        for leaf in leaves:
+            leaf.requires_grad_()
+
+        def both() -> tuple[Tensor, tuple[Tensor, ...]]:
+            with torch.enable_grad():
+                terms = function(*self.inputs)
+                return terms.detach(), torch.autograd.grad(terms.sum(), leaves)
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # libraries choose and load their kernels outside of the graph
+                both()
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        # Other threads, which fetch masks, may go on allocating meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.terms, self.gradients = both()
+
+
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, recorded: _Recorded, *tensors: Tensor) -> Tensor:
+        torch._foreach_copy_([t.detach() for t in recorded.inputs], list(tensors))
+        recorded.graph.replay()
+        ctx.gradients, ctx.constants = recorded.gradients, len(tensors) - len(recorded.gradients)
+        return recorded.terms.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # The terms are added up and minimised, so the gradient of the first is that of all that count.
+        return None, *(g * grad[0] for g in ctx.gradients), *(None,) * ctx.constants

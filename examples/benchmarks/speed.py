@@ -1,0 +1,143 @@
+"""How long a training step takes and what it launches: python examples/benchmarks/speed.py [--gaussians 350000]
+
+A table-top of 640 x 480 pixels, Gaussians at random places that neither grow nor fade, all losses on from the first
+step. On a machine without CUDA at a reduced size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import tempfile
+import time
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ag2_ns.plugin import methods
+from ag2_ns.plugin.trainer import AG2TrainerConfig
+from ag2_ns.synthetic.tabletop import generate
+
+BAR_MS = 3.5
+"""A step with all losses, 350,000 Gaussians, 640 x 480."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cuda = torch.cuda.is_available()
+    parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000, 350_000, 900_000] if cuda else [5_000])
+    parser.add_argument("--steps", type=int, default=300 if cuda else 20)
+    parser.add_argument("--profile", action="store_true", help="also print what the CPU does in a step")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
+    args = parser.parse_args()
+    size = (640, 480) if cuda else (160, 120)
+    table = Table("Gaussians", "losses", "step ms", "kernels", "kernel ms", "peak GB", "bar ms", title=_machine())
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "scene"
+        generate(data, objects=8, views=12, width=size[0], height=size[1], progress=False)
+        _prepare(data)
+        for count in args.gaussians:
+            for features in (False, True):
+                row = measure(data, Path(folder), count, features, args)
+                bar = f"{BAR_MS}" if count == 350_000 and features else ""
+                table.add_row(f"{count:,}", "all" if features else "colour", *row, bar)
+    Console(width=120).print(table)
+
+
+def _machine() -> str:
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+
+
+def _prepare(data: Path) -> None:
+    from ag2_ns.plugin.prepare import Prepare
+
+    Prepare(data, segmenter="files", encoder="table").main()
+
+
+def measure(data: Path, folder: Path, count: int, features: bool, args: argparse.Namespace) -> list[str]:
+    """Milliseconds of a step, kernels that it launches and their time, and the peak of memory."""
+    config: AG2TrainerConfig = deepcopy(methods.ag2aussian.config)
+    values = {name: _value(value) for name, value in (pair.split("=") for pair in args.set)}
+    model = replace(
+        config.pipeline.model, random_init=True, num_random=count // 5, max_initial_anchors=count, num_downscales=0,
+        grow_from=10**9, grow_until=0, opacity_cover_from=0, mask_loss_from=0 if features else 10**9,
+        propagation_from=0 if features else 10**9, remove_invisible_at=(), opacity_reset_every=10**9,
+        sh_degree_interval=0, instances="none", schedule_steps=10**5, random_opacity=0.1, **values,
+    )  # fmt: skip
+    config.pipeline.model = model
+    config.pipeline.datamanager.data = data
+    config.output_dir, config.vis, config.max_num_iterations = folder / "runs", "tensorboard", args.steps
+    config.steps_per_eval_image = config.steps_per_eval_all_images = config.steps_per_save = 10**9
+    config.logging.local_writer.enable, config.logging.profiler = False, "none"
+    if not torch.cuda.is_available():
+        config.machine.device_type = "cpu"
+    config.set_timestamp()
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    clock = _Clock(trainer, args)
+    trainer.train()
+    return clock.row()
+
+
+def _value(text: str) -> object:
+    try:
+        return eval(text, {})
+    except NameError:
+        return text
+
+
+class _Clock:
+    """Wraps a trainer's steps: warm-up, then steps that are timed, then some under a profiler."""
+
+    def __init__(self, trainer, args) -> None:
+        self.trainer, self.args, self.cuda = trainer, args, torch.cuda.is_available()
+        self.begin, self.profiled = args.steps // 3, max(1, args.steps // 10)
+        self.inner = trainer.train_iteration
+        self.profile = None
+        self.cpu = cProfile.Profile() if args.profile else None
+        trainer.train_iteration = self.step
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+
+    def step(self, step: int):
+        last = self.args.steps - self.profiled
+        if step in (self.begin, last):
+            if self.cuda:
+                torch.cuda.synchronize()
+            if step == self.begin:
+                self.start = time.perf_counter()
+                if self.cpu is not None:
+                    self.cpu.enable()
+            else:
+                self.seconds = (time.perf_counter() - self.start) / (last - self.begin)
+                if self.cpu is not None:
+                    self.cpu.disable()
+                if self.cuda:
+                    self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+                    self.profile.__enter__()
+        return self.inner(step)
+
+    def row(self) -> list[str]:
+        kernels, busy, peak = "", "", ""
+        if self.cuda:
+            torch.cuda.synchronize()
+            self.profile.__exit__(None, None, None)
+            events = [e for e in self.profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+            kernels = f"{len(events) / self.profiled:.0f}"
+            busy = f"{sum(e.self_device_time_total for e in events) / self.profiled / 1000:.2f}"
+            peak = f"{torch.cuda.max_memory_allocated() / 2**30:.2f}"
+            if self.args.profile:
+                print(self.profile.key_averages().table(sort_by="self_device_time_total", row_limit=22))
+        if self.cpu is not None:
+            pstats.Stats(self.cpu).sort_stats("tottime").print_stats(28)
+        return [f"{1000 * self.seconds:.2f}", kernels, busy, peak]
+
+
+if __name__ == "__main__":
+    main()
