@@ -84,6 +84,11 @@ _model = AG2ModelConfig()
 _small = replace(
     _model,
     schedule_steps=1500,
+    grow_by="cells",
+    near_anchor_weight=0.05,
+    opacity_cover_weight=0.1,
+    num_downscales=1,
+    least_shown=0.0,
     max_initial_anchors=12_000,
     radius_cap=20.0,
     num_random=8000,

@@ -8,7 +8,6 @@ from typing import Literal
 from nerfstudio.models.splatfacto import SplatfactoModelConfig
 
 from ag2_ns.splat.growth import GrowthRule, PruneRule
-from ag2_ns.splat.regroup import GROUP_VOXEL
 from ag2_ns.splat.split import SplitRule
 
 
@@ -69,7 +68,7 @@ class AG2ModelConfig(SplatfactoModelConfig):
     children propose new anchors in the cells of three grids (published)."""
     splits: SplitRule = field(default_factory=SplitRule)
     """Constants of growth by splits."""
-    anchor_voxel: float = GROUP_VOXEL
+    anchor_voxel: float = 0.015
     """Edge of the voxels that make anchors when growth by splits ends, as a share of the extent."""
     growth: GrowthRule = field(default_factory=GrowthRule)
     """Constants of growth by cells."""
