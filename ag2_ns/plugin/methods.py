@@ -98,7 +98,7 @@ _small = replace(
     grow_from=225,
     grow_until=900,
     grow_every=50,
-    prune=PruneRule(max_scale=1.0),
+    prune=PruneRule(max_scale=1.0, min_child_opacity=0.005),
     opacity_cover_from=300,
     mask_loss_from=900,
     propagation_from=1350,

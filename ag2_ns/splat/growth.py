@@ -49,7 +49,7 @@ class PruneRule:
 
     min_opacity: float = 0.0099
     """An anchor goes when the mean opacity of its children is below this."""
-    min_child_opacity: float = 0.005
+    min_child_opacity: float = 0.05
     """A child goes when its own opacity is below this (0 published: children only go with their anchor)."""
     min_recovered_opacity: float = 0.05
     """The same at the first pruning after an opacity reset: floaters do not recover (0 published)."""
