@@ -50,7 +50,7 @@ def main() -> None:
     table = Table("Gaussians", "losses", "step ms", "kernels", "kernel ms", "peak GB", "bar ms", title=_machine())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scene"
-        generate(data, objects=8, views=12, width=size[0], height=size[1], progress=False)
+        generate(data, objects=4, views=6, width=size[0], height=size[1], progress=False)
         _prepare(data)
         for count in args.gaussians:
             for features in (False, True):
