@@ -116,19 +116,30 @@ def object_votes(
     rasterizer: Rasterizer,
     masks: Sequence[MaskSet] | None = None,
     config: EditConfig = DEFAULT,
+    before: Votes | None = None,
 ) -> Votes:
-    """How much of every Gaussian's rendering lies in the object; two passes per view. Arguments as `find_residue`."""
-    inside = torch.zeros(len(gaussians), device=gaussians.device)
-    total = torch.zeros_like(inside)
+    """How much of every Gaussian's rendering lies in the object; two passes per view. Arguments as `find_residue`.
+
+    With the votes `before`, of another selection in the same scene, only views whose pixels have changed take the
+    second pass: weights are sums over pixels.
+    """
     g, found = gaussians, {}
+    zero = torch.zeros(len(g), device=g.device)
+    inside, total = (zero, zero.clone()) if before is None else (before.inside.clone(), before.total)
     for i in spread_views(views, config.max_views):
         view = views[i].to(g.device)
         found[i] = pixels = object_pixels(g, selected, view, rasterizer, None if masks is None else masks[i], config)
-        maps = torch.stack([pixels.float(), torch.ones_like(pixels, dtype=torch.float32)], -1)
+        if before is None:
+            maps = torch.stack([pixels.float(), torch.ones_like(pixels, dtype=torch.float32)], -1)
+        else:
+            maps = (pixels.float() - before.pixels[i].float())[..., None]
+            if not bool(maps.any()):
+                continue
         weight = rasterizer.lift(g.means, g.quats, g.scales, g.opacities, maps, view)
         inside += weight[:, 0]
-        total += weight[:, 1]
-    return Votes(inside, total, found)
+        if before is None:
+            total += weight[:, 1]
+    return Votes(inside.clamp_min(0), total, found)
 
 
 @torch.no_grad()
@@ -200,7 +211,7 @@ def find_residue(
     own = torch.unique(instance[selected])
     foreign = (instance >= 0) & ~torch.isin(instance, own)
     for _ in range(config.rounds):
-        votes = object_votes(gaussians, result.removed(selected), views, rasterizer, masks, config)
+        votes = object_votes(gaussians, result.removed(selected), views, rasterizer, masks, config, before=result.votes)
         seen = votes.total >= config.seen
         drew = seen & (votes.share >= config.object_share) & (near | ~foreign)
         filled = ~seen & ~foreign & _within_hull(gaussians, selected, config.hull_depth)

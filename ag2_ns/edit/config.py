@@ -15,8 +15,9 @@ class EditConfig:
 
     section: ClassVar[str] = "edit"
 
-    max_views: int = 40
-    """Views that votes are taken in, at most, evenly spread over the training views."""
+    max_views: int = 24
+    """Views that votes are taken in, at most, evenly spread over the training views. (With 40 the changed pixels fit an
+    object's mask no better, 0.808 for 0.806, and a removal takes half as long again.)"""
     seen: float = 0.5
     """Rendering weight (pixels, over all views) below which a Gaussian counts as never seen."""
     object_share: float = 0.5

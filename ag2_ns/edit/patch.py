@@ -23,7 +23,6 @@ from ag2_ns.grouping.anchor_graph import AnchorGraph, boundary_anchors
 from ag2_ns.ops.neighbours import nearest
 from ag2_ns.ops.sh import sh_to_rgb
 from ag2_ns.ops.similarity import Similarity
-from ag2_ns.rendering import render
 from ag2_ns.rendering.base import Rasterizer
 
 
@@ -244,7 +243,8 @@ def _looks(
     looks = torch.zeros(len(centres), device=centres.device)
     for i, pixels in votes.pixels.items():
         view = views[i].to(centres.device)
-        out = render(gaussians, view, rasterizer, sh_degree=0)
+        g, z = gaussians, gaussians.means @ view.viewmat[2, :3] + view.viewmat[2, 3]
+        out = rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, z[:, None], view)
         camera = centres @ view.viewmat[:3, :3].T + view.viewmat[:3, 3]
         pixel = (camera @ view.K.T)[:, :2] / camera[:, 2:].clamp_min(1e-6)
         x, y = pixel.floor().long().unbind(1)
@@ -253,7 +253,8 @@ def _looks(
         eye = -view.viewmat[:3, :3].T @ view.viewmat[:3, 3]
         # Depth errors that a small step across the plane explains are larger the flatter the view.
         slant = (torch.nn.functional.normalize(centres - eye, dim=1) @ plane.normal).abs().clamp_min(0.05)
-        depth, alpha = out.depth[y, x, 0], out.alpha[y, x, 0]
+        alpha = out.alpha[y, x, 0]
+        depth = out.values[y, x, 0] / alpha.clamp_min(1e-6)
         # Seen: the surface rendered there is not the object, and lies at the place or behind it.
         looks += inside & ~pixels[y, x] & ((alpha < 0.5) | (depth > camera[:, 2] - 2 * step / slant))
     return looks

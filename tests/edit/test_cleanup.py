@@ -204,3 +204,17 @@ def test_edits_of_nothing_are_refused(scene, selection, around):
         steps.transform(gone, selection, None, copy=None)
     with pytest.raises(UserError, match="copy 3 of it is not there"):
         steps.recolour(trained, selection, (1, 0, 0), copy=3)
+
+
+def test_votes_that_follow_others_are_those_taken_anew(scene, monkeypatch):
+    first, lifts = scene.owner == 2, []
+    second = first & ~picked(first, 0.3)
+    before, anew = (object_votes(scene.gaussians, s, scene.toy.views, scene.rasterizer) for s in (first, second))
+    lift = scene.rasterizer.lift
+    monkeypatch.setattr(scene.rasterizer, "lift", lambda *given: lifts.append(1) or lift(*given))
+    same, following = (
+        object_votes(scene.gaussians, s, scene.toy.views, scene.rasterizer, before=before) for s in (first, second)
+    )
+    assert torch.equal(same.inside, before.inside) and len(lifts) <= len(scene.toy.views), "none where none changed"
+    torch.testing.assert_close(following.inside, anew.inside, atol=1e-2, rtol=1e-4)
+    assert torch.equal(following.total, anew.total) and not torch.equal(before.inside, anew.inside)
