@@ -14,8 +14,9 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
 from ag2_ns.ops.threads import for_ranges
 from ag2_ns.rendering import cpu_kernels as kernels
-from ag2_ns.rendering.base import Raster
-from ag2_ns.rendering.projection import Projected, project
+from ag2_ns.rendering import projection_kernels
+from ag2_ns.rendering.base import BLUR, NEAR_PLANE, Raster
+from ag2_ns.rendering.projection import GUARD_BAND, MAX_RADIUS, SIGMAS, Projected, project
 
 LIFT_BYTES = 256 * 2**20
 """Channels are lifted in chunks whose per-tile sums fit into about this much memory."""
@@ -63,6 +64,50 @@ def _bin(projected: Projected, opacities: Tensor, width: int, height: int) -> _T
     order = drawn[np.argsort(_array(projected.depths)[drawn], kind="stable")]
     tile_start, members, slots, slot_start = kernels.bin_tiles(order, boxes, tiles_x, tiles_y)
     return _Tiles(width, height, tiles_x, tiles_y, ellipses, tile_start, members, slots, slot_start)
+
+
+class _Project(torch.autograd.Function):
+    """`project` in compiled loops, for cameras that are not trained."""
+
+    @staticmethod
+    def forward(ctx, means, quats, scales, view):
+        (fx, _, cx), (_, fy, cy) = view.K[:2].tolist()
+        guard_x, guard_y = GUARD_BAND * 0.5 * view.width / fx, GUARD_BAND * 0.5 * view.height / fy
+        camera = (
+            fx, fy, cx, cy, -cx / fx - guard_x, (view.width - cx) / fx + guard_x, -cy / fy - guard_y,
+            (view.height - cy) / fy + guard_y, float(view.width), float(view.height), NEAR_PLANE, BLUR,
+        )  # fmt: skip
+        pose = _array(view.viewmat.to(means.dtype))
+        given = (*map(_array, (means, quats, scales)), pose[:3, :3].copy(), pose[:3, 3].copy(), camera)
+        count, dtype = len(means), pose.dtype
+        means2d, conics, variances = (np.empty((count, width), dtype) for width in (2, 3, 2))
+        depths, radii = np.empty(count, dtype), np.empty(count, np.int32)
+        work = np.empty((count, 3, 3), dtype)
+        for_ranges(
+            projection_kernels.project, count, *given, SIGMAS, MAX_RADIUS, means2d, conics, depths, radii, variances,
+            work, minimum=4096,
+        )  # fmt: skip
+        ctx.given, ctx.radii, ctx.work = given, radii, work
+        out = [torch.from_numpy(a) for a in (means2d, conics, depths, radii, variances)]
+        ctx.mark_non_differentiable(*out[2:])
+        return tuple(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_means2d, g_conics, *_):
+        out = [np.empty_like(a) for a in ctx.given[:3]]
+        for_ranges(
+            projection_kernels.project_backward, len(ctx.radii), *ctx.given, ctx.radii, _array(g_means2d),
+            _array(g_conics), *out, ctx.work, minimum=4096,
+        )  # fmt: skip
+        return *map(torch.from_numpy, out), None
+
+
+def _projected(means: Tensor, quats: Tensor, scales: Tensor, view: View) -> Projected:
+    if view.viewmat.requires_grad:
+        return project(means, quats, scales, view)
+    means2d, conics, depths, radii, variances = _Project.apply(means, quats, scales, view)
+    return Projected(means2d, conics, depths, radii, variances)
 
 
 class _Composite(torch.autograd.Function):
@@ -125,7 +170,7 @@ class CpuRasterizer:
     ) -> Raster:
         """Composite `values`; see `Rasterizer.rasterize`. Raises `UserError` for tensors on another device."""
         _require_cpu(means)
-        projected = project(means, quats, scales, view)
+        projected = _projected(means, quats, scales, view)
         out, alpha = _Composite.apply(
             projected.means2d,
             projected.conics,
@@ -152,7 +197,7 @@ class CpuRasterizer:
     ) -> Float[Tensor, "N C"]:
         """Rendering weight of every Gaussian summed over `maps`; see `Rasterizer.lift`."""
         _require_cpu(means)
-        tiles = _bin(project(means, quats, scales, view), opacities, view.width, view.height)
+        tiles = _bin(_projected(means, quats, scales, view), opacities, view.width, view.height)
         entry_bytes = max(len(tiles.members), 1) * tiles.ellipses.itemsize
         chunk = max(1, min(maps.shape[2], LIFT_BYTES // entry_bytes))
         weights = []
