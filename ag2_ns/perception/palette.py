@@ -114,8 +114,8 @@ class PaletteEncoder:
 
     knows = f"known: {', '.join(BASIC)} and shades such as teal or dark red (things need `ag2 prepare` with CLIP)"
     """What can be asked for, in a message."""
-    on_cores = True
-    """All work is done on the CPU: several processes may share it."""
+    process_bytes = 1 << 28
+    """All work is done on the CPU, and several processes may share it: memory that each takes beside its images."""
 
     def __init__(self):
         self.dim = _space().lattice.shape[0] + len(BASIC)

@@ -66,8 +66,8 @@ class SuperpixelSegmenter:
         max_side: larger images are segmented at this longest side (pixels) and the masks enlarged.
     """
 
-    on_cores = True
-    """All work is done on the CPU: several processes may share it."""
+    process_bytes = 1 << 29
+    """All work is done on the CPU, and several processes may share it: memory that each takes beside its images."""
 
     def __init__(self, preset: str = "default", max_side: int = 640):
         if preset not in PRESETS:

@@ -101,7 +101,7 @@ class Prepare:
     """i/n: do the i-th of n parts, for several GPUs or machines."""
     workers: int | None = None
     """Processes that work at a time, where all is done on the CPU (superpixel; palette, kinds); unset: one
-    per core and 8 views."""
+    per core and 8 views, while memory lasts."""
     export_pair: Path | None = None
     """Also write masks_sparse/ and clip_features/ into this folder, for AG2aussian's published code."""
     preview_every: int = 24
@@ -329,11 +329,15 @@ class Prepare:
 
     def _workers(self, segmenter: Segmenter, encoder: Encoder | None, views: int) -> int:
         """Processes for this work: one where anything but this machine's cores does it."""
-        if not all(getattr(maker, "on_cores", False) for maker in (segmenter, encoder) if maker is not None):
+        import psutil
+
+        each = [getattr(maker, "process_bytes", 0) for maker in (segmenter, encoder) if maker is not None]
+        if not all(each):
             return 1
         if self.workers is not None:
             return min(self.workers, max(views, 1))
-        return max(min(num_cores(), views // VIEWS_PER_WORKER), 1)
+        room = psutil.virtual_memory().available // (2 * sum(each))
+        return max(min(num_cores(), views // VIEWS_PER_WORKER, room), 1)
 
     def chosen_device(self) -> str:
         """Where models run."""
