@@ -1,8 +1,4 @@
-"""Children of anchors to Gaussians and their colours in one CUDA kernel, and back in another.
-
-In single steps that is some thirty kernels with copies of all coefficients in between, half of what the CPU has to
-launch in a training step. `ag2_ns.splat.anchors.decode` and `ag2_ns.ops.sh.sh_colours` say what is computed.
-"""
+"""Children of anchors to Gaussians and their colours in one CUDA kernel, and back in another: see `ops.decode`."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 BLOCK = 128
 """Children of one program."""
@@ -165,61 +160,19 @@ def on(device: torch.device) -> AbstractContextManager:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-class _Decode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye, degree):
-        count, stored = len(anchor), rest.shape[1]
-        bands = min((degree + 1) ** 2 - 1, stored)
-        means, scales, rgb = (torch.empty_like(offset) for _ in range(3))
-        opacities = offset.new_empty(count)
-        if count:
-            with on(offset.device):
-                _forward[(triton.cdiv(count, BLOCK),)](
-                    xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye,
-                    means, scales, opacities, rgb, count, stored, BANDS=bands, BLOCK=BLOCK,
-                )  # fmt: skip
-        ctx.save_for_backward(radius, anchor, rest, eye, means, scales, opacities, rgb)
-        ctx.bands = bands
-        return means, scales, opacities, rgb
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g_means, g_scales, g_opacities, g_rgb):
-        radius, anchor, rest, eye, means, scales, opacities, rgb = ctx.saved_tensors
-        count, stored = len(anchor), rest.shape[1]
-        d_offset, d_log_scale, d_dc = (torch.empty_like(means) for _ in range(3))
-        d_logit = means.new_empty(count, 1)
-        # Bands that are not in use yet get no gradient; writing all of it is left to the kernel otherwise.
-        d_rest = torch.empty_like(rest) if ctx.bands == stored else torch.zeros_like(rest)
-        if count:
-            with on(means.device):
-                _backward[(triton.cdiv(count, BLOCK),)](
-                    radius, anchor, rest, eye, means, scales, opacities, rgb,
-                    g_means.contiguous(), g_scales.contiguous(), g_opacities.contiguous(), g_rgb.contiguous(),
-                    d_offset, d_log_scale, d_logit, d_dc, d_rest, count, stored, BANDS=ctx.bands, BLOCK=BLOCK,
-                )  # fmt: skip
-        return None, None, None, d_offset, d_log_scale, d_logit, d_dc, d_rest, None, None
+def decode(given: tuple[Tensor, ...], bands: int, out: tuple[Tensor, ...]) -> None:
+    """Fill `out`; see `decode_kernels.decode` for both."""
+    count, stored = len(given[2]), given[7].shape[1]
+    if count:
+        with on(out[0].device):
+            _forward[(triton.cdiv(count, BLOCK),)](*given, *out, count, stored, BANDS=bands, BLOCK=BLOCK)
 
 
-def decode_seen(
-    xyz: Tensor, radius: Tensor, anchor: Tensor, offset: Tensor, log_scale: Tensor, logit: Tensor, dc: Tensor,
-    rest: Tensor, eye: Tensor, degree: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Centres, scales, opacities and colours of children, differentiable in all that is trainable.
-
-    Args:
-        xyz: anchors' centres, A x 3.
-        radius: their radii, A x 1.
-        anchor: each child's anchor, N, int64.
-        offset: N x 3, in radii.
-        log_scale: N x 3.
-        logit: of the opacities, N x 1.
-        dc: constant band, N x 3.
-        rest: the other bands, N x R x 3.
-        eye: camera centre, 3.
-        degree: highest band to use.
-
-    Returns:
-        Means (N x 3), scales (N x 3), opacities (N) and colours seen from `eye` (N x 3).
-    """
-    return _Decode.apply(xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye, degree)
+def decode_backward(
+    saved: tuple[Tensor, ...], bands: int, gradients: tuple[Tensor, ...], out: tuple[Tensor, ...]
+) -> None:
+    """Fill `out`; see `decode_kernels.decode_backward`. Bands that are not in use stay as they are."""
+    count, stored = len(saved[1]), saved[2].shape[1]
+    if count:
+        with on(out[0].device):
+            _backward[(triton.cdiv(count, BLOCK),)](*saved, *gradients, *out, count, stored, BANDS=bands, BLOCK=BLOCK)

@@ -18,6 +18,7 @@ from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import build_graph
+from ag2_ns.ops.decode import decode_seen
 from ag2_ns.ops.graphed import Graphed
 from ag2_ns.plugin.structure import CHILD_TENSORS, AnchorModel
 from ag2_ns.plugin.views import view_of
@@ -227,27 +228,17 @@ class AG2Model(AnchorModel):
         return outputs | {name: value for name, value in extra.items() if value is not None}
 
     def _seen(self, pose: Tensor | None) -> tuple[Gaussians, Tensor | None]:
-        """The Gaussians and, on a GPU, their colours from a camera's pose (1 x 3 x 4); by one kernel there.
+        """The Gaussians and their colours from a camera's pose (1 x 3 x 4).
 
-        Poses that are trained are not given: that kernel has no gradient for them.
+        A pose that is trained is not given: colours are left to the renderer then, which has a gradient for it.
         """
-        if self.device.type != "cuda" or pose is None:
+        if pose is None:
             return self.gaussians(), None
-        from ag2_ns.ops.decode_triton import decode_seen
-
-        child = self.child_params
+        child, eye = self.child_params, pose[0, :3, 3].contiguous()
         means, scales, opacities, rgb = decode_seen(
-            self.anchor_xyz,
-            self.anchor_radius,
-            self.child_anchor,
-            child["offset"],
-            child["log_scale"],
-            child["opacity_logit"],
-            child["sh_dc"],
-            child["sh_rest"],
-            pose[0, :3, 3].contiguous(),
-            self._sh_degree(),
-        )
+            self.anchor_xyz, self.anchor_radius, self.child_anchor, child["offset"], child["log_scale"],
+            child["opacity_logit"], child["sh_dc"], child["sh_rest"], eye, self._sh_degree(),
+        )  # fmt: skip
         return Gaussians(means, child["quat"], scales, opacities, child["sh_dc"][:, None]), rgb
 
     def _shown_outputs(self, view: View, background: Tensor) -> dict[str, Tensor]:
