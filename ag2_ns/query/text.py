@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -15,11 +15,10 @@ from ag2_ns.core.errors import MissingLanguage, UnknownWords, UserError
 from ag2_ns.core.selection import Selection
 from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.language.relevancy import trusted_relevancy
-from ag2_ns.language.text_encoder import TextEncoder
 from ag2_ns.perception.english import asks_for_several
-from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.query import Query
+from ag2_ns.query.rivals import against, mentions_several, rivals_of
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -86,7 +85,8 @@ def select_text(
     best = int(ranked.argmax())
     if rivals is not None and len(rivals) and float(ranked[best]) < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
-    best = _most_about(tree, ranked, index.language.quality, best, typical, config)
+    handicap = config.part_handicap * ((tree.level < 0.5) | ((tree.level > 0.5) & (not mentions_several(text))))
+    best = _most_about(tree, ranked, index.language.quality - handicap, best, typical, config)
     nodes = [best]
     if asks_for_several(text) if several is None else several:
         nodes = sorted(_antichain(tree, ranked, typical + config.several_share * (float(ranked[best]) - typical)))
@@ -97,33 +97,6 @@ def select_text(
         inside = tree.anchors_of(node)
         anchor_score = torch.where(inside, score[node], anchor_score)
     return index.selection(nodes, text, float(ranked[best]), level, anchor_score)
-
-
-def against(
-    embedding: Float[Tensor, " D"],
-    negatives: Float[Tensor, "K D"] | None,
-    rivals: Float[Tensor, "V D"] | None,
-    synonym: float = DEFAULTS.synonym,
-) -> Float[Tensor, "R D"] | None:
-    """The texts that a text competes with: negatives, and those rivals that say something else."""
-    if rivals is None or len(rivals) == 0:
-        return negatives
-    unit = torch.nn.functional.normalize
-    other = rivals[unit(rivals.float(), dim=1) @ unit(embedding.float(), dim=0) < synonym]
-    return other if negatives is None else torch.cat((negatives, other.to(negatives)))
-
-
-def rivals_of(texts: TextEncoder, text: str, least: int = DEFAULTS.least_rivals) -> Float[Tensor, "V D"] | None:
-    """What else a closed list of texts holds; None for encoders that take any text.
-
-    Texts all of whose words the one that is asked contains are no rivals: a "red mug handle" is of a red mug.
-    """
-    known = getattr(texts.encoder(), "known_texts", None)
-    words = [] if known is None else [t for t in known() if t not in NEGATIVES]
-    if len(words) < least:
-        return None
-    asked = set(text.lower().split())
-    return torch.stack([texts.embed(t) for t in words if not set(t.split()) <= asked])
 
 
 def _most_about(
@@ -141,8 +114,7 @@ def _most_about(
     number = torch.arange(tree.num_nodes, device=ranked.device)
     related = (number >= best) & (number <= tree.last[best]) | (number <= best) & (tree.last >= best)
     least = typical + config.related_share * (float(ranked[best]) - typical)
-    quality = quality.to(ranked) - config.part_handicap * ((tree.level - 0.5).abs() > 1e-4)
-    return int(torch.where(related & (ranked >= least), quality, -1.0).argmax())
+    return int(torch.where(related & (ranked >= least), quality.to(ranked), -1.0).argmax())
 
 
 def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:
@@ -220,13 +192,16 @@ class Text(Query):
         embedding = embedding.to(scene.device)
         negatives = None if negatives is None else negatives.to(scene.device)
         config = scene.config(QueryConfig)
-        rivals = rivals_of(scene.texts, text, config.least_rivals)
+        rivals = rivals_of(scene.texts, text, index, config)
         rivals = None if rivals is None else rivals.to(scene.device)
         from ag2_ns.query.vector import called_nearest, select_vector  # which asks `select_text`
 
-        floor = self.floor
+        closed, floor = hasattr(scene.texts.encoder(), "known_texts"), self.floor
+        if rivals is not None and not closed:
+            config = replace(config, present=config.present_open)
         if floor is None:  # rivals, where there are any, tell better what is not there
-            floor = 0.0 if negatives is None or rivals is not None else config.floor
+            floor = config.floor if rivals is None else 0.0 if closed and len(rivals) else config.clear
+            floor = 0.0 if negatives is None else floor
         found = select_vector(
             index, text, embedding, negatives, strategy=self.strategy or config.strategy, field=scene.language_field,
             gaussians=scene.gaussians, floor=floor, several=self.several, level=level, rivals=rivals,

@@ -28,7 +28,8 @@ from ag2_ns.query.collaborative import (
     select_units,
 )
 from ag2_ns.query.config import DEFAULTS, QueryConfig
-from ag2_ns.query.text import against, best_nodes, select_text
+from ag2_ns.query.rivals import against
+from ag2_ns.query.text import best_nodes, select_text
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 

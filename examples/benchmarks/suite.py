@@ -202,6 +202,8 @@ class Suite:
     """Cells of a stand-in, scene units."""
     voxel: float = 0.015
     """Size of a stand-in's anchors, share of the scene's extent."""
+    steps: int | None = None
+    """Of training, in place of each method's own; schedules are stretched."""
     clicks: int = 3
     sweep: tuple[Literal["wholes", "parts", "border", "margin", "clutter", "groups"], ...] = ()
     """Knobs to turn, on the first world and all seeds, with the first method."""
@@ -318,6 +320,7 @@ class Suite:
             if not (data / "ag2").exists():
                 self.call(f"{key}-prepare", [*ag2, "prepare", str(data)])
         _, name, *options = METHODS[method]
+        options += ["--max-num-iterations", str(self.steps)] if self.steps else []
         run = self.output / "runs" / f"{key}-{name}" / name / "run"
         where = ["--output-dir", str(self.output / "runs"), "--experiment-name", f"{key}-{name}", "--timestamp", "run"]
         parser = ["ag2-data"] if method == "splatfacto" else []

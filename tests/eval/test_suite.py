@@ -1,6 +1,7 @@
 """All protocols on a small wild world, lifted onto a stand-in for a splat: the small version of the benchmark suite."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -96,3 +97,18 @@ def test_what_cannot_be_measured(lifted, tmp_path):
     (tmp_path / "labels.json").write_text('{"1": "red mug", "2": "red mug"}')
     found = evaluate(scene, read_benchmark(tmp_path), ("3d",))
     assert headline(found.results)["text mIoU"] == 0 and "labelled in no frame" in found.problems[0]
+
+
+def test_a_capture_stands_for_its_ground_truth(lifted):
+    folder, _ = lifted
+    assert (folder / "text_features.json").exists() and read_benchmark(folder).folder == folder / "ground_truth"
+
+
+def test_a_label_in_no_view_is_told_and_not_scored(lifted, tmp_path):
+    folder, scene = lifted
+    truth = shutil.copytree(folder / "ground_truth", tmp_path / "ground_truth")
+    labels = json.loads((truth / "labels.json").read_text())
+    (truth / "labels.json").write_text(json.dumps(labels | {"4000": "grey ghost"}))
+    found = evaluate(scene, read_benchmark(truth), ("3d",))
+    assert any("'grey ghost': labelled in no frame" in line for line in found.problems)
+    assert "grey ghost" not in {p["label"] for p in found.results["3d"]["share"]["prompts"]}

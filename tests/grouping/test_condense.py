@@ -25,7 +25,7 @@ def test_regions_that_stand_apart_are_sure():
 
 
 def test_regions_that_fit_masks_on_their_way_are_candidates():
-    found = candidates(dendrogram([(0, 1, 0.9), (4, 2, 0.8), (5, 3, 0.7)], [0.1] * 4 + [0.6, 0.2, 0.8]))
+    found = candidates(dendrogram([(0, 1, 0.9), (4, 2, 0.8), (5, 3, 0.7)], [0.1] * 4 + [0.6, 0.15, 0.8]))
     assert found.sure.tolist() == [True, False], "the root, and the pair that fitted masks"
     assert found.parent.tolist() == [-1, 0] and found.anchor_node.tolist() == [1, 1, 0, 0]
 

@@ -26,7 +26,7 @@ def read_benchmark(folder: Path, form: str = "auto") -> Benchmark:
     """Read ground truth.
 
     Args:
-        folder: where it lies.
+        folder: where it lies, or a capture with a ground_truth/ inside.
         form: a name of `FORMATS`, or `auto`.
 
     Raises:
@@ -36,6 +36,8 @@ def read_benchmark(folder: Path, form: str = "auto") -> Benchmark:
         raise UserError(
             f"{folder}: no such folder; --ground-truth takes a folder of labels, such as ids/ with labels.json"
         )
+    if (folder / "ground_truth").is_dir():
+        folder = folder / "ground_truth"
     if form == "auto":
         form = looks_like(folder)
     if form not in FORMATS:

@@ -1,0 +1,97 @@
+"""Texts that compete with the one that is asked: which they are, and of what they are no rivals."""
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from ag2_ns.perception.nouns import NOUNS
+from ag2_ns.perception.prompts import NEGATIVES
+from ag2_ns.query.config import QueryConfig
+from ag2_ns.query.rivals import against, instead, rivals_of, within
+from ag2_ns.query.text import select_text
+
+
+class Words:
+    """Texts as sums of random vectors of their words; `closed` answers those only."""
+
+    def __init__(self, closed=(), knows=None):
+        self.asked = []
+        if closed:
+            self.known_texts = lambda: list(closed)
+        if knows:
+            self.knows = knows
+
+    def encoder(self):
+        return self
+
+    def embed(self, text):
+        words = [torch.randn(64, generator=torch.Generator().manual_seed(sum(map(ord, w)))) for w in text.split()]
+        return normalize(sum(words), dim=0)
+
+    def encode_text(self, texts):
+        self.asked += texts
+        return torch.stack([self.embed(t) for t in texts])
+
+    def negatives(self):
+        return self.encode_text(list(NEGATIVES))
+
+
+@pytest.mark.parametrize(
+    ("other", "text", "is_within"),
+    [
+        ("red mug", "red mug handle", True),
+        ("green mug", "red mug handle", True),
+        ("purple book", "stack of books", True),
+        ("brown plate", "yellow bowl on the brown plate", True),
+        ("mug", "red mug", True),
+        ("red mug", "mug", False),
+        ("red mug", "red cup", False),
+        ("green mug", "red mug", False),
+        ("red mug handle", "red mug", False),
+        ("open book", "book", False),
+    ],
+)
+def test_what_a_text_mentions_is_no_rival_of_it(other, text, is_within):
+    assert within(other, text) == is_within
+
+
+def test_other_nouns_and_colours():
+    assert instead(["red", "mug"], ["cup"])[:2] == ["red cup", "orange mug"]
+    assert instead(["mug"], ["cup"]) == [] == instead([], ["cup"])
+    assert instead(["red", "mug", "on", "a", "shelf"], ["cup"])[0] == "red cup on a shelf"
+
+
+def test_closed_lists(scene):
+    known = [f"{c} {k}" for c in ("red", "green", "blue", "black", "white") for k in NOUNS[:30]]
+    rows = rivals_of(Words([*known, *NEGATIVES]), known[0], scene.index)
+    assert len(rows) == len(known) - 1
+    groups = ["stack of mugs", "red mug on the plate"]
+    assert len(rivals_of(Words([*known, *groups]), groups[0], scene.index)) == 1, "groups compete with groups only"
+    assert len(rivals_of(Words([*known, *groups]), known[0], scene.index)) == len(known) - 1
+    assert len(rivals_of(Words(known), groups[0], scene.index)) == 0
+    assert rivals_of(Words(known[:50]), known[0], scene.index) is None, "a short list says nothing of what is not there"
+    assert rivals_of(Words(knows="colours"), "red", scene.index) is None
+
+
+def test_nouns_stand_in_for_a_closed_list(scene):
+    texts = Words()
+    rows = rivals_of(texts, "red mug", scene.index)
+    assert set(NOUNS) <= set(texts.asked) and "green mug" in texts.asked and len(rows) < 120
+    texts.asked.clear()
+    assert len(rivals_of(texts, "blue mug", scene.index)) and len(texts.asked) < 130, "nouns are embedded once"
+    assert rivals_of(texts, "red mug", scene.index, QueryConfig(nouns=False)) is None
+
+
+def test_a_text_that_rivals_outdo_selects_nothing(scene):
+    text = scene.text[3]
+    away = normalize(text + 0.6 * normalize(torch.randn(64), dim=0), dim=0)
+    assert not select_text(scene.index, "x", away, several=False).empty
+    found = select_text(scene.index, "x", away, rivals=scene.text[1:], several=False, config=QueryConfig(synonym=0.999))
+    assert found.empty and "rather than something else" in found.reason
+
+
+def test_synonyms_are_no_rivals():
+    text = normalize(torch.randn(8), dim=0)
+    rows = torch.stack([text, -text])
+    assert torch.equal(against(text, None, rows), -text[None]) and against(text, None, None) is None
+    assert len(against(text, rows[:1], rows)) == 2
