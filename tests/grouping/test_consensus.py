@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 from dense_masks import lifted_from
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.grouping.config import DEFAULTS
@@ -125,6 +125,7 @@ def forest(rng, num):
     return parent, last
 
 
+@settings(deadline=None)
 @given(st.integers(2, 30), st.integers(1, 10), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_votes_are_kept_up_to_date(num, views, masks, seed):
     rng = np.random.default_rng(seed)
