@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,8 @@ class MaskSet:
     """Mask index of each pair, int64, non-decreasing."""
     score: Float[Tensor, " M"]
     """The segmenter's confidence in each mask, 0 to 1."""
+    derived: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was worked out once and is kept with the masks, say what a loss needs: objects that hold tensors."""
 
     def __len__(self) -> int:
         return self.score.shape[0]
@@ -29,6 +32,12 @@ class MaskSet:
     def areas(self) -> Int[Tensor, " M"]:
         """Pixels in each mask."""
         return torch.bincount(self.mask, minlength=len(self))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the tensors take, derived ones included."""
+        held = [self.pixel, self.mask, self.score, *(t for kept in self.derived.values() for t in vars(kept).values())]
+        return sum(t.nbytes for t in held if isinstance(t, torch.Tensor))
 
     @staticmethod
     def from_dense(masks: Bool[Tensor, "M H W"], score: Float[Tensor, " M"] | None = None) -> MaskSet:

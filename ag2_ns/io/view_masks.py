@@ -35,9 +35,7 @@ class PreparedMasks:
     @property
     def nbytes(self) -> int:
         """Memory that the tensors take."""
-        parts = [self.masks.pixel, self.masks.mask, self.masks.score]
-        parts += [] if self.features is None else [self.features]
-        return sum(t.numel() * t.element_size() for t in parts)
+        return self.masks.nbytes + (0 if self.features is None else self.features.nbytes)
 
 
 class ViewMasks:
@@ -61,7 +59,8 @@ class ViewMasks:
         self.mask_store, self.feature_store = masks, features
         self.device, self.budget = torch.device(device), budget
         self._kept: OrderedDict[str, PreparedMasks] = OrderedDict()
-        self._bytes = 0
+        self._size: dict[str, int] = {}
+        self._latest: str | None = None
         self._checked: set[str] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="ag2-masks")
@@ -89,6 +88,11 @@ class ViewMasks:
         """
         with self._lock:
             future = self._coming.pop(name, None)
+            # Whoever had the one before may have kept more with it (`MaskSet.derived`).
+            if self._latest in self._kept:
+                self._size[self._latest] = self._kept[self._latest].nbytes
+                self._make_room()
+            self._latest = name
         if future is not None:
             return future.result()
         with self._lock:
@@ -96,6 +100,10 @@ class ViewMasks:
                 self._kept.move_to_end(name)
                 return self._kept[name]
         return self._load(name, image)
+
+    def _make_room(self) -> None:
+        while self.kept_bytes > self.budget and len(self._kept) > 1:
+            del self._size[self._kept.popitem(last=False)[0]]
 
     def forget(self, name: str) -> None:
         """Nobody will come for a view that was prefetched."""
@@ -131,15 +139,14 @@ class ViewMasks:
             self._checked.add(name)
             if name not in self._kept:
                 self._kept[name] = prepared
-                self._bytes += prepared.nbytes
-            while self._bytes > self.budget and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+                self._size[name] = prepared.nbytes
+            self._make_room()
         return prepared
 
     @property
     def kept_bytes(self) -> int:
         """Memory in use."""
-        return self._bytes
+        return sum(self._size.values())
 
     @property
     def kept(self) -> dict[str, PreparedMasks]:

@@ -143,7 +143,7 @@ class _Plan:
 
 def plan_of(masks: MaskSet, dtype: torch.dtype) -> _Plan:
     """Made once for each `MaskSet` and kept with it: views return every epoch, and making it waits for the device."""
-    plan = masks.__dict__.get("_contrastive_plan")
+    plan = masks.derived.get("contrastive")
     if plan is None or plan.weight.dtype != dtype:
         area = masks.areas
         filled = (area > 0).nonzero().squeeze(1)
@@ -155,7 +155,7 @@ def plan_of(masks: MaskSet, dtype: torch.dtype) -> _Plan:
         inverse = area.clamp_min(1).to(dtype).reciprocal()[:, None]
         share = 1 / (max(len(filled), 1) * masks.height * masks.width)
         slot = slots_of(masks.mask) if area.is_cuda else None
-        plan = masks.__dict__["_contrastive_plan"] = _Plan(area, inverse, share, first, second, weight, slot)
+        plan = masks.derived["contrastive"] = _Plan(area, inverse, share, first, second, weight, slot)
     return plan
 
 

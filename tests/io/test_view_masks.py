@@ -1,4 +1,5 @@
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ag2_ns.io.feature_store import FeatureStore
 from ag2_ns.io.mask_store import MaskStore
 from ag2_ns.io.view_masks import MAX_COMING, ViewMasks
 from ag2_ns.io.view_store import Manifest, image_print
+from ag2_ns.splat.mask_losses import plan_of
 
 HEIGHT, WIDTH, VIEWS = 24, 32, 8
 
@@ -73,6 +75,17 @@ def test_the_cache_stays_within_its_budget(stores):
     assert set(reads.values()) == {2}, "going round and round a small cache never hits"
     views.get(f"v{VIEWS - 1}")
     assert reads[f"v{VIEWS - 1}"] == 2, "the latest is kept"
+
+
+def test_what_a_loss_keeps_with_the_masks_counts(stores):
+    size = ViewMasks(*stores).get("v0").nbytes
+    views = ViewMasks(*stores, budget=int(3.5 * size))
+    for k in range(3):
+        plan_of(views.get(f"v{k}").masks, torch.float32)
+        views.get(f"v{k}").masks.derived["more"] = SimpleNamespace(slot=torch.zeros(size, dtype=torch.uint8))
+    views.get("v2")
+    assert views.kept_bytes == sum(p.nbytes for p in views.kept.values()) <= views.budget
+    assert list(views.kept) == ["v2"]
 
 
 def test_the_least_recently_used_leaves(stores):
