@@ -73,7 +73,9 @@ def refine(
 def _something(scene: Scene, edited: EditedScene, query: Query, level: float | None, what: str) -> Selection:
     found = ask(scene, edited, query, level)
     if found.selection.empty:
-        raise UserError(f"{found.selection.label} {what}: {found.reason}; click on a thing")
+        image = getattr(query, "image", None)
+        place = f" in {image}" if isinstance(image, str) else ""
+        raise UserError(f"{found.selection.label}{place} {what}: {found.reason}; click on a thing")
     return found.selection
 
 

@@ -49,7 +49,9 @@ def prepare_command(data: Path | str, folder: Path, stores: Path, downscale: flo
     given = _options(folder, features)
     encoder = auto_encoder(folder, segmenter, given.get("--clip-features-dir"), "--clip-model" in given)
     wanted = features[0] if features is not None else "none" if masks is not None and not encode else encoder
-    return shlex.join(words + (["--encoder", wanted] if wanted != encoder else []) + _words(given))
+    # Left to itself, `ag2 prepare` takes better than the palette where the extra `words` is installed.
+    named = wanted != encoder or (features is not None and wanted == "palette")
+    return shlex.join(words + (["--encoder", wanted] if named else []) + _words(given))
 
 
 def _made(store: Path) -> tuple[str, dict] | None:

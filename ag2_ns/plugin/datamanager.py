@@ -45,6 +45,10 @@ class AG2DataManagerConfig(FullImageDatamanagerConfig):
 class AG2DataManager(FullImageDatamanager[ImageDataset]):
     """Serves a camera, its image and (where the scene was prepared) its masks per step.
 
+    A batch holds `image`, `masks` (`MaskSet`) and, where an encoder was at work, `mask_features` (M x D, float16, the
+    image-text feature of each mask). The losses of this package read the masks; features are there for losses of other
+    methods on this datamanager, and instances take theirs from `prepared` when a training ends.
+
     Nothing but file names is read at construction, which ns-viewer and ns-render go through as well.
     """
 

@@ -136,7 +136,7 @@ class Facts:
         for k, box in enumerate(self.closest_boxes):
             if self.is_thing[k] > 0.5:
                 ratio = float(np.prod(np.maximum(box.size, 1e-6))) / max(float(self.volume[k]), 1e-12)
-                out[k] = 1 / (1 + np.exp((ratio - self.config.tilt) / 0.06))
+                out[k] = expit((self.config.tilt - ratio) / 0.06)
         return out
 
     @cached_property

@@ -122,7 +122,7 @@ def test_what_makes_no_sense_in_python(scene):
     red = scene.select(text="red ball")
     with pytest.raises(UserError, match=r"give one of text, .*click, box, selection; 2 were given"):
         scene.select(text="red ball", box=around(scene, "red"))
-    with pytest.raises(UserError, match=r"click \(0, 0\) to add: the pixel shows the background"):
+    with pytest.raises(UserError, match=rf"click \(0, 0\) in {VIEW} to add: the pixel shows the background"):
         scene.refine(red, add=clicks((VIEW, 0, 0)))
     with pytest.raises(UserError, match="need something to change"):
         scene.refine(scene.select(click=(VIEW, 0, 0)), add=clicks(at(scene, "red")))
@@ -315,7 +315,7 @@ RED_TEXT, PIXEL = ("--text", "red ball"), (VIEW, "20", "26")
         (("--box", VIEW, "70", "1", "90", "9"), "has no area inside the image"),
         (("--box", VIEW, "nan", "1", "9", "inf"), "box (nan, 1, 9, inf): give x0 y0 x1 y1"),
         ((*RED_TEXT, "--add", VIEW, "5", "-1"), "click (5, -1): outside of the image"),
-        ((*RED_TEXT, "--add", VIEW, "0", "0"), "click (0, 0) to add: the pixel shows the background"),
+        ((*RED_TEXT, "--add", VIEW, "0", "0"), f"click (0, 0) in {VIEW} to add: the pixel shows the background"),
         ((*RED_TEXT, "--remove", "nowhere.png", "1", "1"), "camera 'nowhere.png': no such image"),
         (("--click", VIEW, "0", "0", "--add", *PIXEL), "need something to change"),
         ((*RED_TEXT, "--add", *PIXEL, "--level", "7"), "--level 7"),
