@@ -29,6 +29,10 @@ class Lift(LiftJob):
     """Of their masks, as in `ag2 prepare` (with --points)."""
     sam_checkpoint: Path | None = None
     """With --points, as in `ag2 prepare`."""
+    checkpoint: str | None = None
+    """With --points, as in `ag2 prepare`."""
+    siglip_checkpoint: str | None = None
+    """With --points, as in `ag2 prepare`."""
     clip_checkpoint: str | None = None
     """With --points, as in `ag2 prepare`."""
     clip_model: str | None = None
@@ -86,8 +90,8 @@ class Lift(LiftJob):
         if cloud.dropped:
             out.print(f"{self.points}: {cloud.dropped:,} points without finite coordinates are left out")
         device = choose_device(self.device)
-        further = {"clip_checkpoint": self.clip_checkpoint, "clip_model": self.clip_model, "device": self.device}
-        job = Prepare(self.data, self.segmenter, self.encoder, sam_checkpoint=self.sam_checkpoint, **further)
+        weights = ("sam_checkpoint", "checkpoint", "siglip_checkpoint", "clip_checkpoint", "clip_model", "device")
+        job = Prepare(self.data, self.segmenter, self.encoder, **{name: getattr(self, name) for name in weights})
         segmenter, encoder = job.make_segmenter(), job.make_encoder()
         rasterizer = choose_rasterizer("auto", device)
         started = time.perf_counter()

@@ -41,13 +41,16 @@ class VocabularyConfig:
     where a scene has few."""
     evidence: float = 0.25
     """Exponent of that share in a word's score: 0 lets the vectors alone decide."""
+    least_cosine: float = -1.0
+    """Least cosine of a word and an instance: an encoder that is sure of nothing below says so (`naming_cosine`)."""
     distinct: float = 1.0
     """How much a word's rise above its typical relevancy counts beside the relevancy itself: words that resemble
     everything name nothing."""
     own: float = 0.03
     """How much better, in score, a part or group must answer another word than its object does to be called by it."""
-    least_trust: float = 0.15
-    """Instances whose language is trusted less take no word of their own."""
+    least_trust: float = 0.58
+    """Instances whose language is trusted less than this share of the most trusted one's take no word of their own: the
+    floor and scraps of the background, which masks hardly fit, resemble something by chance."""
 
 
 DEFAULT = VocabularyConfig()
@@ -191,8 +194,10 @@ def find_vocabulary(
     relevancy, typical = _relevancies(language, vectors, negatives)
     rank = relevancy + config.distinct * (relevancy - typical[:, None])
     rank = rank * share.T.clamp_min(1e-6) ** config.evidence
-    trusted = language.trust.to(device) >= config.least_trust
-    allowed = (relevancy > config.clear) & enough.T & trusted[None]
+    trust = language.trust.to(device)
+    trusted = (trust > 0) & (trust >= config.least_trust * trust.max())
+    near = vectors @ torch.nn.functional.normalize(language.feature.float(), dim=1).T >= config.least_cosine
+    allowed = (relevancy > config.clear) & near & enough.T & trusted[None]
     rank = torch.where(allowed, rank, rank.new_full((), -1.0))
     chosen = _assign(tree, rank, config.own)
 

@@ -257,6 +257,8 @@ class SurroundDataManager(DataManager):
         for waiting in self._coming.values():
             waiting.result()
         out = self.batch(chosen)
+        if self.config.mirror and abs(2 * self.grid.low[1] + self.grid.voxel * self.grid.shape[1]) > 1e-3:
+            raise UserError("--pipeline.datamanager.mirror: the grid must reach as far to the left as to the right")
         if self.config.mirror and step % 2:
             out = mirrored(out[0]), out[1] | {"rays": out[1]["rays"] and [r.mirrored() for r in out[1]["rays"]]}
         self._coming = {r.name: self._pool.submit(self.frame, r) for r in self._chosen(step + 1)}

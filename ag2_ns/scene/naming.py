@@ -73,7 +73,9 @@ def vocabulary_of(
     said = tags if not words else [[*t, *((w, 0.5) for w in words)] for t in tags]
     candidates = list(dict.fromkeys(w for view in said for w, _ in view))
     if embed is None:
-        embed = lambda listed: embed_words(scene.texts.encoder(), listed)  # noqa: E731
+        encoder = scene.texts.encoder()
+        embed = lambda listed: embed_words(encoder, listed)  # noqa: E731
+        config = replace(config, least_cosine=max(config.least_cosine, getattr(encoder, "naming_cosine", -1.0)))
     known, vectors = embed(candidates)
     negatives = None if scene.texts is None else scene.texts.negatives()
     found = find_vocabulary(index.tree, index.language, said, known, vectors, negatives, shown, config)

@@ -133,7 +133,7 @@ def train(data: Path, out: Path, name: str, steps: int, device: str, extra: list
     drop = ["--optimizers.network.scheduler.drop-at", int(steps * 2 / 3), "--optimizers.network.scheduler.warmup",
             max(1, min(60, steps // 10))]  # fmt: skip
     start = time.perf_counter()
-    run("ns-train", *METHOD[device], "--data", data, "--max-num-iterations", steps, *place, *quiet, *extra, *drop)
+    run("ns-train", extra[0], "--data", data, "--max-num-iterations", steps, *place, *quiet, *extra[1:], *drop)
     return (time.perf_counter() - start) / 60, out / data.name / "gausstr-small" / name / "config.yml"
 
 
@@ -203,10 +203,13 @@ def main() -> None:
     parser.add_argument("--options", default="", help="further options of ns-train, for all rows, in one string")
     parser.add_argument("--variants", nargs="+", default=["faithful", "rays"], choices=list(VARIANTS))
     parser.add_argument("--published", action="store_true", help="also the published size, 200 steps (CUDA)")
+    parser.add_argument("--steps", type=int, help="of training a row, in place of minutes")
+    parser.add_argument("--small", action="store_true", help="the CPU's street and network on whatever device")
     parser.add_argument("--skip-training", action="store_true")
     parser.add_argument("--skip-voxeliser", action="store_true")
     options = parser.parse_args()
-    size, out = SIZES[options.device], options.folder
+    kind, out = "cpu" if options.small else options.device, options.folder
+    size = SIZES[kind]
     size |= {name: value for name in size if (value := getattr(options, name)) is not None}
     minutes = options.minutes or (12.0 if options.device == "cpu" else 10.0)
     if not options.skip_voxeliser:
@@ -223,9 +226,12 @@ def main() -> None:
         row(f"patches lifted, best scale {scale:g}", 100 * base.iou, 100 * base.miou15, 100 * base.miou17)
         for name in options.variants:
             extra = [*VARIANTS[name], *shlex.split(options.options)]
-            spent, _ = train(data, out, f"{name}-calibration", CALIBRATION, options.device, extra)
-            short, _ = train(data, out, f"{name}-calibration", 3, options.device, extra)
-            steps = max(100, int(minutes / max(1e-4, (spent - short) / (CALIBRATION - 3))))
+            extra = [*METHOD[kind], *extra]
+            steps = options.steps
+            if steps is None:
+                spent, _ = train(data, out, f"{name}-calibration", CALIBRATION, options.device, extra)
+                short, _ = train(data, out, f"{name}-calibration", 3, options.device, extra)
+                steps = max(100, int(minutes / max(1e-4, (spent - short) / (CALIBRATION - 3))))
             took, config = train(data, out, name, steps, options.device, extra)
             found = evaluate(config)
             means.setdefault(name, []).append(found)

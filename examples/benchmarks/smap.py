@@ -1,6 +1,6 @@
 """SMAP on simulated streets: python examples/benchmarks/smap.py [--seeds 200 …] [--steps 600] [--paper]
 
-Each row trains on 48 streets and is measured on 24 others: cosine to the vectors of unseen pictures, and F1 of the
+Each row trains on 48 streets (--streets) and is measured on 24 others: cosine to the vectors of unseen pictures, and F1 of the
 words read off unseen 30-degree sectors, beside an untrained model and the plain mean of the points' features. --paper
 takes the published sizes (768-d features, width 512, 30 000 points, voxels of 5 cm), for a GPU.
 """
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--paper", action="store_true")
     parser.add_argument("--published", action="store_true", help="padded points get weight, as in the published code")
+    parser.add_argument("--streets", type=int, nargs=2, default=(48, 24), help="to train on, and to measure on")
     options = parser.parse_args()
     device = choose_device("auto")
     width, points = (768, 30_000) if options.paper else (64, 2500)
@@ -44,8 +45,8 @@ def main() -> None:
     rows = []
     for seed in options.seeds:
         make = lambda k: sample(k, width, config.out_dim, points)  # noqa: E731
-        train = [make(1000 * seed + k)[0] for k in range(48)]
-        held = [make(1000 * seed + 500 + k) for k in range(24)]
+        train = [make(1000 * seed + k)[0] for k in range(options.streets[0])]
+        held = [make(1000 * seed + 500 + k) for k in range(options.streets[1])]
         start = time.perf_counter()
         torch.manual_seed(seed)
         before = measure(Smap(config).to(device).eval(), held, config.out_dim, device)

@@ -69,9 +69,22 @@ def test_what_no_view_says_of_a_node_names_it_not():
 def test_untrusted_nodes_take_no_word():
     t, lang, vectors = scene()
     trust = lang.trust.clone()
-    trust[CUP] = 0.05
+    trust[CUP] = 0.4  # as a floor beside the things on the table, which are trusted with 0.9
     v = find_vocabulary(t, NodeLanguage(lang.feature, lang.support, lang.quality, trust), EVERY, WORDS, vectors)
-    assert v.name_of(CUP) is None
+    assert v.name_of(CUP) is None and v.name_of(PLANT) == "plant"
+    alike = NodeLanguage(lang.feature, lang.support, lang.quality, 0.4 * lang.trust)  # of few pictures
+    assert find_vocabulary(t, alike, EVERY, WORDS, vectors).name_of(CUP) == "cup"
+
+
+def test_an_encoder_may_say_from_which_cosine_it_is_sure():
+    t, lang, vectors = scene()
+    feature = lang.feature.clone()
+    feature[PLANT] = torch.nn.functional.normalize(torch.tensor([0, 0, 0, 0.5, 1.0, 1.0]), dim=0).half()
+    mixed = NodeLanguage(feature, lang.support, lang.quality, lang.trust)
+    config = VocabularyConfig(least_cosine=0.8)
+    assert find_vocabulary(t, mixed, EVERY, WORDS, vectors).name_of(PLANT) == "plant"
+    v = find_vocabulary(t, mixed, EVERY, WORDS, vectors, config=config)
+    assert v.name_of(PLANT) is None and v.name_of(CUP) == "cup"
 
 
 def test_views_that_do_not_show_a_node_do_not_count_against_it():
