@@ -69,7 +69,7 @@ def to_square(
     image: np.ndarray, side: int, mean: list[float], std: list[float], device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "1 3 S S"]:
     """A uint8 image [H, W, 3] squeezed to a square of the model's size and normalised."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image[..., :3])).to(device).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(np.array(image[..., :3])).to(device).permute(2, 0, 1)[None].float() / 255
     pixels = interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True)
     centre, scale = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (mean, std))
     return ((pixels - centre) / scale).to(dtype)

@@ -181,7 +181,7 @@ def scene_of_points(
         prepared: masks and features of each view, where they are there already; segmenter and encoder then rest.
 
     Raises:
-        UserError: the cameras do not see the cloud, or a picture cannot be read.
+        UserError: the cameras do not see the cloud, a picture cannot be read, or none has a mask.
     """
     config.check()
     check_rig(cloud, rig)
@@ -198,6 +198,8 @@ def scene_of_points(
         masks.append(found)
         if vectors is not None:
             features.append(vectors)
+    if not any(len(m) for m in masks):
+        raise UserError("no mask was found in any picture; take another --segmenter, or other weights for it")
     on_device = gaussians.to(device)
     group, centre, edge = anchors_of_points(on_device.means, on_device.scales[:, 0])
     graph = point_graph(centre, edge)

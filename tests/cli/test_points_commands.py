@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ag2_ns.cli.main import main
@@ -83,6 +84,20 @@ def test_bad_input(capture, tmp_path, capsys, words, said):
         run("lift", *(places.get(w, w) for w in words), "--output-dir", tmp_path / "o")
     error = capsys.readouterr().err.strip()
     assert said in error and error.startswith("error: ") and "\n" not in error
+
+
+def test_no_mask_in_any_picture(capture):
+    from ag2_ns.core.errors import UserError
+    from ag2_ns.core.masks import MaskSet
+    from ag2_ns.io.calibration import read_rig
+    from ag2_ns.io.points import read_cloud
+    from ag2_ns.rendering.choose import choose_rasterizer
+    from ag2_ns.scene.points import scene_of_points
+
+    none = MaskSet.from_dense(torch.zeros(0, 48, 64, dtype=torch.bool))
+    rig, cloud = read_rig(capture), read_cloud(capture / "lidar.bin")
+    with pytest.raises(UserError, match="no mask was found in any picture"):
+        scene_of_points(cloud, rig, None, None, choose_rasterizer("cpu", "cpu"), prepared=[(none, None)] * 3)
 
 
 def test_a_cloud_in_millimetres(capture, tmp_path, capsys):
