@@ -26,7 +26,6 @@ from ag2_ns.scene.points import scene_of_points
 from ag2_ns.synthetic.tabletop import generate
 from ag2_ns.synthetic.tabletop.scan import scan
 
-
 VOXEL = 0.012
 """Edge of the cubes of which the scan keeps one point each, scene units."""
 

@@ -1,8 +1,8 @@
 """SMAP on simulated streets: python examples/benchmarks/smap.py [--seeds 200 …] [--steps 600] [--paper]
 
-Each row trains on 48 streets (--streets) and is measured on 24 others: cosine to the vectors of unseen pictures, and F1 of the
-words read off unseen 30-degree sectors, beside an untrained model and the plain mean of the points' features. --paper
-takes the published sizes (768-d features, width 512, 30 000 points, voxels of 5 cm), for a GPU.
+Each row trains on 48 streets (--streets) and is measured on 24 others: cosine to the vectors of unseen pictures, and
+F1 of the words read off unseen 30-degree sectors, beside an untrained model and the plain mean of the points'
+features. --paper takes the published sizes (768-d features, width 512, 30 000 points, voxels of 5 cm), for a GPU.
 """
 
 from __future__ import annotations
