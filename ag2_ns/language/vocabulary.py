@@ -42,7 +42,11 @@ class VocabularyConfig:
     evidence: float = 0.25
     """Exponent of that share in a word's score: 0 lets the vectors alone decide."""
     least_cosine: float = -1.0
-    """Least cosine of a word and an instance: an encoder that is sure of nothing below says so (`naming_cosine`)."""
+    """Least cosine of a word and an instance: an encoder that is sure of nothing below says so (`naming_cosine`). Where
+    it is set, an instance takes its nearest word or none, and none if it is far below that word's best instance
+    (`near_best`): the wall behind a fox takes after the fox."""
+    near_best: float = 0.85
+    """Share of a word's largest cosine."""
     distinct: float = 1.0
     """How much a word's rise above its typical relevancy counts beside the relevancy itself: words that resemble
     everything name nothing."""
@@ -196,8 +200,12 @@ def find_vocabulary(
     rank = rank * share.T.clamp_min(1e-6) ** config.evidence
     trust = language.trust.to(device)
     trusted = (trust > 0) & (trust >= config.least_trust * trust.max())
-    near = vectors @ torch.nn.functional.normalize(language.feature.float(), dim=1).T >= config.least_cosine
-    allowed = (relevancy > config.clear) & near & enough.T & trusted[None]
+    allowed = (relevancy > config.clear) & enough.T & trusted[None]
+    if config.least_cosine > -1:
+        cosine = vectors @ torch.nn.functional.normalize(language.feature.float(), dim=1).T
+        best = torch.where(trusted, cosine, -1.0).amax(1, keepdim=True)
+        allowed &= cosine >= (config.near_best * best).clamp_min(config.least_cosine)
+        allowed &= cosine >= cosine.amax(0)
     rank = torch.where(allowed, rank, rank.new_full((), -1.0))
     chosen = _assign(tree, rank, config.own)
 

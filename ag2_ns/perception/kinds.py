@@ -70,6 +70,8 @@ class KindsEncoder:
         batch: crops classified at a time.
     """
 
+    naming_cosine = 0.48
+    """Of a word and what it names, at least: pictures of one thing that are taken for many kinds lie below."""
     knows = "known: nouns in English, with or without a colour (fox, brown pot)"
     """What can be asked for, in a message."""
 

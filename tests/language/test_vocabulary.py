@@ -87,6 +87,16 @@ def test_an_encoder_may_say_from_which_cosine_it_is_sure():
     assert v.name_of(PLANT) is None and v.name_of(CUP) == "cup"
 
 
+def test_what_takes_after_a_thing_is_not_called_by_its_word():
+    t, lang, vectors = scene()
+    feature = lang.feature.clone()  # the plant's is partly the cup's
+    feature[PLANT] = torch.nn.functional.normalize(torch.tensor([0, 0, 0.7, 0, 0.5, 0.5]), dim=0).half()
+    mixed = NodeLanguage(feature, lang.support, lang.quality, lang.trust)
+    assert find_vocabulary(t, mixed, EVERY, WORDS, vectors).name_of(PLANT) == "cup"
+    v = find_vocabulary(t, mixed, EVERY, WORDS, vectors, config=VocabularyConfig(least_cosine=0.4))
+    assert v.name_of(PLANT) is None and v.name_of(CUP) == "cup"
+
+
 def test_views_that_do_not_show_a_node_do_not_count_against_it():
     shown = torch.full((4, 6), 0.1)
     shown[PLANT, 1:] = 0.0
