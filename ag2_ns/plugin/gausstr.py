@@ -133,6 +133,7 @@ gausstr = MethodSpecification(
 )
 
 _small = _trainer("gausstr-small", small(), 900, 1e-3, 1, False)
+_small.pipeline.datamanager.mirror = True
 _small.machine = MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
 
 gausstr_small = MethodSpecification(config=_small, description="GaussTR for small streets on a laptop CPU.")

@@ -45,14 +45,17 @@ METHOD = {
     ],
 }  # fmt: skip
 LOSS = "--pipeline.model.loss"
+RENDERED = (f"{LOSS}.feature", "5", f"{LOSS}.depth", "1")
 VARIANTS = {
-    "faithful": [f"{LOSS}.rays", "0"],
-    "rays": [f"{LOSS}.rays", "1"],
-    "frames": [f"{LOSS}.rays", "1", f"{LOSS}.frames", "1"],
-    "cross": [f"{LOSS}.rays", "1", "--pipeline.model.network.cross-view", "True"],
+    "faithful": [*RENDERED, f"{LOSS}.rays", "0", f"{LOSS}.balance", "0", "--pipeline.datamanager.mirror", "False"],
+    "both": [*RENDERED, f"{LOSS}.rays", "1"],
+    "rays": [],
+    "frames": [f"{LOSS}.frames", "1"],
+    "cross": ["--pipeline.model.network.cross-view", "True"],
 }
-"""faithful: rendered features and depth alone, as published, with the mended rules. rays: and what the rays end in and
-pass through. frames: and the rays of a frame before and after. cross: and queries that see the other views."""
+"""faithful: rendered features and depth alone, as published, with the mended rules. rays: only what the rays end in and
+pass through, rare things more, frames mirrored. both: and the rendered ones. frames: as rays, and the rays of a frame
+before and after. cross: as rays, and queries that see the other views."""
 
 
 def time_voxeliser(device: str) -> None:

@@ -192,8 +192,7 @@ def test_segments_teach_too(street, tmp_path):
 
 
 def test_mirrored_frames_and_rare_things_teach_along_rays(street, tmp_path):
-    config = configuration(street, tmp_path, steps=2, rays=1.0, balance=0.5, feature=0.0, depth=0.0)
-    config.pipeline.datamanager.mirror = True
+    config = configuration(street, tmp_path, steps=2)
     trainer, _ = train(config)
     _, losses, _ = trainer.pipeline.get_train_loss_dict(1)
     assert set(losses) == {"rays", "rays_feature"} and all(bool(torch.isfinite(v)) for v in losses.values())
