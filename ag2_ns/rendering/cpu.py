@@ -203,12 +203,8 @@ class CpuRasterizer:
         weights = []
         for part in maps.to(means.dtype).split(chunk, dim=2):
             entry_sum = np.zeros((len(tiles.members), part.shape[2]), tiles.ellipses.dtype)
-            pixel, channel = part.reshape(-1, part.shape[2]).nonzero(as_tuple=True)
-            count = torch.bincount(pixel, minlength=tiles.width * tiles.height)
-            begin = torch.nn.functional.pad(torch.cumsum(count, 0), (1, 0))
-            filled = map(_array, (begin, channel, part.reshape(-1, part.shape[2])[pixel, channel]))
             for_ranges(
-                kernels.lift_tiles, tiles.count, tiles.ellipses, *filled, tiles.tile_start, tiles.members,
+                kernels.lift_tiles, tiles.count, tiles.ellipses, _array(part), tiles.tile_start, tiles.members,
                 tiles.slots, tiles.tiles_x, tiles.width, tiles.height, entry_sum,
             )  # fmt: skip
             weights.append(torch.from_numpy(tiles.sum_by_gaussian(entry_sum)))

@@ -4,8 +4,7 @@ Every kernel takes a range (`start`, `stop`) of tiles or Gaussians and writes on
 concurrently and results do not depend on the number of threads. A Gaussian is considered in the 16 x 16 pixel tiles
 that gsplat considers it in; inside of a tile only the rows within its ellipse of least contribution are visited.
 
-Names: `ellipses` N x 9 holds mean x, y, conic xx / 2, xy, yy / 2, opacity, and of that ellipse the half height, the
-longest half chord of a pixel row and the chords' shear; `boxes` N x 4 the first and one past the last tile column, then
+Names: `ellipses` N x 7 holds mean x, y, conic xx / 2, xy, yy / 2, opacity, and that ellipse's half height; `boxes` N x 4 the first and one past the last tile column, then
 row. An *entry* is one (tile, Gaussian) pair: those of tile t are `tile_start[t]:tile_start[t + 1]`, front to back, with
 their Gaussian in `members`; `slots` is an entry's place in the order by Gaussian, where Gaussian g owns
 `slot_start[g]:slot_start[g + 1]`.
@@ -26,11 +25,10 @@ TILE = 16
 GEOMETRY = 8
 """Leading columns of an entry's gradient: mean x, y, conic xx, xy, yy, opacity, |mean x|, |mean y|; then its values."""
 
-ELLIPSE = 9
+ELLIPSE = 7
 """Columns of `ellipses`."""
 
 _REACH_MARGIN = 1e-3
-_CHORD_MARGIN = 0.01
 _DECAY = tuple(
     np.float32(c)
     for c in (
@@ -63,8 +61,6 @@ def fill_ellipses(start, stop, means2d, conics, opacities, variances, radii, til
         ellipses[g, 4] = 0.5 * conics[g, 2]
         ellipses[g, 5] = opacities[g]
         ellipses[g, 6] = half_height
-        ellipses[g, 7] = math.sqrt(exponent / conics[g, 0])
-        ellipses[g, 8] = conics[g, 1] / conics[g, 0]
         # gsplat looks in all tiles that the square of 3 sigma touches; contributions end at the ellipse.
         left = max(math.floor((x - radius) / TILE), math.floor((x - half_width) / TILE), 0.0)
         right = min(math.ceil((x + radius) / TILE), math.ceil((x + half_width) / TILE), float(tiles_x))
@@ -113,17 +109,6 @@ def _rows(y, half_height, top, bottom):
     """Pixel rows of top:bottom whose centres lie within the height of an ellipse centred at `y`."""
     first = max(math.ceil(max(y - half_height, -1.0) - 0.5), top)
     last = min(math.floor(min(y + half_height, bottom + 1.0) - 0.5), bottom - 1)
-    return first, last + 1
-
-
-@jit
-def _columns(x, dy, half_height, half_chord, shear, left, right):
-    """Pixel columns of left:right whose centres lie within an ellipse, in the row at mean y minus `dy`."""
-    height = dy / half_height
-    chord = half_chord * math.sqrt(max(1.0 - height * height, 0.0)) + _CHORD_MARGIN
-    centre = x + shear * dy - 0.5
-    first = max(math.ceil(max(centre - chord, -1.0)), left)
-    last = min(math.floor(min(centre + chord, right + 1.0)), right - 1)
     return first, last + 1
 
 
@@ -332,51 +317,44 @@ def composite_backward(
 
 
 @jit(fastmath=_SAFE_FASTMATH)
-def lift_tiles(
-    start, stop, ellipses, filled, channel, value, tile_start, members, slots, tiles_x, width, height, entry_sum
-):
-    """Sum weight times maps over the pixels of tiles start:stop into `entry_sum` (zeros at first).
-
-    Maps are masks, mostly zero: pixel p has `value` in `channel` from filled[p] to filled[p + 1].
-    """
+def lift_tiles(start, stop, ellipses, maps, tile_start, members, slots, tiles_x, width, height, entry_sum):
+    """Sum weight times `maps` H x W x C over the pixels of tiles start:stop into `entry_sum` (zeros at first)."""
     kind = ellipses.dtype.type
     half, one, zero = kind(0.5), kind(1.0), kind(0.0)
     alpha_min, alpha_max, floor = kind(ALPHA_MIN), kind(ALPHA_MAX), kind(TRANSMITTANCE_MIN)
-    light_left = np.empty((TILE, TILE), ellipses.dtype)
+    channels = maps.shape[2]
+    light, lane = np.empty(TILE * TILE, ellipses.dtype), np.empty(TILE, ellipses.dtype)
     for t in range(start, stop):
         left, top = (t % tiles_x) * TILE, (t // tiles_x) * TILE
         right, bottom = min(left + TILE, width), min(top + TILE, height)
-        light_left[:] = one
-        undecided = (right - left) * (bottom - top)
+        light[:] = zero
+        for y in range(bottom - top):
+            light[y * TILE : y * TILE + right - left] = one
         for j in range(tile_start[t], tile_start[t + 1]):
-            g = members[j]
+            g, slot = members[j], slots[j]
             mean_x, mean_y, opacity = ellipses[g, 0], ellipses[g, 1], ellipses[g, 5]
             half_xx, xy, half_yy = ellipses[g, 2], ellipses[g, 3], ellipses[g, 4]
-            half_height, half_chord, shear = ellipses[g, 6], ellipses[g, 7], ellipses[g, 8]
-            slot = slots[j]
-            first_row, end_row = _rows(mean_y, half_height, top, bottom)
+            first_row, end_row = _rows(mean_y, ellipses[g, 6], top, bottom)
             for y in range(first_row, end_row):
-                dy = mean_y - (kind(y) + half)
-                first, end = _columns(mean_x, dy, half_height, half_chord, shear, left, right)
-                for x in range(first, end):
-                    light = light_left[y - top, x - left]
-                    if light <= zero:
-                        continue
-                    strength = _strength(mean_x - (kind(x) + half), dy, half_xx, xy, half_yy, opacity)
-                    if not strength >= alpha_min:
-                        continue
-                    alpha = min(strength, alpha_max)
-                    remaining = light * (one - alpha)
-                    if remaining <= floor:
-                        light_left[y - top, x - left] = zero
-                        undecided -= 1
-                        continue
-                    weight = alpha * light
-                    pixel = y * width + x
-                    for i in range(filled[pixel], filled[pixel + 1]):
-                        entry_sum[slot, channel[i]] += weight * value[i]
-                    light_left[y - top, x - left] = remaining
-            if undecided == 0:
+                dy, row = mean_y - (kind(y) + half), (y - top) * TILE
+                for x in range(TILE):
+                    dx = mean_x - (kind(left + x) + half)
+                    lane[np.uintp(x)] = _strength(dx, dy, half_xx, xy, half_yy, opacity)
+                for x in range(TILE):
+                    at = np.uintp(row + x)
+                    strength, before = lane[np.uintp(x)], light[at]
+                    alpha = strength if strength < alpha_max else alpha_max
+                    remaining = before * (one - alpha)
+                    counts = strength >= alpha_min
+                    drawn = counts & (remaining > floor)
+                    lane[np.uintp(x)] = alpha * before if drawn else zero
+                    light[at] = remaining if drawn else (zero if counts else before)
+                for x in range(right - left):
+                    weight = lane[np.uintp(x)]
+                    if weight > zero:
+                        for k in range(channels):
+                            entry_sum[slot, k] += weight * maps[y, left + x, k]
+            if j % TILE == 0 and light.max() <= zero:
                 break
 
 

@@ -230,9 +230,9 @@ def main() -> None:
         print(json.dumps(measure(Size(**json.loads(options.one)))))
         return
     full = options.device == "cuda"
-    base = Size(80, 300_000, 640, 480, 24, "cuda") if full else Size(10, 10_000, 160, 120, 12, "cpu")
+    base = Size(80, 300_000, 640, 480, 24, "cuda") if full else Size(10, 30_000, 160, 120, 12, "cpu")
     views = (80, 300, 1000) if full else (10, 30, 100)
-    counts = (300_000, 1_000_000, 5_000_000) if full else (10_000, 30_000, 100_000)
+    counts = (300_000, 1_000_000, 5_000_000) if full else (30_000, 100_000, 300_000)
     sizes = ((640, 480), (1280, 960), (1920, 1440)) if full else ((160, 120), (320, 240), (480, 360))
     sweeps = {
         "views": [(n, replace(base, views=n)) for n in views],
