@@ -4,10 +4,10 @@ Every kernel takes a range (`start`, `stop`) of tiles or Gaussians and writes on
 concurrently and results do not depend on the number of threads. A Gaussian is considered in the 16 x 16 pixel tiles
 that gsplat considers it in; inside of a tile only the rows within its ellipse of least contribution are visited.
 
-Names: `ellipses` N x 7 holds mean x, y, conic xx / 2, xy, yy / 2, opacity, and that ellipse's half height; `boxes` N x 4 the first and one past the last tile column, then
-row. An *entry* is one (tile, Gaussian) pair: those of tile t are `tile_start[t]:tile_start[t + 1]`, front to back, with
-their Gaussian in `members`; `slots` is an entry's place in the order by Gaussian, where Gaussian g owns
-`slot_start[g]:slot_start[g + 1]`.
+Names: `ellipses` N x 7 holds mean x, y, conic xx / 2, xy, yy / 2, opacity, and that ellipse's half height; `boxes`
+N x 4 the first and one past the last tile column, then row. An *entry* is one (tile, Gaussian) pair: those of tile t
+are `tile_start[t]:tile_start[t + 1]`, front to back, with their Gaussian in `members`; `slots` is an entry's place in
+the order by Gaussian, where Gaussian g owns `slot_start[g]:slot_start[g + 1]`.
 """
 
 from __future__ import annotations
