@@ -312,6 +312,8 @@ class _Parser(RelationReader):
     def _ends_noun(self, draft: Draft) -> bool:
         """Whether the words of a noun end before the next token."""
         word = self.peek()
+        if word in ("bear", "bears") and not draft.words:  # the animal, not what plates do
+            return False
         if word in g.RELATIVE or word in g.COPULAS or word in g.HAVE or word in g.AUXILIARIES:
             return True
         if word in ("counting", "counted", "starting", "seen", "viewed") and draft.words:

@@ -214,3 +214,14 @@ def test_relations_whose_words_lie_apart(text, name, inverse, noun, inner):
     (thing,) = relation.things
     assert (relation.name, relation.inverse, thing.noun, program.unused) == (name, inverse, noun, ())
     assert tuple(t.noun for r in thing.relations for t in r.things) == inner
+
+
+def test_a_bear_is_an_animal_and_what_plates_do():
+    assert [parse(t).targets[0].noun for t in ("the bear", "bear", "two bears", "the grey bear on the rock")] == [
+        "bear"
+    ] * 4
+    (relation,) = parse("the thing that the bear stands on").targets[0].relations
+    assert (relation.name, relation.inverse, relation.things[0].noun) == ("on", True, "bear")
+    (relation,) = parse("the plate that bears an apple").targets[0].relations
+    assert relation.things[0].noun == "apple" and parse("the plate that bears an apple").targets[0].noun == "plate"
+    assert parse("the rock under the bear").targets[0].relations[0].things[0].noun == "bear"
