@@ -15,6 +15,7 @@ def run(*words):
     main([str(w) for w in words])
 
 
+@pytest.mark.slow
 def test_name_then_ask_and_measure(scene, tmp_path, capsys):
     run("name", "--load-config", scene.path, "--output-dir", tmp_path / "n", "--sheet-views", 2, "--device", "cpu")
     said = capsys.readouterr().out

@@ -70,6 +70,7 @@ def test_a_video_is_h264_that_browsers_play(config, tmp_path):
     assert head.index(b"moov") < head.index(b"mdat")  # plays before it is loaded
 
 
+@pytest.mark.slow
 def test_a_flight_follows_the_capture_and_says_how_much_of_it(config, tmp_path, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr("ag2_ns.rendering.video.picture", lambda g, s, view, *a: seen.append(view) or [BLACK, BLACK])

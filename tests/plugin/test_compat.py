@@ -139,6 +139,7 @@ def test_nerfstudio_lists_installable_methods_without_reading_sources(monkeypatc
         external_methods.ExternalMethodDummyTrainerConfig("x", external_methods.external_methods[0])
 
 
+@pytest.mark.slow
 def test_every_command_of_nerfstudio_pays_little_for_the_methods():
     """`ns-train --help` loads them all: what only a training needs is imported when it starts."""
     code = "import sys, nerfstudio.configs.method_configs as m; assert 'ag2aussian' in m.all_methods; "
