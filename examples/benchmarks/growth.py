@@ -187,7 +187,6 @@ def measure(size: Size) -> dict:
     build(replace(size, views=4, gaussians=3000, width=64, height=48, masks=8))
     for name in ("lift_masks", "build_tree", "refine_anchors", "language_of"):
         timed(name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     index, masks, seconds = build(size)
@@ -196,7 +195,7 @@ def measure(size: Size) -> dict:
         "lift": parts["lift_masks"] - masks.seconds,
         "tree": parts["build_tree"],
         "rest": seconds - parts["lift_masks"] + masks.seconds - parts["build_tree"],
-        "host": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20,
+        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "device": torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0,
         "anchors": index.num_anchors,
         "found": masks.world.found(index),
