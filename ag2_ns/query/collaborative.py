@@ -12,7 +12,7 @@ from torch import Tensor
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.language.field import LanguageField
-from ag2_ns.query.refinement import PUBLISHED, RefinementConfig, refine_nodes, refine_prompt, stretched
+from ag2_ns.query.refinement import PUBLISHED, RefinementConfig, refine_prompt, stretched
 from ag2_ns.scene.scene_index import SceneIndex
 
 Strategy = Literal["tree", "collaborative", "both"]
@@ -91,16 +91,3 @@ def node_relevancy(language: LanguageField, index: SceneIndex, said: FieldAnswer
     sums.index_add_(0, node[held], torch.stack((weight, weight * value), 1)[held].double())
     total, answered = tree.subtree_sum(sums).unbind(1)
     return torch.where(total > 0, answered / total.clamp_min(1e-12), torch.nan).to(value.dtype)
-
-
-def refined_nodes(
-    language: LanguageField, index: SceneIndex, said: FieldAnswer, config: RefinementConfig = PUBLISHED
-) -> list[int]:
-    """The nodes that answer, by the same refinement with nodes as regions."""
-    score, opacity = stretched(said.relevancy), said.opacity
-    if language.per_gaussian:
-        sums = score.new_zeros(index.num_anchors, 2)
-        sums.index_add_(0, index.gaussian_anchor, torch.stack((opacity, opacity * score), 1))
-        opacity = sums[:, 0]
-        score = sums[:, 1] / opacity.clamp_min(1e-12)
-    return refine_nodes(index.tree, score, opacity, config)

@@ -2,8 +2,7 @@
 
 A score says how well each unit (Gaussian or anchor) answers; regions, not units, are selected. Starting from the best
 unit that is left, the region of units with a similar instance feature is made smaller and smaller until it answers well
-enough as a whole; then it is taken, else given up (arXiv 2510.20238, algorithm of the published code). Ours takes the
-nodes of the instance tree as regions in place of balls in feature space.
+enough as a whole; then it is taken, else given up (arXiv 2510.20238, algorithm of the published code).
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-from ag2_ns.grouping.tree import InstanceTree
 
 
 @dataclass(frozen=True)
@@ -88,48 +85,3 @@ def refine_prompt(
         free &= ~similar[:, stop]
         free[seed] = False
     return answer
-
-
-def refine_nodes(
-    tree: InstanceTree,
-    score: Float[Tensor, " A"],
-    opacity: Float[Tensor, " A"],
-    config: RefinementConfig = PUBLISHED,
-    highest: float = 0.5,
-) -> list[int]:
-    """The nodes of the instance tree that answer: the same refinement, with the nodes around a seed as its regions.
-
-    From the seed's object downwards, the first node that answers well enough is taken.
-
-    Args:
-        tree: over A anchors.
-        score: of each anchor, 0 to 1, as `stretched` makes it.
-        opacity: of each anchor, as a weight.
-        config: thresholds; `margins` do not count.
-        highest: level of the largest node tried; 1 also tries groups.
-    """
-    num = tree.num_nodes
-    if num == 0:
-        return []
-    held, place = tree.anchor_node >= 0, tree.anchor_node.clamp_min(0)
-    own = torch.zeros(num, 2, dtype=torch.float64, device=score.device)
-    values = torch.stack((opacity, opacity * score), 1).double()
-    own.index_add_(0, place[held], values[held])
-    inside, answered = tree.subtree_sum(own).unbind(1)
-    mean = (answered / inside.clamp_min(1e-12)).tolist()
-    level, last, parent = tree.level.tolist(), tree.last.tolist(), tree.parent.tolist()
-    taken: list[int] = []
-    free = (score > config.seed_score) & (opacity > config.seed_opacity) & held
-    order = torch.where(free, score, -1.0).sort(descending=True, stable=True).indices[: int(free.sum())]
-    tried: set[int] = set()
-    for node in tree.anchor_node[order].tolist():
-        if any(t <= node <= last[t] for t in taken) or node in tried:
-            continue
-        tried.add(node)
-        chain = [node]
-        while parent[chain[-1]] >= 0 and level[parent[chain[-1]]] <= highest + 1e-6:
-            chain.append(parent[chain[-1]])
-        found = next((n for n in reversed(chain) if mean[n] >= config.accept), None)
-        if found is not None:
-            taken = [t for t in taken if not found <= t <= last[found]] + [found]
-    return sorted(taken)

@@ -36,7 +36,7 @@ from ag2_ns.io.view_store import view_stem
 from ag2_ns.language.field import LanguageField
 from ag2_ns.language.regression import KernelConfig, MlpConfig
 from ag2_ns.perception.prompts import NEGATIVES
-from ag2_ns.query.collaborative import Strategy, ask_field, refined, refined_nodes, select_units
+from ag2_ns.query.collaborative import Strategy, ask_field, refined, select_units
 from ag2_ns.query.config import DEFAULTS
 from ag2_ns.query.image import select_picture
 from ag2_ns.query.refinement import stretched
@@ -195,18 +195,6 @@ def ours(scene: Scene, language: LanguageField | None, strategy: Strategy, texts
     return ask
 
 
-def over_nodes(scene: Scene, language: LanguageField) -> Ask:
-    """The refinement with nodes of the tree as regions, under the floor."""
-
-    def ask(label, vector, negatives, several):
-        said = ask_field(language, scene.index, scene.gaussians, vector, negatives)
-        floor = DEFAULTS.floor if negatives is not None else DEFAULTS.image_floor
-        nodes = refined_nodes(language, scene.index, said) if said.best >= floor else []
-        return scene.index.selection(nodes, label, said.best) if nodes else scene.index.nothing(label, "")
-
-    return ask
-
-
 @dataclass
 class Benchmark:
     """Ways to ask a scene by vectors."""
@@ -276,7 +264,7 @@ class Benchmark:
         scene, asked = trained.scene, lambda name: not self.ways or name in self.ways
         if asked("tree"):
             yield "tree", ours(scene, None, "tree", texts), 0.0
-        if asked("collaborative") or asked("both") or asked("nodes"):
+        if asked("collaborative") or asked("both"):
             start, anchor = time.perf_counter(), scene.index.gaussian_anchor
             instance = trained.field(anchor, field_config(self.steps).instance)
             language = trained.language(instance, anchor, LanguageFieldConfig())
@@ -284,8 +272,6 @@ class Benchmark:
             for name in ("collaborative", "both"):
                 if asked(name):
                     yield name, ours(scene, language, name, texts), took
-            if asked("nodes"):
-                yield "nodes", over_nodes(scene, language), took
         published = LanguageFieldConfig(units="gaussian", smoothing="nearest")
         kinds = {
             "published kernel": published,

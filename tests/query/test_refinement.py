@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ag2_ns.grouping.tree import InstanceTree
-from ag2_ns.query.refinement import RefinementConfig, refine_nodes, refine_prompt, stretched
+from ag2_ns.query.refinement import RefinementConfig, refine_prompt, stretched
 
 
 def angles(*degrees: float) -> torch.Tensor:
@@ -91,29 +89,3 @@ def test_stretched():
     odd = stretched(torch.tensor([float("nan"), 0.2, 0.6]))
     torch.testing.assert_close(odd, torch.tensor([0.0, 0.0, 1.0]), atol=1e-6, rtol=0)
     assert (stretched(torch.full((2,), float("nan"))) == 0).all()
-
-
-def small_tree() -> InstanceTree:
-    """Object 0 (anchors 0 to 3) with parts 1 (0, 1) and 2 (2, 3); object 3 (anchor 4); anchor 5 in none."""
-    return InstanceTree(
-        parent=torch.tensor([-1, 0, 0, -1]),
-        last=torch.tensor([2, 1, 2, 3]),
-        level=torch.tensor([0.5, 0.2, 0.2, 0.5]),
-        size=torch.tensor([4, 2, 2, 1]),
-        support=torch.ones(4),
-        anchor_node=torch.tensor([1, 1, 2, 2, 3, -1]),
-        seen=torch.ones(6, dtype=torch.bool),
-    )
-
-
-@pytest.mark.parametrize(
-    "score, nodes",
-    [
-        ([1.0, 0.9, 0.4, 0.1, 0.0, 1.0], [0]),  # mean 0.6: the object, though one part of it does not answer
-        ([1.0, 0.9, 0.0, 0.0, 0.0, 1.0], [1]),  # mean 0.475: only the part
-        ([1.0, 0.9, 0.0, 0.0, 0.8, 1.0], [1, 3]),
-        ([0.6, 0.0, 0.0, 0.0, 0.4, 1.0], []),
-    ],
-)
-def test_nodes(score, nodes):
-    assert refine_nodes(small_tree(), torch.tensor(score), torch.ones(6)) == nodes

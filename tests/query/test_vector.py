@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.language.field import LanguageField
-from ag2_ns.query.collaborative import ask_field, node_relevancy, refined_nodes
+from ag2_ns.query.collaborative import ask_field, node_relevancy
 from ag2_ns.query.vector import select_vector
 
 
@@ -97,16 +97,12 @@ def test_several_leaves_out_what_is_below_the_floor(scene):
         assert 0 < len(some.selection.nodes) < len(every.selection.nodes)
 
 
-def test_relevancy_of_nodes_and_refined_nodes(scene, field):
+def test_relevancy_of_nodes(scene, field):
     said = ask_field(field, scene.index, scene.toy.gaussians, scene.text[4], None)
     by_node = node_relevancy(field, scene.index, said)
     assert int(torch.nan_to_num(by_node, -1.0).argmax()) in scene.index.tree.ancestors(scene.nodes[4]) or float(
         by_node[scene.nodes[4]]
     ) > float(torch.nan_to_num(by_node).median())
-    assert scene.nodes[4] in refined_nodes(field, scene.index, said)
-    gaussians = field_of(scene, per_gaussian=True)
-    said = ask_field(gaussians, scene.index, scene.toy.gaussians, scene.text[4], None)
-    assert scene.nodes[4] in refined_nodes(gaussians, scene.index, said)
 
 
 def test_bad_questions(scene, field):
