@@ -2,7 +2,7 @@
 
     python examples/benchmarks/statue.py --load-config outputs/bear/.../config.yml --ground-truth tests/eval/bear_statue
 
-The bar: the mean IoU over clicks and views at the best level is at least 0.85.
+The bar: the mean IoU over clicks and views at the default level, 0.5, is at least 0.85.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from ag2_ns.rendering.overlay import SELECTED, marked, selection_share, to_uint8
 from ag2_ns.rendering.sheet import contact_sheet
 
 BAR = 0.85
-"""Mean IoU at the best level that clicking should reach."""
+"""Mean IoU at the default level that clicking should reach."""
+DEFAULT = 0.5
 INSIDE = 5
 """Clicks keep this many pixels from the outline, which is drawn by hand."""
 BATCH = 16
@@ -119,16 +120,27 @@ class Statue:
         mean_of = {k: float(np.mean([scores[k, s][0] for s in stems])) for k in [*keys, None]}
         own = float(np.mean([max(mean_of[answer[c, v]] for v in self.levels) for c in count]))
         top = by_level[best]["miou"]
+        usual = by_level.get(DEFAULT, {"miou": 0.0})["miou"]
         console = Console(soft_wrap=True)
         console.print(table)
-        console.print(f"best level {best:g}: mIoU {top:.3f} (bar {BAR}, {'met' if top >= BAR else 'missed'})")
+        verdict = "met" if usual >= BAR else "missed"
+        console.print(
+            f"default level {DEFAULT:g}: mIoU {usual:.3f} (bar {BAR}, {verdict}); best level {best:g}: {top:.3f}"
+        )
         console.print(f"best level of each click: mIoU {own:.3f}; {per_click * 1e3:.0f} ms per click")
         best_node = max(keys, key=mean_of.get, default=None) if self.nodes else None
         if best_node is not None:
             console.print(f"best of {index.tree.num_nodes} nodes: {best_node[0]}, mIoU {mean_of[best_node]:.3f}")
         if self.report is not None:
             clicks = [[*place, [mean_of[answer[c, v]] for v in self.levels]] for c, place in enumerate(places)]
-            content = {"label": label, "best_level": best, "miou": top, "miou_own_level": own, "levels": by_level}
+            content = {
+                "label": label,
+                "default_miou": usual,
+                "best_level": best,
+                "miou": top,
+                "miou_own_level": own,
+                "levels": by_level,
+            }
             content |= {"clicks": clicks, "best_node": best_node and [*best_node, mean_of[best_node]]}
             self.report.parent.mkdir(parents=True, exist_ok=True)
             self.report.write_text(json.dumps(content, indent=2) + "\n")
