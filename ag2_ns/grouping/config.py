@@ -75,8 +75,8 @@ class GroupingConfig:
     object_fill: float = 0.25
     """Likewise an object, which stayed apart from its neighbours for better reasons already."""
     fit: float = 0.3
-    """Mean IoU with its best masks below which a region is no candidate. (With 0.2 here, 0.3 above and a `vote` of 0.4
-    thin parts come up more often; on a real capture without weights, objects then fall apart.)"""
+    """Mean IoU with its best masks below which a region is no candidate. (With 0.2 here and 0.3 above thin parts come
+    up more often; on a real capture without weights, objects then fall apart.)"""
     growth: float = 0.05
     """A region is a candidate where it was about to grow by at least this share of its visible area."""
     whole: float = 0.75
@@ -89,7 +89,7 @@ class GroupingConfig:
     """Affinity below which what was joined is no object, if it has regions of its own inside."""
 
     # What masks vote for, see `ag2_ns.grouping.consensus` and `nesting`.
-    vote: float = 0.5
+    vote: float = 0.4
     """IoU from which a mask is about a region at all."""
     vote_margin: float = 0.05
     """How much better than any other candidate a mask has to fit one for its vote to count."""
