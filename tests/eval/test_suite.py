@@ -108,7 +108,11 @@ def test_a_label_in_no_view_is_told_and_not_scored(lifted, tmp_path):
     folder, scene = lifted
     truth = shutil.copytree(folder / "ground_truth", tmp_path / "ground_truth")
     labels = json.loads((truth / "labels.json").read_text())
-    (truth / "labels.json").write_text(json.dumps(labels | {"4000": "grey ghost"}))
+    ghost = json.loads((truth / "absent.json").read_text())[0]["text"]
+    (truth / "labels.json").write_text(json.dumps(labels | {"4000": ghost}))
     found = evaluate(scene, read_benchmark(truth), ("3d",))
-    assert any("'grey ghost': labelled in no frame" in line for line in found.problems)
-    assert "grey ghost" not in {p["label"] for p in found.results["3d"]["share"]["prompts"]}
+    assert any(f"{ghost!r}: labelled in no frame" in line for line in found.problems)
+    views = {p["label"]: p["views"] for p in found.results["3d"]["share"]["prompts"]}
+    scored = found.results["3d"]["share"]["mean_over_prompts"]["miou"]
+    named = [p["miou"] for p in found.results["3d"]["share"]["prompts"] if p["views"]]
+    assert views[ghost] == 0 and scored == pytest.approx(np.mean(named)), "it is listed, and counts for nothing"
