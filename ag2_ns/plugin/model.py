@@ -20,7 +20,7 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import build_graph
 from ag2_ns.ops.decode import decode_seen
 from ag2_ns.ops.graphed import Graphed
-from ag2_ns.plugin.structure import CHILD_TENSORS, AnchorModel
+from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering import render
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
@@ -89,16 +89,13 @@ class AG2Model(AnchorModel):
         return self._generator.manual_seed(step)
 
     def before_step(self, step: int) -> None:
-        """Set the step and the learning rates."""
+        """Set the step and the learning rate of the offsets."""
         self.step = step
         c = self.config
         t = min(1.0, step / max(1, self.at(c.schedule_steps)))
-        offset_lr = float(c.offset_lr * (c.offset_lr_final / c.offset_lr) ** t)
-        settling = (step - self.at(c.grow_until)) / max(1, self.at(c.schedule_steps) - self.at(c.grow_until))
-        share = c.final_lr ** min(1.0, max(0.0, settling))
-        for name in CHILD_TENSORS if self.optimizers else ():
-            for group in self.optimizers[name].param_groups:
-                group["lr"] = offset_lr if name == "offset" else share * group.setdefault("first_lr", group["lr"])
+        lr = float(c.offset_lr * (c.offset_lr_final / c.offset_lr) ** t)
+        for group in self.optimizers["offset"].param_groups if "offset" in self.optimizers else ():
+            group["lr"] = lr
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
@@ -123,7 +120,7 @@ class AG2Model(AnchorModel):
                 extent=float(self.extent),
                 voxel=voxel_size(float(self.extent)),
                 growth=c.splits if c.grow_by == "splits" else c.growth,
-                prune=c.prune,
+                prune=c.prune if self.from_points or c.prune_random is None else c.prune_random,
                 use_screen_size=was_reset,
                 after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
                 max_gaussians=c.max_gaussians,

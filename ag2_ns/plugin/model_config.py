@@ -49,8 +49,6 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Initial learning rate of offsets, in radii."""
     offset_lr_final: float = 2e-4
     """Final learning rate of offsets; log-linear in between."""
-    final_lr: float = 1.0
-    """Learning rates of all else end at this share of what they are while the scene grows; log-linear in between."""
     num_downscales: int = 2
     """Training starts at 1 / 2^n of the resolution."""
     resolution_schedule: int = 2000
@@ -72,8 +70,10 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Edge of the voxels that make anchors when growth by splits ends, as a share of the extent."""
     growth: GrowthRule = field(default_factory=GrowthRule)
     """Constants of growth by cells."""
-    prune: PruneRule = field(default_factory=PruneRule)
+    prune: PruneRule = field(default_factory=lambda: PruneRule(max_scale=0.5, max_radius=float("inf")))
     """Constants of pruning."""
+    prune_random: PruneRule | None = field(default_factory=PruneRule)
+    """The same in scenes that begin with random points, where what is large floats before cameras; none: no other."""
     opacity_reset_every: int = 3000
     """Steps (not stretched) between opacity resets while growth lasts."""
     pause_after_reset: int = 300

@@ -67,7 +67,8 @@ class AnchorModel(SplatfactoModel):
         extent = scene_extent(centres)
         generator = torch.Generator().manual_seed(0)
         opacity = c.initial_opacity
-        if self.seed_points is not None and not c.random_init and len(self.seed_points[0]):
+        self.from_points = self.seed_points is not None and not c.random_init and len(self.seed_points[0]) > 0
+        if self.from_points:
             points, rgb = self.seed_points[0].float().cpu(), self.seed_points[1].float().cpu() / 255.0
         else:
             points, rgb = random_points(centres, c.num_random, generator)

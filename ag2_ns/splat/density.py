@@ -110,8 +110,9 @@ def refine(
         keep = torch.ones_like(keep)
     budget = max(0, max_gaussians - int(keep.sum()))
     if isinstance(growth, SplitRule):
-        chosen = asking(statistics.gradient, statistics.seen, growth, budget) & keep
-        replaced, new_children = split(gaussians, children, anchors, chosen, extent, growth, generator)
+        chosen = asking(statistics.gradient, statistics.seen, growth, budget)
+        large = gaussians.scales.amax(-1) > growth.large * extent
+        replaced, new_children = split(gaussians, children, anchors, chosen & keep, large, growth, generator)
         keep &= ~replaced
         none = torch.zeros(0, dtype=torch.long, device=gaussians.device)
         new_anchors = Anchors(anchors.xyz[none], anchors.radius[none], anchors.feature[none].detach())

@@ -56,7 +56,7 @@ def split(
     children: Children,
     anchors: Anchors,
     chosen: Bool[Tensor, " N"],
-    extent: float,
+    large: Bool[Tensor, " N"],
     rule: SplitRule,
     generator: torch.Generator | None = None,
 ) -> tuple[Bool[Tensor, " N"], Children]:
@@ -67,14 +67,13 @@ def split(
         children: in trainable form.
         anchors: their anchors.
         chosen: which.
-        extent: see `scene_extent`.
+        large: those that are large.
         rule: constants.
         generator: source of randomness on the Gaussians' device.
 
     Returns:
         The children that are replaced by their halves, and the new children.
     """
-    large = gaussians.scales.amax(-1) > rule.large * extent
     whole, small = (chosen & large).nonzero().squeeze(1), (chosen & ~large).nonzero().squeeze(1)
     pieces = whole.repeat(2)
     noise = torch.randn(len(pieces), 3, generator=generator, device=gaussians.device)

@@ -31,9 +31,9 @@ def test_who_asks_is_seen_with_a_large_mean_gradient():
 def test_small_ones_are_doubled_and_large_ones_split():
     gaussians, anchors, children = scene()
     chosen = torch.arange(40) % 2 == 0
-    rule = SplitRule(large=0.015)
-    replaced, new = split(gaussians, children, anchors, chosen, 1.0, rule, torch.Generator().manual_seed(1))
+    rule = SplitRule()
     large = gaussians.scales.amax(-1) > 0.015
+    replaced, new = split(gaussians, children, anchors, chosen, large, rule, torch.Generator().manual_seed(1))
     assert torch.equal(replaced, chosen & large) and replaced.any() and (chosen & ~large).any()
     pieces = 2 * int(replaced.sum())
     assert len(new) == pieces + int((chosen & ~large).sum())
@@ -52,7 +52,7 @@ def test_small_ones_are_doubled_and_large_ones_split():
 
 def test_nobody_asks():
     gaussians, anchors, children = scene()
-    replaced, new = split(gaussians, children, anchors, torch.zeros(40, dtype=torch.bool), 1.0, SplitRule())
+    replaced, new = split(gaussians, children, anchors, *torch.zeros(2, 40, dtype=torch.bool), SplitRule())
     assert not replaced.any() and len(new) == 0
 
 
