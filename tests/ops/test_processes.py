@@ -46,6 +46,7 @@ def test_what_goes_wrong_in_a_worker_is_said(task, error, words):
         list(workers.run([(0, "square", (2,)), (1, task, ())]))
 
 
+@pytest.mark.slow
 def test_a_task_that_takes_too_long_is_dropped_and_cleans_up(tmp_path):
     with pytest.raises(KeyboardInterrupt), Workers(2, Chores()) as workers:
 

@@ -124,6 +124,7 @@ def test_shards_partition_the_views(tmp_path, views):
     assert select_shard(range(7), (2, 3)) == [1, 4]
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_does(tmp_path):
     rng = np.random.default_rng(0)
     views = [ImageView(f"v{k}", rng.integers(1, 256, (24, 32, 3), dtype=np.uint8)) for k in range(7)]

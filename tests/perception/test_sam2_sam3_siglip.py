@@ -184,6 +184,7 @@ def test_wrong_and_damaged_folders(models, tmp_path):
         make_segmenter("sam2", checkpoint=broken)
 
 
+@pytest.mark.slow
 def test_missing_weights_and_missing_tokenizer(models, tmp_path):
     import shutil
 

@@ -24,6 +24,7 @@ def world(*things):
     return Street(list(things), 5.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_street(street_template, tmp_path):
     again = generate(
         tmp_path / "again", seed=3, frames=2, eval_frames=1, width=48, height=28, reach=8.0, progress=False

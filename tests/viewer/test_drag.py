@@ -12,6 +12,7 @@ def blob_template(tmp_path_factory):
     return build_palette(tmp_path_factory.mktemp("palette"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["green", "blue"])
 def test_a_box_around_a_ball_finds_the_ball(session, tab, name):
     from blob_run import CENTRES
