@@ -120,7 +120,7 @@ class AG2Model(AnchorModel):
                 extent=float(self.extent),
                 voxel=voxel_size(float(self.extent)),
                 growth=c.splits if c.grow_by == "splits" else c.growth,
-                prune=c.prune if self.from_points or c.prune_random is None else c.prune_random,
+                prune=c.prune if self.from_points else c.prune_random,
                 use_screen_size=was_reset,
                 after_reset=was_reset and since_reset < c.pause_after_reset + c.grow_every,
                 max_gaussians=c.max_gaussians,

@@ -72,8 +72,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Constants of growth by cells."""
     prune: PruneRule = field(default_factory=lambda: PruneRule(max_scale=0.5, max_radius=float("inf")))
     """Constants of pruning."""
-    prune_random: PruneRule | None = field(default_factory=PruneRule)
-    """The same in scenes that begin with random points, where what is large floats before cameras; none: no other."""
+    prune_random: PruneRule = field(default_factory=PruneRule)
+    """The same in scenes that begin with random points, where what is large floats before cameras."""
     opacity_reset_every: int = 3000
     """Steps (not stretched) between opacity resets while growth lasts."""
     pause_after_reset: int = 300

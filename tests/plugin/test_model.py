@@ -368,3 +368,18 @@ def test_transparent_images_are_put_on_the_background():
     assert images["img"].shape == (HEIGHT, 2 * WIDTH, 3)
     assert torch.allclose(images["img"][:, :WIDTH], outputs["background"].expand(HEIGHT, WIDTH, 3))
     assert set(metrics) >= {"psnr", "ssim"}
+
+
+def test_scenes_of_random_points_are_pruned_by_a_rule_of_their_own(monkeypatch):
+    import ag2_ns.plugin.model as module
+    from ag2_ns.splat.growth import PruneRule
+
+    used = []
+    monkeypatch.setattr(module, "refine", lambda *a, prune, **k: used.append(prune))
+    rules = {"prune": PruneRule(max_scale=0.4), "prune_random": PruneRule(max_scale=0.2)}
+    for random in (False, True):
+        model = tiny_model(grow_from=1, grow_every=1, random_init=random, num_random=50, instances="none", **rules)
+        optimizers = attach(model, steps=10000)
+        for step in range(3):
+            training_step(model, optimizers, step)
+    assert set(used[: len(used) // 2]) == {rules["prune"]} and set(used[len(used) // 2 :]) == {rules["prune_random"]}
