@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ag2_ns.ops import decode_kernels
-from ag2_ns.ops.threads import for_ranges
+from ag2_ns.ops.threads import as_array, for_ranges
 
 
 def decode_seen(
@@ -60,7 +60,7 @@ class _Decode(torch.autograd.Function):
 
             decode_triton.decode(given, bands, out)
         else:
-            arrays = (*map(_array, given), bands, *map(_array, out))
+            arrays = (*map(as_array, given), bands, *map(as_array, out))
             for_ranges(decode_kernels.decode, len(anchor), *arrays, minimum=4096)
         ctx.save_for_backward(radius, anchor, rest, eye, *out)
         ctx.bands = bands
@@ -81,10 +81,6 @@ class _Decode(torch.autograd.Function):
 
             decode_triton.decode_backward(saved, ctx.bands, gradients, out)
         else:
-            arrays = (*map(_array, saved[:4]), ctx.bands, *map(_array, (*saved[4:], *gradients, *out)))
+            arrays = (*map(as_array, saved[:4]), ctx.bands, *map(as_array, (*saved[4:], *gradients, *out)))
             for_ranges(decode_kernels.decode_backward, len(means), *arrays, minimum=4096)
         return None, None, None, *out, None, None
-
-
-def _array(tensor: Tensor):
-    return tensor.detach().contiguous().numpy()

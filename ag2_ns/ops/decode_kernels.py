@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ag2_ns.ops.jit import jit
+from ag2_ns.ops.sh import C0
 
-C0 = math.sqrt(1 / (4 * math.pi))
 C1 = math.sqrt(3 / (4 * math.pi))
 C2 = math.sqrt(15 / (4 * math.pi))
 C20 = math.sqrt(5 / (16 * math.pi))

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import AbstractContextManager, nullcontext
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from ag2_ns.ops import decode_kernels as loops
+from ag2_ns.ops.launch import on
+
 BLOCK = 128
 """Children of one program."""
 
-C0 = tl.constexpr(math.sqrt(1 / (4 * math.pi)))
-C1 = tl.constexpr(math.sqrt(3 / (4 * math.pi)))
-C2 = tl.constexpr(math.sqrt(15 / (4 * math.pi)))
-C20 = tl.constexpr(math.sqrt(5 / (16 * math.pi)))
-C30 = tl.constexpr(math.sqrt(7 / (16 * math.pi)))
-C31 = tl.constexpr(math.sqrt(21 / (32 * math.pi)))
-C32 = tl.constexpr(math.sqrt(105 / (16 * math.pi)))
-C33 = tl.constexpr(math.sqrt(35 / (32 * math.pi)))
+C0 = tl.constexpr(loops.C0)
+C1 = tl.constexpr(loops.C1)
+C2 = tl.constexpr(loops.C2)
+C20 = tl.constexpr(loops.C20)
+C30 = tl.constexpr(loops.C30)
+C31 = tl.constexpr(loops.C31)
+C32 = tl.constexpr(loops.C32)
+C33 = tl.constexpr(loops.C33)
 
 
 @triton.jit
@@ -153,11 +152,6 @@ def _backward(
     tl.store(d_offset + 3 * n, r * gx, mask=ok)
     tl.store(d_offset + 3 * n + 1, r * gy, mask=ok)
     tl.store(d_offset + 3 * n + 2, r * gz, mask=ok)
-
-
-def on(device: torch.device) -> AbstractContextManager:
-    """Launch on this device; Triton's interpreter (TRITON_INTERPRET=1) runs the same kernels on the CPU, for tests."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def decode(given: tuple[Tensor, ...], bands: int, out: tuple[Tensor, ...]) -> None:

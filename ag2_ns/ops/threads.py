@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 
+import numpy as np
 import torch
+from torch import Tensor
 
 CHUNKS_PER_THREAD = 8
 """Ranges handed out per thread: enough to even out tiles of different cost."""
@@ -47,6 +49,11 @@ def in_background(job: Callable[[], object]) -> Iterator[None]:
         beside = pool.submit(job)
         yield
         beside.result()
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """A tensor of the CPU as compiled loops take it: contiguous, and outside of the autograd graph."""
+    return tensor.detach().contiguous().numpy()
 
 
 def for_ranges(kernel: Callable[..., None], count: int, *args: object, minimum: int = 1) -> None:

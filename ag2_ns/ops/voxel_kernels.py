@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ag2_ns.ops.jit import jit
-from ag2_ns.ops.threads import for_ranges
+from ag2_ns.ops.threads import as_array, for_ranges
 
 
 @jit
@@ -97,14 +97,10 @@ def _gradient(
         g_precision[n, 3], g_precision[n, 4], g_precision[n, 5] = pxy, pxz, pyz
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, precision, opacities, values, first, stop, grid, limit):
-        arrays = [_array(t) for t in (means, precision, opacities, values, first, stop)]
+        arrays = [as_array(t) for t in (means, precision, opacities, values, first, stop)]
         place = (np.array(grid.low), float(grid.voxel), limit)
         density = np.zeros(grid.shape, arrays[0].dtype)
         total = np.zeros((*grid.shape, values.shape[1]), arrays[0].dtype)
@@ -117,10 +113,17 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, density_grad, total_grad):
-        arrays = [_array(t) for t in ctx.saved_tensors]
+        arrays = [as_array(t) for t in ctx.saved_tensors]
         out = [np.zeros_like(a) for a in arrays[:4]]
         for_ranges(
-            _gradient, len(arrays[0]), *arrays, *ctx.place, _array(density_grad), _array(total_grad), *out, minimum=8
+            _gradient,
+            len(arrays[0]),
+            *arrays,
+            *ctx.place,
+            as_array(density_grad),
+            as_array(total_grad),
+            *out,
+            minimum=8,
         )
         return *map(torch.from_numpy, out), None, None, None, None
 

@@ -6,13 +6,13 @@ sums up what its voxels say about its Gaussian.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from ag2_ns.ops.launch import on
 
 BLOCK = 128
 """Voxels handled at a time by one program."""
@@ -125,11 +125,6 @@ def _backward(
     tl.atomic_add(g_precision + 6 * n + 5, 2.0 * tl.sum(ayz, 0), sem="relaxed")
 
 
-def _on(device: torch.device) -> AbstractContextManager:
-    """Launch on this device; Triton's interpreter (TRITON_INTERPRET=1) runs the same kernels on the CPU, for tests."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
 def _work(first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Which Gaussian, and which part of it, every program does; and the sizes of the boxes."""
     size = stop - first
@@ -150,7 +145,7 @@ class _Sums(torch.autograd.Function):
         total = means.new_zeros(*grid.shape, values.shape[1])
         options = {"BLOCK": BLOCK, "SHARE": SHARE, "WIDTH": triton.next_power_of_2(values.shape[1])}
         if len(owner):
-            with _on(means.device):
+            with on(means.device):
                 _forward[(len(owner),)](
                     owner, part, means, precision, opacities, values, first, size, density, total, *place,
                     WITH_DENSITY=True, **options,
@@ -165,7 +160,7 @@ class _Sums(torch.autograd.Function):
         owner, part, means, precision, opacities, values, first, size = ctx.saved_tensors
         out = [torch.zeros_like(t) for t in (means, precision, opacities, values)]
         if len(owner):
-            with _on(means.device):
+            with on(means.device):
                 _backward[(len(owner),)](
                     owner, part, means, precision, opacities, values, first, size,
                     density_grad.contiguous(), total_grad.contiguous(), *out, *ctx.place,

@@ -22,7 +22,7 @@ from ag2_ns.ops.decode import decode_seen
 from ag2_ns.ops.graphed import Graphed
 from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
-from ag2_ns.rendering import render
+from ag2_ns.rendering import over, render
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
@@ -219,7 +219,7 @@ class AG2Model(AnchorModel):
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
             self._raster = out
-        rgb = (out.rgb + (1 - out.alpha) * background).clamp(0, 1)
+        rgb = over(out.rgb, out.alpha, background)
         outputs = {"rgb": rgb, "premultiplied": out.rgb, "accumulation": out.alpha, "background": background}
         extra = {"feature": out.feature, "distortion": out.distortion}
         return outputs | {name: value for name, value in extra.items() if value is not None}

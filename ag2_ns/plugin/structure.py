@@ -223,14 +223,15 @@ class AnchorModel(SplatfactoModel):
             keep_anchor: A booleans.
             keep_child: N booleans; children of dropped anchors must be dropped too.
             new_anchors: appended anchors, or None.
-            new_children: their children; indices count on from all A old anchors.
+            new_children: appended children, or None; anchors of theirs that are new count on from all A old ones.
             optimizers: by parameter group name.
         """
         old_anchors, old_children = self.anchor_state(), self.child_state()
         kept_anchor, kept_child = keep_anchor.nonzero().squeeze(-1), keep_child.nonzero().squeeze(-1)
-        if new_anchors is None or new_children is None:
-            none = kept_anchor[:0]
+        none = kept_anchor[:0]
+        if new_anchors is None:
             new_anchors = Anchors(old_anchors.xyz[none], old_anchors.radius[none], old_anchors.feature[none].detach())
+        if new_children is None:
             new_children = Children(none, **{k: getattr(old_children, k)[none].detach() for k in CHILD_TENSORS})
         renumber = torch.full((len(old_anchors) + len(new_anchors),), -1, device=keep_anchor.device)
         renumber[kept_anchor] = torch.arange(len(kept_anchor), device=keep_anchor.device)
@@ -245,8 +246,7 @@ class AnchorModel(SplatfactoModel):
             new = nn.Parameter(resized(old.detach(), keep, extra.detach()))
             replace_parameter(optimizers.get(group), old, new, keep)
             params[name] = new
-        self.index.set({})
-        self._statistics = self._graph = self._scene_index = None
+        self._forget_what_hangs_on_anchors()
 
     @torch.no_grad()
     def regroup(self, voxel: float, optimizers: dict[str, torch.optim.Optimizer]) -> None:
@@ -268,6 +268,9 @@ class AnchorModel(SplatfactoModel):
         offset.data = children.offset
         zero_moments(optimizers.get("offset"), offset)
         self.anchor_xyz, self.anchor_radius, self.child_anchor = anchors.xyz, anchors.radius, children.anchor
+        self._forget_what_hangs_on_anchors()
+
+    def _forget_what_hangs_on_anchors(self) -> None:
         self.index.set({})
         self._statistics = self._graph = self._scene_index = None
 
@@ -291,8 +294,7 @@ class AnchorModel(SplatfactoModel):
         for name in CHILD_TENSORS:
             self.child_params[name] = nn.Parameter(getattr(children, name).detach().to(device))
         self.extent.fill_(extent)
-        self.index.set({})
-        self._statistics = self._graph = self._scene_index = None
+        self._forget_what_hangs_on_anchors()
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """One group per child tensor, one for the anchors' feature, and nerfstudio's camera optimizer."""

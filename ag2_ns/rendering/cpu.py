@@ -12,11 +12,11 @@ from torch.autograd.function import once_differentiable
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
-from ag2_ns.ops.threads import for_ranges
+from ag2_ns.ops.threads import as_array, for_ranges
 from ag2_ns.rendering import cpu_kernels as kernels
 from ag2_ns.rendering import projection_kernels
 from ag2_ns.rendering.base import BLUR, NEAR_PLANE, Raster
-from ag2_ns.rendering.projection import GUARD_BAND, MAX_RADIUS, SIGMAS, Projected, project
+from ag2_ns.rendering.projection import MAX_RADIUS, SIGMAS, Projected, guarded, project
 
 LIFT_BYTES = 256 * 2**20
 """Channels are lifted in chunks whose per-tile sums fit into about this much memory."""
@@ -48,20 +48,16 @@ class _Tiles:
         return rows
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().numpy()
-
-
 def _bin(projected: Projected, opacities: Tensor, width: int, height: int) -> _Tiles:
     """Sort Gaussians by depth (ties by index) into tiles."""
     count = len(opacities)
     tiles_x, tiles_y = -(-width // kernels.TILE), -(-height // kernels.TILE)
-    ellipses = np.empty((count, kernels.ELLIPSE), _array(projected.means2d).dtype)
+    ellipses = np.empty((count, kernels.ELLIPSE), as_array(projected.means2d).dtype)
     boxes = np.empty((count, 4), np.int32)
     arrays = (projected.means2d, projected.conics, opacities, projected.variances, projected.radii)
-    for_ranges(kernels.fill_ellipses, count, *map(_array, arrays), tiles_x, tiles_y, ellipses, boxes, minimum=4096)
+    for_ranges(kernels.fill_ellipses, count, *map(as_array, arrays), tiles_x, tiles_y, ellipses, boxes, minimum=4096)
     drawn = np.flatnonzero(boxes[:, 1] > boxes[:, 0])
-    order = drawn[np.argsort(_array(projected.depths)[drawn], kind="stable")]
+    order = drawn[np.argsort(as_array(projected.depths)[drawn], kind="stable")]
     tile_start, members, slots, slot_start = kernels.bin_tiles(order, boxes, tiles_x, tiles_y)
     return _Tiles(width, height, tiles_x, tiles_y, ellipses, tile_start, members, slots, slot_start)
 
@@ -72,13 +68,12 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, quats, scales, view):
         (fx, _, cx), (_, fy, cy) = view.K[:2].tolist()
-        guard_x, guard_y = GUARD_BAND * 0.5 * view.width / fx, GUARD_BAND * 0.5 * view.height / fy
         camera = (
-            fx, fy, cx, cy, -cx / fx - guard_x, (view.width - cx) / fx + guard_x, -cy / fy - guard_y,
-            (view.height - cy) / fy + guard_y, float(view.width), float(view.height), NEAR_PLANE, BLUR,
+            fx, fy, cx, cy, *guarded(fx, cx, view.width), *guarded(fy, cy, view.height),
+            float(view.width), float(view.height), NEAR_PLANE, BLUR,
         )  # fmt: skip
-        pose = _array(view.viewmat.to(means.dtype))
-        given = (*map(_array, (means, quats, scales)), pose[:3, :3].copy(), pose[:3, 3].copy(), camera)
+        pose = as_array(view.viewmat.to(means.dtype))
+        given = (*map(as_array, (means, quats, scales)), pose[:3, :3].copy(), pose[:3, 3].copy(), camera)
         count, dtype = len(means), pose.dtype
         means2d, conics, variances = (np.empty((count, width), dtype) for width in (2, 3, 2))
         depths, radii = np.empty(count, dtype), np.empty(count, np.int32)
@@ -97,8 +92,8 @@ class _Project(torch.autograd.Function):
     def backward(ctx, g_means2d, g_conics, *_):
         out = [np.empty_like(a) for a in ctx.given[:3]]
         for_ranges(
-            projection_kernels.project_backward, len(ctx.radii), *ctx.given, ctx.radii, _array(g_means2d),
-            _array(g_conics), *out, ctx.work, minimum=4096,
+            projection_kernels.project_backward, len(ctx.radii), *ctx.given, ctx.radii, as_array(g_means2d),
+            as_array(g_conics), *out, ctx.work, minimum=4096,
         )  # fmt: skip
         return *map(torch.from_numpy, out), None
 
@@ -117,7 +112,7 @@ class _Composite(torch.autograd.Function):
     def forward(ctx, means2d, conics, opacities, values, depths, radii, variances, width, height, absgrad):
         projected = Projected(means2d, conics, depths, radii, variances)
         tiles = _bin(projected, opacities, width, height)
-        colours = _array(values)
+        colours = as_array(values)
         out = np.empty((height, width, colours.shape[1]), colours.dtype)
         transmittance = np.empty((height, width), colours.dtype)
         last_entry = np.empty((height, width), np.int32)
@@ -134,12 +129,12 @@ class _Composite(torch.autograd.Function):
     def backward(ctx, out_grad, alpha_grad):
         means2d, values = ctx.saved_tensors
         tiles: _Tiles = ctx.tiles
-        colours = _array(values)
+        colours = as_array(values)
         entry_grad = np.zeros((len(tiles.members), kernels.GEOMETRY + colours.shape[1]), colours.dtype)
         for_ranges(
             kernels.composite_backward, tiles.count, tiles.ellipses, colours, tiles.tile_start, tiles.members,
             tiles.slots, tiles.tiles_x, tiles.width, tiles.height, ctx.transmittance, ctx.last_entry,
-            _array(out_grad), _array(alpha_grad[..., 0]), entry_grad,
+            as_array(out_grad), as_array(alpha_grad[..., 0]), entry_grad,
         )  # fmt: skip
         grad = torch.from_numpy(tiles.sum_by_gaussian(entry_grad))
         if ctx.absgrad:
@@ -204,7 +199,7 @@ class CpuRasterizer:
         for part in maps.to(means.dtype).split(chunk, dim=2):
             entry_sum = np.zeros((len(tiles.members), part.shape[2]), tiles.ellipses.dtype)
             for_ranges(
-                kernels.lift_tiles, tiles.count, tiles.ellipses, _array(part), tiles.tile_start, tiles.members,
+                kernels.lift_tiles, tiles.count, tiles.ellipses, as_array(part), tiles.tile_start, tiles.members,
                 tiles.slots, tiles.tiles_x, tiles.width, tiles.height, entry_sum,
             )  # fmt: skip
             weights.append(torch.from_numpy(tiles.sum_by_gaussian(entry_sum)))

@@ -47,6 +47,12 @@ class Projected:
         return self.radii > 0
 
 
+def guarded(focal: float, centre: float, size: int) -> tuple[float, float]:
+    """Least and greatest direction, along one axis of the image, at which the Jacobian is taken."""
+    guard = GUARD_BAND * 0.5 * size / focal
+    return -centre / focal - guard, (size - centre) / focal + guard
+
+
 def project(
     means: Float[Tensor, "N 3"],
     quats: Float[Tensor, "N 4"],
@@ -80,9 +86,7 @@ def project(
     means2d = torch.stack((u * fx + cx, v * fy + cy), dim=-1)
 
     # Rows of (Jacobian x rotation): what a camera-space offset does to the pixel, written for world-space offsets.
-    guard_x, guard_y = GUARD_BAND * 0.5 * view.width / fx, GUARD_BAND * 0.5 * view.height / fy
-    u_clamped = u.clamp(-cx / fx - guard_x, (view.width - cx) / fx + guard_x)
-    v_clamped = v.clamp(-cy / fy - guard_y, (view.height - cy) / fy + guard_y)
+    u_clamped, v_clamped = u.clamp(*guarded(fx, cx, view.width)), v.clamp(*guarded(fy, cy, view.height))
     row_x = (fx * inverse_z)[:, None] * (rotation[0] - u_clamped[:, None] * rotation[2])
     row_y = (fy * inverse_z)[:, None] * (rotation[1] - v_clamped[:, None] * rotation[2])
     axes = rotation_matrices(quats) * scales[:, None, :]

@@ -18,7 +18,7 @@ from ag2_ns.rendering.base import NEAR_PLANE, Rasterizer
 class RenderOutput:
     """What one view of the Gaussians looks like; nothing is composited over a background.
 
-    Add `(1 - alpha) * background` to `rgb` for a background colour.
+    `over` puts a background behind `rgb`.
     """
 
     rgb: Float[Tensor, "H W 3"]
@@ -114,6 +114,13 @@ def render(
         means2d=raster.means2d,
         radii=raster.radii,
     )
+
+
+def over(
+    rgb: Float[Tensor, "H W 3"], alpha: Float[Tensor, "H W 1"], background: Float[Tensor, " 3"]
+) -> Float[Tensor, "H W 3"]:
+    """Premultiplied colours over a background, in [0, 1]."""
+    return (rgb + (1 - alpha) * background).clamp(0, 1)
 
 
 def _mean_ahead(m: Float[Tensor, "N 1"], z: Float[Tensor, "N 1"]) -> Float[Tensor, ""]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
-from ag2_ns.rendering import render
+from ag2_ns.rendering import over, render
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.overlay import overlay
 
@@ -65,7 +65,7 @@ def picture(
         feature=chosen.float() if chosen.shape[1] else None,
         depth=False,
     )
-    rgb = (out.rgb.nan_to_num(0.0) + (1 - out.alpha) * background).clamp(0, 1)
+    rgb = over(out.rgb.nan_to_num(0.0), out.alpha, background)
     marked = rgb
     if chosen.shape[1]:
         colors = rgb.new_tensor([color_of(k) for k in range(chosen.shape[1])])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
-from ag2_ns.rendering import render
+from ag2_ns.rendering import over, render
 from ag2_ns.rendering.base import Rasterizer
 from ag2_ns.rendering.feature_colors import color_projection
 from ag2_ns.rendering.overlay import HIGHLIGHT, overlay
@@ -107,7 +107,7 @@ def scene_outputs(
     alpha = out.alpha.nan_to_num(0.0).clamp(0, 1)
     parts = list(out.feature.nan_to_num(0.0).split([e.shape[1] for e in extra], dim=-1))
     zero = ones(view.height, view.width, 1) * 0
-    rgb = (out.rgb.nan_to_num(0.0) + (1 - alpha) * background).clamp(0, 1)
+    rgb = over(out.rgb.nan_to_num(0.0), alpha, background)
     depth = out.depth.nan_to_num(0.0, 0.0, 0.0)
     feature = (parts.pop(0) / alpha.clamp_min(1e-6)).clamp(0, 1) * alpha
     instance = parts.pop(0).clamp(0, 1) if looks.instance is not None else zero.expand(-1, -1, 3)

@@ -114,8 +114,7 @@ def refine(
         large = gaussians.scales.amax(-1) > growth.large * extent
         replaced, new_children = split(gaussians, children, anchors, chosen & keep, large, growth, generator)
         keep &= ~replaced
-        none = torch.zeros(0, dtype=torch.long, device=gaussians.device)
-        new_anchors = Anchors(anchors.xyz[none], anchors.radius[none], anchors.feature[none].detach())
+        new_anchors = None
     else:
         radius = anchors.radius[children.anchor]
         signal = growth_signal(

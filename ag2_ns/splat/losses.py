@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ag2_ns.rendering.render import over
+
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window, pixels; its standard deviation is 1.5."""
 
@@ -118,7 +120,7 @@ def picture_losses(
         ssim_weight: see `photometric_loss`.
         cover_weight: of the second.
     """
-    shown = (rgb + (1 - alpha) * background).clamp(0, 1)
+    shown = over(rgb, alpha, background)
     cover = cover_weight * opacity_cover_loss(alpha)
     return torch.stack((photometric_loss(shown, target, ssim_weight), cover))
 
