@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.perception.english import DETERMINERS, IRREGULAR, LINKS, PAIRED, SINGULAR
+from ag2_ns.perception.english import DETERMINERS, IRREGULAR, LINKS, PAIRED, SINGULAR, plural_rules
 from ag2_ns.perception.nouns import NOUNS
 
 LONGEST = 4
@@ -109,7 +109,7 @@ def lemma(word: str) -> str:
         return IRREGULAR[word]
     if word in PAIRED or word in SINGULAR or word in _known() or word.endswith("ss"):
         return word
-    one = _inflect().singular_noun(word) or word
+    one = plural_rules().singular_noun(word) or word
     return one if word.endswith("s") or one in _known() else word  # "men", but not "data"
 
 
@@ -213,12 +213,3 @@ def _is_tag(words: list[str]) -> bool:
 @lru_cache(1)
 def _known() -> frozenset[str]:
     return frozenset(NOUNS)
-
-
-@lru_cache(1)
-def _inflect():
-    try:
-        import inflect
-    except ImportError:
-        raise UserError("captions need the package inflect; run `pip install inflect`") from None
-    return inflect.engine()

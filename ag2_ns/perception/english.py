@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from ag2_ns.core.errors import UserError
+
 
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
@@ -74,15 +76,22 @@ PLURAL_ENDINGS = (
 
 
 @lru_cache(maxsize=1)
-def _inflect() -> Any:
-    import inflect
+def plural_rules() -> Any:
+    """inflect's engine, made on first use.
 
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        import inflect
+    except ImportError:
+        raise UserError("captions need the package inflect; run `pip install inflect`") from None
     return inflect.engine()
 
 
 def _singular_of(noun: str) -> str:
     """The singular of a plural, else nothing. Inflect takes a second to import, so it is asked of likely ones only."""
-    return (noun.endswith(PLURAL_ENDINGS) and _inflect().singular_noun(noun)) or ""
+    return (noun.endswith(PLURAL_ENDINGS) and plural_rules().singular_noun(noun)) or ""
 
 
 @lru_cache(maxsize=4096)

@@ -145,10 +145,10 @@ class _Captions:
         if stem in self._stems:
             return self._entries[self._stems[stem]]
         by_last = self._last.get(stem.rsplit("/", 1)[-1], [])
+        if len(by_last) == 1:
+            return self._entries[by_last[0]]
         clouds = [entry for entry in self._entries.values() if _of_points(entry)]
-        if len(by_last) != 1:
-            return clouds[0] if len(clouds) == 1 else None
-        return self._entries[by_last[0]]
+        return clouds[0] if len(clouds) == 1 else None
 
     def require_views(self, names: Sequence[str]) -> None:
         """Refuse captions of other pictures.
