@@ -46,6 +46,8 @@ class Example:
     """street: half the width of the square of voxels around the car, metres."""
     mixed: bool = False
     """street: trucks, buses, bicycles and barriers beside cars, people and cones."""
+    workers: int = 1
+    """street: processes that make drives at the same time."""
     noise: str | None = None
     """Defects of the simulated masks, features and depth: 0 perfect, 1 mild (the default), 2 twice as bad; wild (the
     room's) errs as SAM and CLIP do, among twins and look-alikes. Its knobs: wild:wholes=0.5,border=3."""
@@ -84,6 +86,7 @@ class Example:
             reach=self.reach,
             noise=noise,
             mixed=self.mixed,
+            workers=self.workers,
             overwrite=self.overwrite,
             **size,
         )

@@ -143,6 +143,8 @@ def one_thread() -> None:
         torch.set_num_threads(1)
     if (cv2 := sys.modules.get("cv2")) is not None:
         cv2.setNumThreads(1)
+    if (numba := sys.modules.get("numba")) is not None:
+        numba.set_num_threads(1)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from ag2_ns.feedforward.patches import lifted_patches
 from ag2_ns.io.occ3d import GRID
 from ag2_ns.io.surround import load_frame, read_drives, split_drives
 from ag2_ns.io.text_table import PROMPTS, read_text_table
+from ag2_ns.ops.processes import num_cores
 from ag2_ns.ops.voxels import voxelise
 
 BIN = Path(sys.executable).parent
@@ -107,7 +108,7 @@ def make_street(folder: Path, seed: int, size: dict) -> Path:
         start = time.perf_counter()
         run("ag2", "example", out, "--scene", "street", "--seed", seed, "--frames", size["frames"], "--eval-frames",
             size["eval"], "--width", size["width"], "--height", size["height"], "--reach", size["reach"],
-            "--patch", size["patch"])  # fmt: skip
+            "--patch", size["patch"], "--workers", max(1, min(12, num_cores() // 2)))  # fmt: skip
         print(f"street of seed {seed}: {size['frames']} + {size['eval']} frames in {time.perf_counter() - start:.0f} s")
     return out
 

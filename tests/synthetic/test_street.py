@@ -27,7 +27,7 @@ def world(*things):
 @pytest.mark.slow
 def test_the_same_options_give_the_same_street(street_template, tmp_path):
     again = generate(
-        tmp_path / "again", seed=3, frames=2, eval_frames=1, width=48, height=28, reach=8.0, progress=False
+        tmp_path / "again", seed=3, frames=2, eval_frames=1, width=48, height=28, reach=8.0, workers=2, progress=False
     )  # fmt: skip
     files = sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(street_template) for p in street_template.rglob("*") if p.is_file())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.io.occ3d import GRID, Labels, write_labels
+from ag2_ns.ops.processes import Workers
 from ag2_ns.ops.voxels import VoxelGrid
 from ag2_ns.synthetic.folder import check_new, in_place_of
 from ag2_ns.synthetic.street import features, occupy, sensors
@@ -43,6 +46,7 @@ def generate(
     voxel: float = 0.4,
     noise: float = 1.0,
     mixed: bool = False,
+    workers: int = 1,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -60,6 +64,7 @@ def generate(
         voxel: edge of a voxel, metres.
         noise: of depth and features, 0 for none, 1 realistic.
         mixed: trucks, buses, bicycles and barriers beside cars, people and cones.
+        workers: processes that drives are shared out to.
         overwrite: replace an example already there.
         progress: show a progress bar.
 
@@ -68,6 +73,8 @@ def generate(
     """
     out = Path(out)
     _check(seed, frames, eval_frames, width, height, patch, reach, voxel, noise)
+    if workers < 1:
+        raise UserError(f"--workers {workers}: give a number from 1")
     check_new(out, MARK, overwrite)
     cells = round(2 * reach / voxel)
     grid = GRID if (reach, voxel) == (40.0, 0.4) else VoxelGrid(
@@ -78,15 +85,14 @@ def generate(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with in_place_of(out) as new, Progress(*columns, disable=not progress) as bar:
         task = bar.add_task(f"Streets, {len(lengths)} drives", total=sum(lengths))
-        for number, length in enumerate(lengths):
-            street = lay(seed * 10_000 + number, length * STEP, mixed)
-            writer = _Writer(
-                new, f"drive_{number:03d}", street, seed * 10_000 + number, width, height, patch, grid, noise
-            )
-            for k in range(length):
-                writer.frame(k)
-                bar.advance(task)
-            writer.close()
+        job = _Drives(new, seed, width, height, patch, grid, noise, mixed)
+        if workers == 1:
+            for number, length in enumerate(lengths):
+                job.write(number, length, lambda: bar.advance(task))
+        else:
+            with Workers(min(workers, len(lengths)), job) as hands:
+                for length, _ in hands.run((length, "write", (k, length)) for k, length in enumerate(lengths)):
+                    bar.advance(task, length)
         names = [f"drive_{k:03d}" for k in range(len(lengths))]
         split = {"train": names[:trained], "val": names[trained:] or names[:trained]}
         (new / "split.json").write_text(json.dumps(split, indent=1), encoding="utf-8")
@@ -105,6 +111,31 @@ def _drives(frames: int) -> list[int]:
     """Lengths of the drives that make up this many frames."""
     full, rest = divmod(frames, FRAMES_A_DRIVE)
     return [FRAMES_A_DRIVE] * full + ([rest] if rest else [])
+
+
+@dataclass(frozen=True)
+class _Drives:
+    """What all drives of an example have in common."""
+
+    root: Path
+    seed: int
+    width: int
+    height: int
+    patch: int
+    grid: VoxelGrid
+    noise: float
+    mixed: bool
+
+    def write(self, number: int, length: int, each: Callable[[], object] = int) -> None:
+        """Write a drive of `length` frames; `each` is called after every frame."""
+        seed = self.seed * 10_000 + number
+        street = lay(seed, length * STEP, self.mixed)
+        name = f"drive_{number:03d}"
+        writer = _Writer(self.root, name, street, seed, self.width, self.height, self.patch, self.grid, self.noise)
+        for k in range(length):
+            writer.frame(k)
+            each()
+        writer.close()
 
 
 class _Writer:
