@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.core.garbage import collect_less
 
 COMMANDS = {
     "demo": "ag2_ns.plugin.main_job:Demo",
@@ -41,6 +42,7 @@ def _load(target: str) -> type:
 def main(args: list[str] | None = None) -> None:
     """Run one subcommand; a `UserError` becomes one line and exit status 1."""
     args = sys.argv[1:] if args is None else args
+    collect_less()
     try:
         job_of(args).main()
     except UserError as error:

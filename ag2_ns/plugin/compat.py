@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 
 from ag2_ns.core.errors import UserError
+from ag2_ns.core.garbage import collect_less
 
 
 def look_no_sources_up() -> None:
@@ -85,6 +86,7 @@ def show_user_errors_in_one_line() -> None:
 
 def apply() -> None:
     """Everything above but the first, which has to come earlier."""
+    collect_less()
     allow_numpy_scalars()
     provide_ffmpeg()
     show_user_errors_in_one_line()

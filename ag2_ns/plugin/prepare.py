@@ -109,6 +109,8 @@ class Prepare:
 
     def main(self) -> None:
         """Prepare the scene and say what was done."""
+        if self._cores_alone():
+            prepare_server(FORKED)  # while this process imports torch and nerfstudio
         from ag2_ns.plugin import prepare_drives
         from ag2_ns.plugin.undistorted import served_images
 
@@ -125,9 +127,18 @@ class Prepare:
         if prepare_drives.is_drives(self.data):
             prepare_drives.prepare(self)
             return
-        if self.workers != 1 and self.segmenter in ("auto", "superpixel") and self._segmenter_name() == "superpixel":
-            prepare_server(FORKED)  # while nerfstudio is imported
         self.prepare(served_images(self.data, None, self.downscale_factor, self.colmap_path))
+
+    def _cores_alone(self) -> bool:
+        """Whether several processes will probably share the views; told without imports that take time."""
+        from ag2_ns.io.prepare_command import auto_segmenter
+
+        several = num_cores() > 1 if self.workers is None else self.workers > 1
+        if not several or self.data is None or self.encoder not in ("auto", "palette", "kinds", "none"):
+            return False
+        folder = self.data if self.data.is_dir() else self.data.parent
+        found = auto_segmenter(folder, self.masks_dir, self.sam_checkpoint)
+        return self.segmenter == "superpixel" or (self.segmenter == "auto" and found == "superpixel")
 
     def prepare(self, views: ServedImages) -> None:
         """Prepare the views of a scene, whichever dataparser gave them, and say what was done.

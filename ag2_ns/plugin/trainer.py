@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class AG2Trainer(Trainer):
             if self.local_rank == 0:
                 self.config.remove_new_folder()
             raise
+        gc.freeze()  # all that is loaded by now stays: looking it through for garbage would halt training
 
     def _after_train(self) -> None:
         if self.local_rank == 0:
