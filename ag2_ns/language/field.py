@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ag2_ns.language.relevancy import TEMPERATURE
@@ -31,6 +32,16 @@ class LanguageField:
     def __len__(self) -> int:
         return self.instance.shape[0]
 
+    @cached_property
+    def direction(self) -> Float[Tensor, "U F"]:
+        """Instance features of unit length in single precision; kept, since every question needs them."""
+        return torch.nn.functional.normalize(self.instance.float(), dim=1)
+
+    @cached_property
+    def known(self) -> Bool[Tensor, " U"]:
+        """Units that have language; kept likewise."""
+        return (self.language != 0).any(1)
+
     def to(self, device: torch.device | str) -> LanguageField:
         """The same on `device`."""
         return LanguageField(self.instance.to(device), self.language.to(device), self.spread, self.per_gaussian)
@@ -53,8 +64,7 @@ class LanguageField:
         """Relevancy of every unit, as `ag2_ns.language.relevancy.relevancy`; NaN where there is no language."""
         rivals = vector.new_zeros(0, len(vector)) if negatives is None else negatives.to(vector)
         cosine = self.cosines(torch.cat((vector[None], rivals)))
-        known = (self.language != 0).any(1)
-        positive = cosine[:, 0]
+        known, positive = self.known, cosine[:, 0]
         if len(rivals):
             rival = cosine[:, 1:].amax(1)
         else:

@@ -58,8 +58,12 @@ def unit_opacity(language: LanguageField, index: SceneIndex, gaussians: Gaussian
 
 def refined(language: LanguageField, said: FieldAnswer, config: RefinementConfig = PUBLISHED) -> Bool[Tensor, " U"]:
     """The units that answer, by COS3D's refinement."""
-    feature = torch.nn.functional.normalize(language.instance.float(), dim=1)
-    return refine_prompt(stretched(said.relevancy), feature, said.opacity, language.spread, config)
+    return refine_prompt(stretched(said.relevancy), language.direction, said.opacity, language.spread, config)
+
+
+def mean_language(language: LanguageField, said: FieldAnswer, chosen: Bool[Tensor, " U"]) -> Float[Tensor, " D"]:
+    """Language of chosen units as a whole, weighted by opacity."""
+    return (language.language[chosen].float() * said.opacity[chosen, None]).sum(0)
 
 
 def select_units(

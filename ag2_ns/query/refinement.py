@@ -33,6 +33,9 @@ class RefinementConfig:
 
 PUBLISHED = RefinementConfig()
 
+BETWEEN = 16
+"""Regions grown on a GPU before it is asked whether any seed is left: to wait costs more than some passes in vain."""
+
 
 def stretched(relevancy: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     """Relevancy stretched over the query's range: 0 for its lower half, 1 for the best unit (published).
@@ -70,18 +73,19 @@ def refine_prompt(
     answer = torch.zeros_like(score, dtype=torch.bool)
     free = torch.ones_like(answer)
     may_seed = (score > config.seed_score) & (opacity > config.seed_opacity)
-    for _ in range(config.most):
+    every = BETWEEN if score.is_cuda else 1
+    last = torch.arange(len(margins), device=score.device) == len(margins) - 1
+    for step in range(config.most if len(score) else 0):
         best, seed = torch.where(free & may_seed, score, -1.0).max(0)
-        similar = ((feature @ feature[seed])[:, None] > margins) & free[:, None]
+        if step % every == 0 and float(best) < 0:
+            break
+        similar = ((feature @ feature[seed])[:, None] > margins) & (free & (best >= 0))[:, None]
         weight, answered, count = totals @ similar.to(score.dtype)
         mean = torch.where(count > 0, answered / weight.clamp_min(1e-12), -1.0)
-        best, *mean = torch.cat((best[None], mean)).tolist()  # the one wait for the device
-        if best < 0:
-            break
         # The first margin whose region answers; an empty region ends the search; else the last margin.
-        stop = next((k for k, m in enumerate(mean) if m < 0 or m >= config.accept), len(mean) - 1)
-        if mean[stop] >= config.accept:
-            answer |= similar[:, stop]
-        free &= ~similar[:, stop]
-        free[seed] = False
+        stop = ((mean < 0) | (mean >= config.accept) | last).int().argmax()
+        region = similar.index_select(1, stop[None]).squeeze(1)
+        answer |= region & (mean[stop] >= config.accept)
+        free &= ~region
+        free.index_fill_(0, seed[None], False)
     return answer

@@ -23,6 +23,7 @@ from ag2_ns.query.collaborative import (
     FieldAnswer,
     Strategy,
     ask_field,
+    mean_language,
     node_relevancy,
     refined,
     select_units,
@@ -55,6 +56,13 @@ class Asked:
     def said(self) -> FieldAnswer:
         """What the field says."""
         return ask_field(self.field, self.index, self.gaussians, self.vector, self.negatives)
+
+    @cached_property
+    def said_beside(self) -> FieldAnswer:
+        """What the field says where everything competes that nodes compete with."""
+        if self.rivals is None or len(self.rivals) == 0:
+            return self.said
+        return ask_field(self.field, self.index, self.gaussians, self.vector, self.against)
 
     @property
     def against(self) -> Float[Tensor, "R D"] | None:
@@ -126,7 +134,7 @@ def select_vector(
 def _tree(asked: Asked, floor: float, several: bool | None, level: float | None, both: bool) -> Answer:
     """The best node; with `both` by the mean of its own relevancy and the field's over it."""
     index = asked.index
-    beside = node_relevancy(asked.field, index, asked.said) if both else None
+    beside = node_relevancy(asked.field, index, asked.said_beside) if both else None
     found = select_text(
         index,
         asked.label,
@@ -168,6 +176,11 @@ def _collaborative(asked: Asked, floor: float) -> Answer:
     if found.empty:
         reason = f"no region of the language field answers {asked.label!r} as a whole"
         return Answer(index.nothing(asked.label, reason), reason=reason)
+    if asked.rivals is not None and len(asked.rivals):
+        meaning = mean_language(field, said, chosen)
+        if float(relevancy(meaning[None], asked.vector, asked.against)) < asked.config.present:
+            reason = f"nothing in the scene is called {asked.label!r} rather than something else"
+            return Answer(index.nothing(asked.label, reason), reason=reason)
     # Its region is no union of nodes, so only what it is not can be named: the instances that it mostly covers are it.
     own = index.tree.cut(0.5)
     inside = torch.bincount(own[found.anchor_mask & (own >= 0)], minlength=index.tree.num_nodes)

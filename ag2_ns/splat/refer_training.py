@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -89,7 +90,7 @@ def train_field(
     if not samples:
         raise UserError("there is nothing to train on: no sentence has a mask in a training view")
     config, device = field.config, gaussians.device
-    vectors = _cached(words, device)
+    vectors, padded = _cached(words, device)
     by_view: dict[str, list[Sample]] = {}
     for sample in samples:
         by_view.setdefault(sample.key, []).append(sample)
@@ -109,7 +110,7 @@ def train_field(
         if config.contrast_weight and len({s.thing for s in beside}) > 1:
             texts = list(dict.fromkeys(s.text for s in beside))
             things = {s.text: s.thing for s in beside}
-            embedded = _sentences(field, texts, words, vectors, device)
+            embedded = _sentences(field, texts, vectors, padded)
             positive = torch.tensor([things[t] == sample.thing for t in texts], device=device)
             ratio = ratio_at(config, step)
             loss = loss + config.contrast_weight * contrast_loss(attended, response, embedded, positive, ratio, config)
@@ -136,22 +137,24 @@ def draw_response(
     return rasterizer.rasterize(g.means, g.quats, g.scales, g.opacities, values, view).values[..., 0]
 
 
-def _cached(words: WordVectors, device: torch.device) -> Callable[[str], Tensor]:
-    known: dict[str, Tensor] = {}
+def _cached(words: WordVectors, device: torch.device) -> tuple[Callable[[str], Tensor], Callable[..., Tensor]]:
+    """Vectors of one text, and of several as a padded batch; the text model runs once for each."""
 
+    @cache
     def vectors(text: str) -> Tensor:
-        if text not in known:
-            known[text] = words.tokens([text])[0].to(device)
-        return known[text]
+        return words.tokens([text])[0].to(device)
 
-    return vectors
+    @cache
+    def padded(*texts: str) -> Tensor:
+        return words.padded(texts)[0].to(device)
+
+    return vectors, padded
 
 
-def _sentences(field: ReferField, texts: list[str], words: WordVectors, vectors, device) -> Float[Tensor, "S D"]:
+def _sentences(field: ReferField, texts: list[str], vectors, padded) -> Float[Tensor, "S D"]:
     if not field.config.pad_in_mean:
         return torch.stack([field.sentence(vectors(text)) for text in texts])
-    states, _ = words.padded(texts)  # the last token and the padding stay in the mean, as in the published code
-    return field.text(states[:, 1:].to(device)).mean(1)
+    return field.text(padded(*texts)[:, 1:]).mean(1)  # last tokens and padding stay in the mean, as published
 
 
 def save_field(path: Path, field: ReferField, text_model: str, trained: dict) -> None:

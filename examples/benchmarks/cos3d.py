@@ -2,7 +2,8 @@
 
 Each world is made, prepared and trained by the commands that a user would type; then every way to answer is asked every
 label as a text, the image feature of an object of the same kind from another seed, and labels of other scenes that
-are absent here. Answers by the floor alone: what a closed list of words would add shows in suite.py.
+are absent here. Answers are by the floor alone, as of an encoder without rivals; ours also with other words as rivals:
+nouns, as of an encoder that takes any text, and a closed list of all labels that such scenes may hold.
 
     python examples/benchmarks/cos3d.py --output OUT --seeds 200 201 202 203 204 --processes 14 --minutes 7 \\
         --worlds tabletop:14:1 tabletop:14:2 tabletop:20:1 tabletop:20:2 tabletop:40:1 tabletop:40:2 wild:14   # CUDA
@@ -14,8 +15,8 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,9 +41,11 @@ from ag2_ns.query.collaborative import Strategy, ask_field, refined, select_unit
 from ag2_ns.query.config import DEFAULTS
 from ag2_ns.query.image import select_picture
 from ag2_ns.query.refinement import stretched
+from ag2_ns.query.rivals import rivals_of, within
 from ag2_ns.query.vector import select_vector
 from ag2_ns.scene.build_field import LanguageFieldConfig, collect_pairs, field_config, regress, smooth
 from ag2_ns.scene.scene import Scene
+from ag2_ns.scene.scene_index import SceneIndex
 from ag2_ns.splat.instance_field import InstanceFieldConfig, train_instance_field
 from ag2_ns.splat.prototype_loss import PUBLISHED
 from ag2_ns.synthetic.tabletop import language as mild
@@ -53,12 +56,15 @@ from ag2_ns.synthetic.wild.language import Meanings, WildEncoder
 from ag2_ns.synthetic.wild.masks import WildMask
 from ag2_ns.synthetic.wild.truth import SceneTruth, ViewTruth
 
+LABELS = [f"{colour} {kind}" for colour in COLOURS for kind in KINDS]
+"""What table-tops may hold."""
 ABSENT = 12
 """Labels of other scenes that each scene is asked: half of them of a kind that is here in another colour."""
 HEADS = (
-    "text mIoU", "Acc@.5", "missed", "image mIoU", "image Acc", "absent", "absent kind", "absent image", "ms/text",
-    "field s", "GB",
+    "text mIoU", "Acc@.5", "image mIoU", "image Acc", "kept", "absent", "absent kind", "kept nouns", "absent nouns",
+    "kept listed", "absent listed", "listed mIoU", "ms/text", "field s", "GB",
 )  # fmt: skip
+"""kept: texts of things that are there and select something; absent: those of things that are not, and do."""
 
 
 class Words:
@@ -69,11 +75,34 @@ class Words:
         self.wild = kind != "tabletop"
         self.noise = float(noise.partition(":")[2] or 1) if not self.wild else 0.0
         self.device, self.meanings = device, Meanings(tuple(ALL_KINDS))
+        self.known: dict[str, np.ndarray] = {}
 
     def texts(self, texts: list[str]) -> torch.Tensor:
         """One row each."""
-        table = self.meanings.embed(texts) if self.wild else mild.text_features(texts)
-        return torch.tensor(np.array([table[t] for t in texts]), device=self.device).float()
+        new = [t for t in dict.fromkeys(texts) if t not in self.known]
+        table = self.meanings.embed(new) if self.wild else mild.text_features(new)
+        self.known |= {t: np.array(table[t]) for t in new}
+        return torch.tensor(np.array([self.known[t] for t in texts]), device=self.device).float()
+
+    def rivals(self, text: str, index: SceneIndex, kind: str) -> torch.Tensor | None:
+        """What competes with a text: nothing, nouns, or a closed list of labels."""
+        if kind == "nouns":
+            return rivals_of(self, text, index).to(self.device)
+        return self.texts([t for t in LABELS if not within(t, text)]) if kind == "listed" else None
+
+    # What `rivals_of` asks of an encoder that takes any text.
+
+    def encoder(self) -> Words:
+        return self
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        return self.texts(texts)
+
+    def embed(self, text: str) -> torch.Tensor:
+        return self.texts([text])[0]
+
+    def negatives(self) -> torch.Tensor:
+        return self.texts(list(NEGATIVES))
 
     def image(self, label: str, seed: int) -> torch.Tensor:
         """The image feature of a thing called so in a picture of another scene: other looks, other errors."""
@@ -153,6 +182,18 @@ Ask = Callable[[str, torch.Tensor, torch.Tensor | None, bool], Selection]
 """Label, its vector, negatives (None: a picture), whether several things are meant."""
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way to answer."""
+
+    name: str
+    ask: Ask
+    seconds: float
+    """That its field took."""
+    others: dict[str, Ask] = field(default_factory=dict)
+    """The same with other words as rivals, by their kind."""
+
+
 def by_field(scene: Scene, language: LanguageField, chosen: Callable) -> Ask:
     """What a rule over units selects; something always answers."""
 
@@ -167,7 +208,7 @@ def faithful(scene: Scene, language: LanguageField) -> dict[str, Ask]:
     """COS3D's answer, and each of its two branches alone."""
 
     def around_best(said):
-        unit = torch.nn.functional.normalize(language.instance.float(), dim=1)
+        unit = language.direction
         best = int(torch.where(said.opacity > 0.1, torch.nan_to_num(said.relevancy), -1.0).argmax())
         return unit @ unit[best] > 1 - 0.4 * language.spread
 
@@ -178,21 +219,30 @@ def faithful(scene: Scene, language: LanguageField) -> dict[str, Ask]:
     }
 
 
-def ours(scene: Scene, language: LanguageField | None, strategy: Strategy, texts: torch.Tensor | None) -> Ask:
+FLOORS = {"": DEFAULTS.floor, "nouns": DEFAULTS.clear, "listed": 0.0}
+"""Of texts without rivals, and with them."""
+
+
+def ours(scene: Scene, language: LanguageField | None, strategy: Strategy, words: Words, took: float = 0.0) -> Way:
     """As `ag2 query --strategy` answers."""
+    common = {"strategy": strategy, "field": language, "gaussians": scene.gaussians}
+    open_ended = replace(DEFAULTS, present=DEFAULTS.present_open)
 
-    def ask(label, vector, negatives, several):
-        if negatives is None:
-            return select_picture(
-                scene.index, label, vector, texts, strategy=strategy, field=language, gaussians=scene.gaussians,
-                floor=DEFAULTS.image_floor,
+    def by(kind: str) -> Ask:
+        def ask(label, vector, negatives, several):
+            if negatives is None:
+                texts = words.texts(LABELS)
+                found = select_picture(scene.index, label, vector, texts, floor=DEFAULTS.image_floor, **common)
+                return found.selection
+            return select_vector(
+                scene.index, label, vector, negatives, floor=FLOORS[kind], several=several,
+                rivals=words.rivals(label, scene.index, kind), config=open_ended if kind == "nouns" else DEFAULTS,
+                **common,
             ).selection  # fmt: skip
-        return select_vector(
-            scene.index, label, vector, negatives, strategy=strategy, field=language, gaussians=scene.gaussians,
-            floor=DEFAULTS.floor, several=several,
-        ).selection  # fmt: skip
 
-    return ask
+        return ask
+
+    return Way(strategy, by(""), took, {kind: by(kind) for kind in ("nouns", "listed")})
 
 
 @dataclass
@@ -250,20 +300,26 @@ class Benchmark:
         config, data = making.run(world, seed), making.data(world, seed)
         trained = Trained.read(config, data).tiled(self.tile)
         words, rows = Words(world, str(trained.scene.device)), []
-        for name, ask, seconds in self.each(trained, words.texts([f"{c} {k}" for c in COLOURS for k in KINDS])):
-            row = measure(trained.scene, data, ask, words, seed)
-            rows.append({"world": world, "seed": seed, "way": name, "field s": seconds, **row})
+        for way in self.each(trained, words):
+            row = measure(trained.scene, data, way, words, seed)
+            rows.append({"world": world, "seed": seed, "way": way.name, "field s": way.seconds, **row})
             path.write_text(json.dumps(rows, indent=1))
-            print(world, seed, name, {k: round(v, 3) for k, v in row.items()}, flush=True)
+            print(world, seed, way.name, {k: round(v, 3) for k, v in row.items()}, flush=True)
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
         if self.scores:
             found = best_scores(trained.scene, data, words, seed)
             path.with_suffix(".scores").write_text(json.dumps(found))
 
-    def each(self, trained: Trained, texts: torch.Tensor):
-        """Every way to answer, with the seconds that its field took to make."""
+    def each(self, trained: Trained, words: Words) -> Iterator[Way]:
+        """Every way to answer."""
         scene, asked = trained.scene, lambda name: not self.ways or name in self.ways
+        preset = scene.language_field
+        if preset is not None and preset.per_gaussian and len(preset) == len(scene.gaussians) and asked("preset"):
+            yield Way("preset", faithful(scene, preset)[""], 0.0)
+            yield replace(ours(scene, preset, "collaborative", words), name="preset, floor")
         if asked("tree"):
-            yield "tree", ours(scene, None, "tree", texts), 0.0
+            yield ours(scene, None, "tree", words)
         if asked("collaborative") or asked("both"):
             start, anchor = time.perf_counter(), scene.index.gaussian_anchor
             instance = trained.field(anchor, field_config(self.steps).instance)
@@ -271,7 +327,7 @@ class Benchmark:
             took = time.perf_counter() - start
             for name in ("collaborative", "both"):
                 if asked(name):
-                    yield name, ours(scene, language, name, texts), took
+                    yield ours(scene, language, name, words, took)
         published = LanguageFieldConfig(units="gaussian", smoothing="nearest")
         kinds = {
             "published kernel": published,
@@ -293,7 +349,7 @@ class Benchmark:
             also = time.perf_counter() - start
             for branch, ask in faithful(scene, language).items():
                 if (not branch or name == "published kernel") and asked(branch or name):
-                    yield branch or name, ask, took + also
+                    yield Way(branch or name, ask, took + also)
 
     def show(self) -> None:
         """The table of all rows that are there."""
@@ -309,18 +365,20 @@ class Benchmark:
             if last not in (None, world):
                 table.add_section()
             last, mine = world, rows[world, way]
-            cells = [[r[h] for r in mine] for h in HEADS]
-            table.add_row(world, way, str(len(mine)), *(f"{np.mean(c):.3f}±{np.std(c):.3f}" for c in cells))
-        Console(width=220).print(table)
+            cells = [[r[h] for r in mine if h in r] for h in HEADS]
+            texts = (f"{np.mean(c):.3f}±{np.std(c):.3f}" if c else "" for c in cells)
+            table.add_row(world, way, str(len(mine)), *texts)
+        Console(width=300).print(table)
 
 
 @torch.no_grad()
-def measure(scene: Scene, data: Path, ask: Ask, words: Words, seed: int) -> dict[str, float]:
+def measure(scene: Scene, data: Path, way: Way, words: Words, seed: int) -> dict[str, float]:
     """Quality of one way on one scene."""
+    ask = way.ask
     benchmark = read_benchmark(data / "ground_truth").named_like(scene.names_of)
     matched = match_views(benchmark, [(v.name, v.view) for v in scene.views])
     vectors = dict(zip(benchmark.prompts, words.texts(list(benchmark.prompts))))
-    negatives, device = words.texts(list(NEGATIVES)), scene.device
+    negatives, device = words.negatives(), scene.device
     ask("warm up", next(iter(vectors.values())), negatives, False)
     texts, times = {}, []
     for text, vector in vectors.items():
@@ -331,21 +389,29 @@ def measure(scene: Scene, data: Path, ask: Ask, words: Words, seed: int) -> dict
     images = {t: ask(t, words.image(t, seed), None, False) for t in single}
     alike, other = absent_labels(set(benchmark.prompts), seed)
     wrong = [not ask(t, v, negatives, False).empty for t, v in zip(alike + other, words.texts(alike + other))]
-    pictured = [not ask(t, words.image(t, seed), None, False).empty for t in other]
     common = (matched, scene.rasterizer)
     text = evaluate_masks(scene.gaussians, texts, benchmark, *common).as_dict()["mean_over_prompts"]
+    found = {}
+    for kind, other_ask in way.others.items():
+        there = {t: other_ask(t, v, negatives, t in benchmark.several) for t, v in vectors.items()}
+        found[f"kept {kind}"] = float(np.mean([not s.empty for s in there.values()]))
+        gone = zip(alike + other, words.texts(alike + other))
+        found[f"absent {kind}"] = float(np.mean([not other_ask(t, v, negatives, False).empty for t, v in gone]))
+        if kind == "listed":
+            means = evaluate_masks(scene.gaussians, there, benchmark, *common).as_dict()["mean_over_prompts"]
+            found["listed mIoU"] = means["miou"]
     read = lambda frame: {t: m for t, m in benchmark.masks(frame).items() if t in images}  # noqa: E731
     only = replace(benchmark, prompts=tuple(single), read=read)
     image = evaluate_masks(scene.gaussians, images, only, *common).as_dict()["mean_over_prompts"]
     return {
         "text mIoU": text["miou"],
         "Acc@.5": text["acc50"],
-        "missed": float(np.mean([s.empty for s in texts.values()])),
+        "kept": float(np.mean([not s.empty for s in texts.values()])),
         "image mIoU": image["miou"],
         "image Acc": image["acc50"],
         "absent": float(np.mean(wrong)),
         "absent kind": float(np.mean(wrong[len(alike) :])) if other else float("nan"),
-        "absent image": float(np.mean(pictured)) if other else float("nan"),
+        **found,
         "ms/text": 1000 * float(np.median(times)),
         "GB": torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
     }
@@ -355,7 +421,7 @@ def measure(scene: Scene, data: Path, ask: Ask, words: Words, seed: int) -> dict
 def best_scores(scene: Scene, data: Path, words: Words, seed: int) -> dict[str, list[float]]:
     """The relevancy of what the tree selects without a floor: for what is there, in another colour, of other kinds."""
     benchmark = read_benchmark(data / "ground_truth")
-    negatives = words.texts(list(NEGATIVES))
+    negatives = words.negatives()
     alike, other = absent_labels(set(benchmark.prompts), seed)
 
     def best(texts: list[str], pictures: bool) -> list[float]:

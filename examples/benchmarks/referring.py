@@ -18,15 +18,20 @@ import importlib.util
 import json
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 from runs import Making, Method, ag2, at_once
+
+if TYPE_CHECKING:
+    from ag2_ns.scene.scene import Scene
 
 HAND = Path(__file__).parents[2] / "tests" / "fixtures" / "hand_sentences.py"
 
@@ -53,6 +58,11 @@ class Benchmark:
     """What fields are trained on."""
     field_steps: int = 0
     """Of each field; 0 for five passes."""
+    curve: tuple[int, ...] = ()
+    """Ask each field after so many steps (of one training), on exact masks, in place of once."""
+    as_ref_lerf: bool = False
+    """Curves of a set like Ref-LERF: about each thing five sentences that need no viewer, one of them for the test,
+    the others in every view; in place of the generator's held-out wordings and relations."""
     field_downscale: int = 2
     text_model: Path | None = None
     """Of fields; by default MiniLM of the extra `words`."""
@@ -83,6 +93,10 @@ class Benchmark:
                     if (value := getattr(self, name)) is not None
                     for word in (f"--{name.replace('_', '-')}", value)]  # fmt: skip
             same += ["--masks", *self.masks, "--no-tables", *(["--field", *self.field] if self.field else [])]
+            same += [
+                *(["--curve", *self.curve] if self.curve else []),
+                *(["--as-ref-lerf"] if self.as_ref_lerf else []),
+            ]
             same += [] if self.text else ["--no-text"]
             at_once([[*same, "--worlds", w, "--seeds", s] for w, s in jobs], self.processes, self.minutes)
         else:
@@ -107,8 +121,8 @@ class Benchmark:
         truth = named_like(read_ground_truth(data / "ground_truth"), scene.names_of)
         path, rows = self.output / "rows" / f"{data.name}_{self.splat}.json", []
 
-        def ask(by: str, label: str, seconds: float = 0.0) -> None:
-            report = evaluate_set(scene, data / "sentences", truth, by=by)
+        def ask(by: str, label: str, seconds: float = 0.0, sentences: Path = data / "sentences") -> None:
+            report = evaluate_set(scene, sentences, truth, by=by)
             rows.append({"by": label, "seed": seed, "world": world, "train_seconds": seconds, **report.as_dict()})
             rows[-1]["wrong"] = [(r.sentence.text, r.sentence.kind, r.reason) for r in report.results if not r.right]
             path.write_text(json.dumps(rows, indent=1))
@@ -117,7 +131,10 @@ class Benchmark:
         ask("solver", "solver")
         if self.text:
             ask("text", "text")
-        for preset, masks in ((p, m) for p in self.field for m in self.masks):
+        for preset in self.field if self.curve else ():
+            folder = self._like_ref_lerf(data, world, seed) if self.as_ref_lerf else data / "sentences"
+            self._curve(preset, scene, folder, ask)
+        for preset, masks in ((p, m) for p in self.field for m in self.masks if not self.curve):
             start = time.perf_counter()
             steps = ("--steps", self.field_steps) if self.field_steps else ()
             model = ("--text-model", self.text_model) if self.text_model else ()
@@ -125,6 +142,59 @@ class Benchmark:
                 "--preset", preset, "--downscale", self.field_downscale, *steps, *model)  # fmt: skip
             scene = ag2_ns.open(config).as_trained()
             ask("field", f"field {preset}, {masks} masks", time.perf_counter() - start)
+
+    def _like_ref_lerf(self, data: Path, world: str, seed: int) -> Path:
+        """sentences.json of a table-top as Ref-LERF splits it, in a folder beside the other one."""
+        from ag2_ns.synthetic.tabletop.layout import lay, orbit
+        from ag2_ns.synthetic.tabletop.sentences import make_sentences, to_json
+
+        layout = lay(int(world.split(":")[1]), seed, world.startswith("wild"))
+        by_thing: dict[tuple[int, ...], list] = defaultdict(list)
+        for made in make_sentences(layout, orbit(self.views, layout.table_half, seed), seed + 5000, each=60):
+            if made.view is None and len(made.wanted) == 1:
+                by_thing[made.wanted].append(made)
+        rng, kept = np.random.default_rng(seed), []
+        for mine in by_thing.values():
+            chosen = [mine[k] for k in rng.permutation(len(mine))[:5]]
+            kept += [replace(s, split="train" if k else "test", held_out=()) for k, s in enumerate(chosen)]
+        folder = data / "sentences_like_ref_lerf"
+        folder.mkdir(exist_ok=True)
+        (folder / "sentences.json").write_text(to_json(kept, []))
+        return folder
+
+    def _curve(self, preset: str, scene: Scene, sentences: Path, ask: Callable[..., None]) -> None:
+        """How a field's answers become better with its steps."""
+        from ag2_ns.eval.refer_job import gather_samples
+        from ag2_ns.eval.refer_options import ReferOptions
+        from ag2_ns.language.word_meaning import WordEncoder, minilm_folder
+        from ag2_ns.splat.refer_field import PRESETS, ReferField
+        from ag2_ns.splat.refer_training import FILE_NAME, save_field, train_field
+
+        if self.as_ref_lerf:
+            ask("solver", "solver, as Ref-LERF", sentences=sentences)
+        options = ReferOptions(
+            preset, downscale=self.field_downscale, views_per_sentence=1000 if self.as_ref_lerf else 8
+        )
+        samples = gather_samples(scene, sentences, options)
+        model = self.text_model or minilm_folder()
+        words = WordEncoder(model)
+        index = scene.require_index()
+        torch.manual_seed(0)
+        config = replace(PRESETS[preset], steps=max(self.curve))
+        field = ReferField(index.anchor_xyz, words.width, config).to(scene.device)
+        print(preset, len(samples), "pairs", len(index.anchor_xyz), "anchors", flush=True)
+        start = time.perf_counter()
+
+        def progress(done: int, loss: float) -> None:
+            if done in self.curve:
+                seconds = time.perf_counter() - start
+                save_field(scene.folder / FILE_NAME, field, str(model), {"steps": done})
+                how = ", as Ref-LERF" if self.as_ref_lerf else ""
+                ask("field", f"field {preset}, {done} steps{how}", seconds, sentences)
+
+        train_field(
+            field, samples, words, scene.gaussians.detach(), index.gaussian_anchor, scene.rasterizer, progress=progress
+        )
 
     def _hand(self) -> None:
         """Sentences written by hand, each judged by whether exactly the wanted things are selected."""

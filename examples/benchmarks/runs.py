@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Method = Literal["ag2aussian", "ag2aussian-small", "surface"]
-"""What is trained, or a ray-traced splat of a table-top that is lifted."""
+Method = Literal["ag2aussian", "ag2aussian-small", "cos3d", "surface"]
+"""What is trained, or a ray-traced splat that is lifted."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,16 @@ class Making:
             ag2("prepare", data, "--segmenter", "files", "--encoder", "table")
         if self.splat == "surface":
             ply = out / "surface.ply"
-            self._surface(seed, int(objects), kind == "wild", ply)
+            if kind == "room":
+                self._stand_in(seed, int(objects), ply)
+            else:
+                self._surface(seed, int(objects), kind == "wild", ply)
             ag2("lift", "--ply", ply, "--data", data, "--output-dir", out, "--frame", "world")
         else:
             steps = ("--max-num-iterations", self.steps) if self.steps else ()
+            start = time.perf_counter()
             call("ns-train", self.splat, "--data", data, "--output-dir", out, "--vis", "tensorboard", *steps)
+            print(f"{self.splat} on {data.name}: {time.perf_counter() - start:.1f} s, start-up included", flush=True)
         return next(iter(sorted(out.rglob("scene.safetensors")))).with_name("config.yml")
 
     def _surface(self, seed: int, objects: int, wild: bool, ply: Path) -> None:
@@ -69,6 +75,16 @@ class Making:
         surface = surface_splat(layout, poses[:: max(1, self.views // 14)], FOCAL * 240, 240, 180, lit=lit)
         ply.parent.mkdir(parents=True, exist_ok=True)
         write_gaussians(ply, surface.gaussians)
+
+    def _stand_in(self, seed: int, objects: int, ply: Path) -> None:
+        from ag2_ns.io.ply import write_gaussians
+        from ag2_ns.synthetic.room import room
+        from ag2_ns.synthetic.stand_in import stand_in
+        from ag2_ns.synthetic.wild import WILD
+
+        world = room(seed, objects, self.views, self.width, self.height, WILD)
+        ply.parent.mkdir(parents=True, exist_ok=True)
+        write_gaussians(ply, stand_in(world, 0.02, 3.0, seed))
 
 
 def ag2(*words: object) -> None:
@@ -88,7 +104,9 @@ def call(*words: object) -> None:
 
 
 def at_once(jobs: Sequence[Sequence[object]], processes: int, minutes: float) -> int:
-    """Run this script once per job, several at a time; the number of jobs that failed or found no time.
+    """Run this script once per job, several at a time, by the GPUs of CUDA_VISIBLE_DEVICES in turn.
+
+    Returns the number of jobs that failed or found no time.
 
     Args:
         jobs: arguments of each, the most important one first.
@@ -97,14 +115,17 @@ def at_once(jobs: Sequence[Sequence[object]], processes: int, minutes: float) ->
     """
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     threads = str(max(1, (os.cpu_count() or 1) // processes))
-    few = {k: threads for k in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
+    few = {k: os.environ.get(k, threads) for k in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")}
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    turn = itertools.count()
 
     def one(job: Sequence[object]) -> bool:
         left = end - time.monotonic()
         if left <= 0:
             return False
         words = [sys.executable, sys.argv[0], *map(str, job)]
-        process = subprocess.Popen(words, env=os.environ | few, start_new_session=True)
+        seen = {"CUDA_VISIBLE_DEVICES": gpus[next(turn) % len(gpus)]} if len(gpus) > 1 else {}
+        process = subprocess.Popen(words, env=os.environ | few | seen, start_new_session=True)
         try:
             return process.wait(None if left == float("inf") else left) == 0
         except subprocess.TimeoutExpired:

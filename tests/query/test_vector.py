@@ -112,3 +112,17 @@ def test_bad_questions(scene, field):
         select_vector(
             scene.index, "x", torch.ones(3), None, strategy="collaborative", field=field, gaussians=scene.toy.gaussians
         )
+
+
+@pytest.mark.parametrize("strategy", ["tree", "collaborative", "both"])
+@pytest.mark.parametrize("per_gaussian", [False, True])
+def test_rivals_decide_by_every_strategy(scene, strategy, per_gaussian):
+    """What is there is found among all names; a name that is not there is what a rival says better."""
+    own = field_of(scene, per_gaussian)
+    common = {"strategy": strategy, "field": own, "several": False}
+    assert not ask(scene, 4, rivals=scene.text, **common).selection.empty
+    gone = normalize(scene.text[4] + 0.7 * torch.roll(scene.text[4], 1), dim=0)
+    asked = replace(scene, text=torch.cat((scene.text, gone[None])))
+    assert not ask(asked, len(scene.text), **common).selection.empty
+    found = ask(asked, len(scene.text), rivals=scene.text, **common)
+    assert found.selection.empty and "rather than something else" in found.reason
