@@ -119,6 +119,7 @@ def lift_masks(
     unit: Int[Tensor, " N"] | None = None,
     num_units: int | None = None,
     channels: int = CHANNELS,
+    entries: Int[Tensor, " N"] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> LiftedMasks:
     """Lift the masks of every view onto Gaussians, or onto the units that they belong to.
@@ -131,6 +132,7 @@ def lift_masks(
         unit: the unit (anchor) of each Gaussian; by default every Gaussian is its own unit.
         num_units: how many units there are; by default the largest one named, plus one.
         channels: how many maps are lifted at a time.
+        entries: is increased by how many weights each Gaussian has by itself, whatever its unit.
         progress: called with the number of views done.
 
     Raises:
@@ -163,6 +165,8 @@ def lift_masks(
                 gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view.to(device)
             )
             weight = torch.round(weight.float() / QUANTUM) * QUANTUM
+            if entries is not None:
+                entries += weight.count_nonzero(1)
             if not alone:
                 total = torch.zeros(num_units, weight.shape[1], dtype=torch.float64, device=device)
                 weight = total.index_add_(0, unit, weight.double()).float()

@@ -28,7 +28,10 @@ from ag2_ns.ops.threads import in_background
 from ag2_ns.rendering.base import Rasterizer
 
 PAIR_BYTES = 150
-"""What the weights of a (Gaussian, view) pair take at the peak, where three masks or so overlap."""
+"""What the weights of a (Gaussian, view) pair take at the peak, where three masks or so overlap and all are seen."""
+
+ENTRY_BYTES = 32
+"""What one weight takes at the peak."""
 
 MOST_MEMORY = 0.5
 """Share of the free memory that weights by Gaussian may take; beyond that only those at borders are kept."""
@@ -166,9 +169,11 @@ def build_index(
     """
     num_anchors, count = len(anchor_xyz), len(gaussians)
     lift = partial(lift_masks, rasterizer, gaussians, views, progress=progress)
-    alone = refine and fits(count * len(views), gaussians.device)
+    alone = refine and fits(count * len(views) * PAIR_BYTES, gaussians.device)
+    entries = torch.zeros(count, dtype=torch.long, device=gaussians.device)
+    by_anchor = {} if alone else {"unit": gaussian_anchor, "num_units": num_anchors, "entries": entries}
     with in_background(partial(warm_up, gaussians.device)):
-        first = lift(masks, unit=None if alone else gaussian_anchor, num_units=None if alone else num_anchors)
+        first = lift(masks, **by_anchor)
     lifted = first.group(gaussian_anchor, num_anchors) if alone else first
     if refine:
         label = build_tree(lifted, edges, anchor_feature, config).cut(0.5)
@@ -177,8 +182,7 @@ def build_index(
             lifted = first.group(gaussian_anchor, num_anchors)
         else:
             gaussian_anchor, lifted = _refined_at_borders(
-                lift, masks, gaussians, len(views), gaussian_anchor, anchor_xyz, edges, label, lifted,
-                config,
+                lift, masks, gaussians, entries, gaussian_anchor, anchor_xyz, edges, label, lifted, config,
             )  # fmt: skip
     tree = build_tree(lifted, edges, anchor_feature, config)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
@@ -188,7 +192,7 @@ def _refined_at_borders(
     lift: Callable[..., LiftedMasks],
     masks: Iterable[MaskSet],
     gaussians: Gaussians,
-    num_views: int,
+    entries: Int[Tensor, " N"],
     gaussian_anchor: Int[Tensor, " N"],
     anchor_xyz: Float[Tensor, "A 3"],
     edges: Int[Tensor, "2 E"],
@@ -204,11 +208,11 @@ def _refined_at_borders(
         (anchor of each Gaussian, masks lifted onto the anchors).
     """
     border, count = contested_anchors(edges, label)[gaussian_anchor], len(anchor_xyz)
-    at_border = int(border.sum())
-    if not fits(at_border * num_views, gaussians.device):
+    needed = int(entries[border].sum()) * ENTRY_BYTES
+    if not fits(needed, gaussians.device):
         warnings.warn(
-            f"anchors are not refined: {at_border:,} Gaussians at borders in {num_views} views need more memory than "
-            f"{gaussians.device} has free; borders of instances will be coarser",
+            f"anchors are not refined: the weights of {int(border.sum()):,} Gaussians at borders need {needed >> 20:,} "
+            f"MiB, more than {gaussians.device} has free; borders of instances will be coarser",
             stacklevel=3,
         )
         return gaussian_anchor, lifted
@@ -221,9 +225,9 @@ def _refined_at_borders(
     return of_unit[unit], by_unit.group(of_unit, count)
 
 
-def fits(pairs: int, device: torch.device) -> bool:
-    """Whether the weights of so many (Gaussian, view) pairs can be kept."""
-    return pairs * PAIR_BYTES <= MOST_MEMORY * free_memory(device)
+def fits(needed: int, device: torch.device) -> bool:
+    """Whether so many bytes may be taken for weights."""
+    return needed <= MOST_MEMORY * free_memory(device)
 
 
 def build_feature_index(
