@@ -37,6 +37,8 @@ class NetworkConfig:
     """Whether a layer's offset is applied again by its head (published)."""
     border: Literal["border", "zeros"] = "border"
     """What depth is mixed with at the edge of a picture; published: zeros."""
+    carry: bool = False
+    """A Gaussian's feature is that of the patch it lies on, and what the head adds; published: what the head says."""
     cross_view: bool = False
     """Queries attend to those of the other views too, and know where in space they are; published: never."""
 

@@ -25,6 +25,9 @@ class Head(nn.Module):
         self.opacity, self.feature = mlp(*widths, 1), mlp(*widths, channels)
         nn.init.zeros_(self.regress[-1].weight)
         nn.init.zeros_(self.regress[-1].bias)
+        if config.carry:
+            nn.init.zeros_(self.feature[-1].weight)
+            nn.init.zeros_(self.feature[-1].bias)
 
     def refine(
         self, query: Float[Tensor, "R Q W"], reference: Float[Tensor, "R Q 2"]
@@ -38,6 +41,12 @@ def depth_at(depth: Float[Tensor, "R H W"], points: Float[Tensor, "R Q 2"], bord
     """Depth, cut at 51.2 m, sampled bilinearly at x, y in 0 .. 1."""
     near = depth.clamp_max(FAR)[:, None]
     return grid_sample(near, (2 * points - 1)[:, None], padding_mode=border, align_corners=False)[:, 0, 0]
+
+
+def feature_at(features: Float[Tensor, "R C h w"], points: Float[Tensor, "R Q 2"]) -> Float[Tensor, "R Q C"]:
+    """Patch features sampled bilinearly at x, y in 0 .. 1."""
+    grid = (2 * points - 1)[:, None]
+    return grid_sample(features, grid, padding_mode="border", align_corners=False)[:, :, 0].mT
 
 
 def lift(

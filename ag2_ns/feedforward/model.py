@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.feedforward.config import NetworkConfig
 from ag2_ns.feedforward.decoder import DecoderLayer, mlp, sine_code, spread_points
-from ag2_ns.feedforward.head import PUBLISHED_WIDTH, Head, depth_at, lift, sizes
+from ag2_ns.feedforward.head import PUBLISHED_WIDTH, Head, depth_at, feature_at, lift, sizes
 from ag2_ns.feedforward.neck import Neck
 from ag2_ns.ops.rotations import quaternions
 
@@ -101,7 +101,11 @@ class GaussTR(nn.Module):
             if self.config.offset == "twice":
                 reference = head.refine(query, reference)[0].detach()
             points, factor = head.refine(seen, reference)
-            out.append(self._gaussians(head, seen, points, factor, depth, K, cam2ego, focal, turned, b, width, height))
+            made = self._gaussians(head, seen, points, factor, depth, K, cam2ego, focal, turned, b, width, height)
+            if self.config.carry:
+                below = feature_at(batch.features.flatten(0, 1).float(), points)
+                made = replace(made, features=made.features + below.reshape(made.features.shape))
+            out.append(made)
             if self.config.offset == "once":
                 reference = points.detach()
         return out

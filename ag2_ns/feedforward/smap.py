@@ -99,7 +99,9 @@ class SparseConv(nn.Module):
         for k in range(27):
             here = (voxels.neighbour[:, k] >= 0).nonzero().squeeze(1)
             if len(here):
-                out = out.index_add(0, here, x[voxels.neighbour[here, k]] @ self.weight[k])
+                # index_select, not x[…]: the gradient of the latter sorts.
+                near = x.index_select(0, voxels.neighbour[here, k])
+                out = out.index_add(0, here, near @ self.weight[k])
         return out
 
 

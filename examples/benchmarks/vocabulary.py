@@ -3,7 +3,8 @@
 Table-tops as scans: captions with a captioner's errors (misses, synonyms, things that are not there), names by `ag2
 name`'s rules, compared with the truth point by point. With --semantickitti FOLDER (000000.bin and .label): features
 simulated per true class at noise 1 on superpoints of the scan, named among the class names and as many other nouns.
---splat RUN adds rows for trained scenes (config.yml or scene.safetensors of example scenes), by picture.
+--splat RUN adds rows for trained scenes (config.yml or scene.safetensors of example scenes), by picture. --worlds
+tabletop:14 room:64 adds rows for worlds that err as SAM and CLIP do, on splats sampled from their surfaces.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="80 views of 640x480 instead of 24 of 320x240")
     parser.add_argument("--semantickitti", type=Path)
     parser.add_argument("--splat", type=Path, nargs="*", default=[])
+    parser.add_argument("--worlds", nargs="*", default=[], help="wild ones, KIND:OBJECTS, of the seeds")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/vocabulary"), help="of the worlds")
     options = parser.parse_args()
     device = choose_device("auto")
     console = Console()
@@ -57,7 +60,13 @@ def main() -> None:
     table = Table(
         "scene", "noise", "words", "recall", "precision", "named mIoU", "TPSS", "random", "seconds", title=device
     )
-    for noise in options.noise if options.seeds else ():
+    for name in options.worlds:
+        for seed in options.seeds:
+            for noise in options.noise:
+                row = world(name, seed, noise, options.folder, device)
+                print(f"wild {name}, seed {seed}, noise {noise:g}:", *shown(row), flush=True)
+                table.add_row(f"wild {name} {seed}", f"{noise:g}", *shown(row))
+    for noise in options.noise if options.seeds and not options.worlds else ():
         rows = []
         for seed in options.seeds:
             rows.append(tabletop(seed, noise, size, device))
@@ -134,19 +143,39 @@ def tabletop(seed: int, noise: float, size: tuple[int, int, int], device: str) -
 def splat(run: Path, noise: float) -> list[float]:
     """The same for a trained example scene, by picture; `noise` is that of the captions."""
     import ag2_ns
+
+    scene = ag2_ns.open(run, None, False)
+    return by_picture(scene, scene.source.data, noise)
+
+
+def world(name: str, seed: int, noise: float, folder: Path, device: str) -> list[float]:
+    """The same for a wild world, on a splat sampled from its surfaces."""
+    from suite import Suite
+
+    from ag2_ns.synthetic.wild import WILD
+
+    suite = Suite(folder, device=device)
+    row = suite.row(name, seed, "stand-in", WILD)
+    data = suite.made(row)
+    scene, _ = suite.lifted(row.world_of(), data, seed)
+    return by_picture(scene, data, noise)
+
+
+def by_picture(scene, data: Path, noise: float) -> list[float]:
+    """The row of a scene and of its ground truth, by picture."""
     from ag2_ns.eval.named import evaluate_pictures, report_of
     from ag2_ns.eval.tabletop import named_like, read_ground_truth
     from ag2_ns.scene.naming import named, vocabulary_of
 
-    scene = ag2_ns.open(run, None, False)
-    data = scene.source.data
     tagger = SimulatedTagger(data, noise=noise)
     embed = lambda texts: (texts, torch.from_numpy(tagger.vectors(texts)))  # noqa: E731
     start = time.perf_counter()
     found, _ = vocabulary_of(scene, tagger, embed=embed)
     seconds = time.perf_counter() - start
     scene = named(scene, found)
-    truth = named_like(read_ground_truth(data / "ground_truth"), scene.names_of)
+    truth = read_ground_truth(data / "ground_truth")
+    if scene.source is not None:
+        truth = named_like(truth, scene.names_of)
     classes = sorted({kind_of(label) for label in truth.labels.values()})
     mapping = map_by_table(found.words, classes, {w: c for w in found.words for c in classes if same_thing(w, c)})
     place = {number: classes.index(kind_of(label)) for number, label in truth.labels.items()}

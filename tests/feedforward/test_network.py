@@ -9,7 +9,7 @@ import torch
 from ag2_ns.feedforward.config import FAR, GaussTRConfig, NetworkConfig, published, small
 from ag2_ns.feedforward.decoder import logit, sine_code, spread_points
 from ag2_ns.feedforward.deformable import DeformableAttention
-from ag2_ns.feedforward.head import PUBLISHED_WIDTH, depth_at, lift, sizes
+from ag2_ns.feedforward.head import PUBLISHED_WIDTH, depth_at, feature_at, lift, sizes
 from ag2_ns.feedforward.model import Batch, GaussTR, mirrored
 from ag2_ns.feedforward.neck import Neck
 from ag2_ns.ops.rotations import rotation_matrices
@@ -112,6 +112,19 @@ def test_depth_at_the_border_is_not_mixed_with_nothing():
     assert torch.allclose(depth_at(depth, corner, "border"), torch.tensor([[9.0, 9.0]]))
     assert float(depth_at(depth, corner, "zeros")[0, 0]) == pytest.approx(9 / 4)
     assert float(depth_at(depth * 100, corner, "border")[0, 1]) == pytest.approx(FAR)
+
+
+def test_features_are_carried_from_the_patch_below():
+    made = batch()
+    net = GaussTR(replace(TINY, carry=True), 8).eval()
+    here = net(made)[-1]
+    uniform = replace(made, features=made.features[..., :1, :1].expand_as(made.features))
+    found = net(uniform)[-1].features.view(2, 3, 7, 8)
+    assert torch.allclose(found, uniform.features[..., 0, 0][:, :, None].expand_as(found), atol=1e-5)
+    assert here.features.std(1).min() > 0.1, "unlike at unlike places"
+    corner = torch.tensor([[[0.5 / 5, 0.5 / 3], [1.0, 1.0]]]).expand(6, 2, 2)
+    rows = made.features.flatten(0, 1)
+    assert torch.allclose(feature_at(rows, corner), torch.stack((rows[..., 0, 0], rows[..., 2, 4]), 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("cross", [False, True])
