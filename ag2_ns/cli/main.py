@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "ag2_ns.plugin.main_job:Demo",
     "example": "ag2_ns.cli.example:Example",
     "prepare": "ag2_ns.plugin.prepare:Prepare",
+    "train": "ag2_ns.plugin.train:Train",
     "undistort": "ag2_ns.cli.undistort:Undistort",
     "lift": "ag2_ns.cli.lift:Lift",
     "name": "ag2_ns.cli.name:Name",
@@ -58,6 +59,8 @@ def main(args: list[str] | None = None) -> None:
 
 def job_of(args: list[str]) -> Any:
     """The subcommand with its options. Only what is asked for is imported: the rest waits for torch's extensions."""
+    if args[:1] == ["train"] and args[1:2] not in ([], ["--help"], ["-h"]):
+        return _load(COMMANDS["train"])(tuple(args[1:]))  # reads the method's options itself
     wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
     subcommands = {name: _load(COMMANDS[name]) for name in wanted}
     return tyro.extras.subcommand_cli_from_dict(

@@ -125,7 +125,9 @@ def prepare_views(
             yield from sheets.due()
             if progress is not None:
                 progress(done, len(mine), view.name)
-            yield index, "prepare", (view.name, view.load())
+            served = view.load()
+            sheets.see(index, served)
+            yield index, "prepare", (view.name, served)
 
     with Workers(workers, job) if workers > 1 else nullcontext(_Here(job)) as hands:
         for index, result in chain(hands.run(tasks()), hands.run(sheets.due())):
@@ -214,7 +216,20 @@ class _Sheets:
         self._views, self._every, self._folder = views, every, folder
         starts = range(0, len(views), every) if every else ()
         self._left = {start: min(every, len(views) - start) for start in starts}
+        self._shown = {start: self._chosen(start) for start in self._left}
+        self._pictures: dict[int, np.ndarray] = {}
         self.written: list[Path] = []
+
+    def _chosen(self, start: int) -> list[int]:
+        """The views that a sheet shows."""
+        size = min(self._every, len(self._views) - start)
+        step = max(size / VIEWS_PER_SHEET, 1.0)
+        return [start + int(k * step) for k in range(min(VIEWS_PER_SHEET, size))]
+
+    def see(self, index: int, served: np.ndarray) -> None:
+        """Keep the picture of a view that will be shown."""
+        if self._every and index in self._shown[index - index % self._every]:
+            self._pictures[index] = served
 
     def tick(self, index: int) -> None:
         """A view is done."""
@@ -225,12 +240,10 @@ class _Sheets:
         """The tasks of the sheets that can be written now."""
         for start in [start for start, left in self._left.items() if left == 0]:
             del self._left[start]
-            size = min(self._every, len(self._views) - start)
-            step = max(size / VIEWS_PER_SHEET, 1.0)
-            shown = [self._views[start + int(k * step)] for k in range(min(VIEWS_PER_SHEET, size))]
-            path = self._folder / (shown[0].name.replace("/", "-") + ".png")
+            shown = [(self._views[index].name, self._pictures.pop(index)) for index in self._shown[start]]
+            path = self._folder / (shown[0][0].replace("/", "-") + ".png")
             self.written.append(path)
-            yield None, "sheet", (path, [(view.name, view.load()) for view in shown])
+            yield None, "sheet", (path, shown)
 
 
 def _stores(

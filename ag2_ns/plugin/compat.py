@@ -6,9 +6,12 @@ import inspect
 import os
 import shutil
 import sys
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
+from typing import Any
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.garbage import collect_less
@@ -24,6 +27,36 @@ def look_no_sources_up() -> None:
 
     if getattr(external_methods, "inspect", None) is inspect:
         external_methods.inspect = SimpleNamespace(stack=partial(inspect.stack, 0))
+
+
+@contextmanager
+def compile_when_called() -> Iterator[None]:
+    """Let what is imported meanwhile compile its decorated functions when they are first called, not at import.
+
+    splatfacto decorates a function with `torch.compile`, and that imports all of torch's compiler.
+    """
+    import torch
+
+    compile_now = torch.compile
+
+    def later(model: Callable | None = None, **options: Any) -> Callable:
+        if model is None:
+            return partial(later, **options)
+        compiled: list[Callable] = []
+
+        @wraps(model)
+        def call(*args: Any, **given: Any) -> Any:
+            if not compiled:
+                compiled.append(compile_now(model, **options))
+            return compiled[0](*args, **given)
+
+        return call
+
+    torch.compile = later
+    try:
+        yield
+    finally:
+        torch.compile = compile_now
 
 
 def allow_numpy_scalars() -> None:

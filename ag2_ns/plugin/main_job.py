@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ag2_ns.core.errors import UserError
+from ag2_ns.core.errors import UserError, first_line
+from ag2_ns.core.notice import notice
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer, TrainerConfig
@@ -68,7 +69,10 @@ class Demo:
         return out
 
     def _config(self, method: str, data: Path, device: str) -> TrainerConfig:
-        from ag2_ns.plugin.methods import ag2aussian, ag2aussian_small
+        from ag2_ns.plugin.compat import compile_when_called
+
+        with compile_when_called():
+            from ag2_ns.plugin.methods import ag2aussian, ag2aussian_small
 
         config = deepcopy({"ag2aussian": ag2aussian, "ag2aussian-small": ag2aussian_small}[method].config)
         config.data = data
@@ -88,12 +92,13 @@ class Demo:
         return config
 
     def _train(self, method: str, data: Path, device: str, timings: dict[str, float]) -> Trainer:
-        from nerfstudio.scripts.train import _set_random_seed
         from nerfstudio.utils import writer
+
+        from ag2_ns.plugin.train import seed
 
         start = time.perf_counter()
         config = self._config(method, data, device)
-        _set_random_seed(config.machine.seed)
+        seed(config.machine.seed)
         config.save_config()
         trainer: Any = config.setup(local_rank=0, world_size=1)
         trainer.setup()
@@ -111,7 +116,10 @@ class Demo:
         results = evaluate_and_draw(trainer.pipeline, folder / "contact_sheet.png")
         timings["evaluate"] = time.perf_counter() - start
         start = time.perf_counter()
-        render_video(trainer.pipeline, folder / "video.mp4", self.frames)
+        try:
+            render_video(trainer.pipeline, folder / "video.mp4", self.frames)
+        except UserError as error:  # must not cost the report
+            notice(f"no video: {first_line(error)}", style="red")
         timings["video"] = time.perf_counter() - start
         return results
 
@@ -132,7 +140,8 @@ class Demo:
         out = console()
         out.print(table)
         out.print(f"contact sheet  {folder / 'contact_sheet.png'}")
-        out.print(f"video          {folder / 'video.mp4'}")
+        if (folder / "video.mp4").is_file():
+            out.print(f"video          {folder / 'video.mp4'}")
 
         def propose(what: str, command: str, *options: str | Path) -> None:
             out.print(f"{what:<15}{command_line(*command.split(), '--load-config', config, *options)}")

@@ -191,11 +191,10 @@ class _VideoSink:
 
     def add(self, frame: UInt8[np.ndarray, "H W 3"], name: str | None = None) -> None:
         import mediapy
-        from imageio_ffmpeg import get_ffmpeg_exe
 
         if self._writer is None:
             if not shutil.which("ffmpeg"):
-                mediapy.set_ffmpeg(get_ffmpeg_exe())
+                mediapy.set_ffmpeg(_bundled_ffmpeg())
             self._size = tuple(n - n % 2 for n in frame.shape[:2])
             self._writer = mediapy.VideoWriter(
                 str(self.path),
@@ -217,6 +216,22 @@ class _VideoSink:
         if writer is not None:
             with _encoder_errors():
                 writer.__exit__(None, None, None)
+
+
+def _bundled_ffmpeg() -> str:
+    """The ffmpeg of the imageio-ffmpeg wheel.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        return get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        raise UserError(
+            "no ffmpeg to write a video with: pip install imageio-ffmpeg, or name a folder for PNG frames instead"
+        ) from None
 
 
 @contextmanager

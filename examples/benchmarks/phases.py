@@ -1,11 +1,12 @@
 """Where the time of a run goes: imports, set-up, first step, training, instances, the scene; and the stages of lifting.
 
     python examples/benchmarks/phases.py train ag2aussian --data SCENE --vis tensorboard …  # as ns-train
+    python examples/benchmarks/phases.py quick ag2aussian --data SCENE --vis tensorboard …  # as ag2 train
     python examples/benchmarks/phases.py train splatfacto …                                 # another method beside it
     python examples/benchmarks/phases.py lift RUN/config.yml                                # instances anew, by stages
 
-`train` prints seconds since the process was started (clock, processor), and the step from one line to the next; the
-last line is the end of the process. `lift` waits for the device after every stage, so that each has its own time.
+`train` and `quick` print seconds since the process was started (clock, processor), and the step from one line to the
+next; the last line is the end of the process. `lift` waits for the device after every stage, so that each has its own.
 """
 
 from __future__ import annotations
@@ -51,22 +52,41 @@ def around(owner: Any, name: str, before: Callable[[], object] | None, after: Ca
     setattr(owner, name, outer)
 
 
-def train(arguments: list[str]) -> None:
-    """ns-train with marks."""
+def train(arguments: list[str], quick: bool) -> None:
+    """ns-train, or `ag2 train`, with marks."""
     mark = Marks()
     mark("python")
+    if quick:
+        from ag2_ns.cli.main import main
+        from ag2_ns.plugin import train
+
+        around(train, "_read", None, lambda: (mark("imports, options read"), _mark_training(mark)))
+        program = main, (["train", *arguments],)
+    else:
+        import torch  # noqa: F401
+
+        mark("torch")
+        from nerfstudio.scripts import train as script
+
+        mark("nerfstudio.scripts.train")
+        around(script, "main", lambda: mark("options read"), None)
+        _mark_training(mark)
+        program = script.entrypoint, ()
+    sys.argv = ["ns-train", *arguments]
+    try:
+        program[0](*program[1])
+    finally:
+        mark("program ends")
+
+
+def _mark_training(mark: Marks) -> None:
+    """Marks in what has been imported."""
     import torch
-
-    mark("torch")
-    from nerfstudio.scripts import train as script
-
-    mark("nerfstudio.scripts.train")
     from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager
     from nerfstudio.engine.trainer import Trainer, TrainerConfig
     from nerfstudio.models.base_model import Model
     from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 
-    around(script, "main", lambda: mark("options read"), None)
     around(TrainerConfig, "save_config", None, lambda: mark("scene checked, config.yml written"))
     around(FullImageDatamanager, "__init__", None, lambda: mark("datamanager"))
     around(Model, "__init__", None, lambda: mark("model"))
@@ -78,7 +98,6 @@ def train(arguments: list[str]) -> None:
     inner, marked = Trainer.train_iteration, {0, 1, 2, 10, 100}
 
     def step(self: Trainer, step: int) -> Any:
-        out = None
         if step in marked and torch.cuda.is_available():
             torch.cuda.synchronize()
         if step == 0:
@@ -91,17 +110,12 @@ def train(arguments: list[str]) -> None:
         return out
 
     Trainer.train_iteration = step
-    if arguments[:1] != ["splatfacto"]:
+    if "ag2_ns.plugin.pipeline" in sys.modules:
         from ag2_ns.plugin.pipeline import AG2Pipeline
 
         around(AG2Pipeline, "finish", lambda: mark("last step"), None)
         around(AG2Pipeline, "build_instances", None, lambda: mark("instances"))
         around(AG2Pipeline, "write_scene", None, lambda: mark("scene written"))
-    sys.argv = ["ns-train", *arguments]
-    try:
-        script.entrypoint()
-    finally:
-        mark("program ends")
 
 
 STAGES = {
@@ -175,11 +189,11 @@ def lift(config: str, rounds: int = 3) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["lift"]:
         lift(sys.argv[2])
-    elif sys.argv[1:2] == ["train"] and sys.argv[2:3] == ["--inside"]:
-        train(sys.argv[3:])
-    elif sys.argv[1:2] == ["train"]:
+    elif sys.argv[1:2] in (["train"], ["quick"]) and sys.argv[2:3] == ["--inside"]:
+        train(sys.argv[3:], quick=sys.argv[1] == "quick")
+    elif sys.argv[1:2] in (["train"], ["quick"]):
         start = time.time()
-        done = subprocess.run([sys.executable, __file__, "train", "--inside", *sys.argv[2:]])
+        done = subprocess.run([sys.executable, __file__, sys.argv[1], "--inside", *sys.argv[2:]])
         print(f"@ {time.time() - start:8.2f} s  end of the process, exit status {done.returncode}")
         sys.exit(done.returncode)
     else:

@@ -80,6 +80,16 @@ def test_demo(scene, tmp_path, capfd):
     assert answer(capfd)["label"], "the suggested text is one that this scene knows"
 
 
+def test_a_demo_without_a_video_reports_all_the_rest(scene, tmp_path, capfd, monkeypatch):
+    def refuse(*_):
+        raise UserError("no ffmpeg")
+
+    monkeypatch.setattr("ag2_ns.plugin.pictures.render_video", refuse)
+    ag2("demo", "--data", scene, "--steps", 5, "--device", "cpu", "--output-dir", tmp_path)
+    out = capfd.readouterr().out
+    assert "no video: no ffmpeg" in out and "video.mp4" not in out.replace("flight.mp4", "") and "psnr" in out
+
+
 def test_demo_makes_its_own_scene(tmp_path, monkeypatch):
     from ag2_ns.plugin.main_job import Demo
 

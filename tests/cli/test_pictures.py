@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def test_an_encoder_that_fails_is_one_line(method, tmp_path, monkeypatch):
 
     monkeypatch.setattr(mediapy.VideoWriter, method, fails)
     refusal = pytest.raises(UserError, match=r"v\.mp4: cannot be written \(No space left on device\)")
+    with refusal as error, frame_writer(tmp_path / "v.mp4", 24) as write:
+        write(BLACK)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+def test_without_ffmpeg_the_remedy_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # importing it raises ImportError
+    refusal = pytest.raises(UserError, match="pip install imageio-ffmpeg, or name a folder")
     with refusal as error, frame_writer(tmp_path / "v.mp4", 24) as write:
         write(BLACK)
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
