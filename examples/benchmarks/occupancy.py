@@ -45,18 +45,21 @@ METHOD = {
         "--pipeline.model.network.ffn", "512", "--pipeline.model.network.head-width", "256",
     ],
 }  # fmt: skip
-LOSS = "--pipeline.model.loss"
+LOSS, NET = "--pipeline.model.loss", "--pipeline.model.network"
 RENDERED = (f"{LOSS}.feature", "5", f"{LOSS}.depth", "1")
 VARIANTS = {
     "faithful": [*RENDERED, f"{LOSS}.rays", "0", f"{LOSS}.balance", "0", "--pipeline.datamanager.mirror", "False"],
     "both": [*RENDERED, f"{LOSS}.rays", "1"],
     "rays": [],
     "frames": [f"{LOSS}.frames", "1"],
-    "cross": ["--pipeline.model.network.cross-view", "True"],
+    "carry": [f"{NET}.carry", "True"],
+    "class": [f"{NET}.carry", "True", f"{LOSS}.rays-class", "1"],
+    "cross": [f"{NET}.cross-view", "True"],
 }
 """faithful: rendered features and depth alone, as published, with the mended rules. rays: only what the rays end in and
 pass through, rare things more, frames mirrored. both: and the rendered ones. frames: as rays, and the rays of a frame
-before and after. cross: as rays, and queries that see the other views."""
+before and after. cross: as rays, and queries that see the other views. carry: as rays, and features that begin with
+those of the patch below. class: as carry, and told apart by the nearest prompts."""
 
 
 def time_voxeliser(device: str) -> None:
