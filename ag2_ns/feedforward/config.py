@@ -137,6 +137,6 @@ def published(source: Literal["featup", "talk2dino"] = "talk2dino") -> GaussTRCo
 def small() -> GaussTRConfig:
     """For streets of 96 x 56 pixels on a laptop; taught along rays alone: rendering would double a step on a CPU."""
     return GaussTRConfig(
-        network=NetworkConfig(width=64, queries=120, heads=4, ffn=256, head_width=128, dropout=0.0),
+        network=NetworkConfig(width=64, queries=120, heads=4, ffn=256, head_width=128, dropout=0.0, carry=True),
         loss=LossConfig(feature=0.0, depth=0.0, channels=31, rays=1.0, balance=0.5),
     )
