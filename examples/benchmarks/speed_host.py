@@ -1,4 +1,4 @@
-"""Speed of what the host does: preparing, its end by Ctrl-C, start-up, lifting with tree and language, the main job.
+"""Speed of what the host does: preparing, its end by Ctrl-C, start-up, start to queryable, lifting, the main job.
 
     python examples/benchmarks/speed_host.py                       # full size
     python examples/benchmarks/speed_host.py --reduced --only prepare interrupt lift
@@ -30,18 +30,11 @@ from ag2_ns.ops.processes import num_cores
 
 AG2 = [sys.executable, "-m", "ag2_ns.cli.main"]
 
-FIRST_STEP = """
-import psutil, sys, time
-from ag2_ns.plugin import trainer
-once = trainer.AG2Trainer.train_iteration
-def first(self, step):
-    print("began", time.time() - psutil.Process().create_time(), flush=True)
-    trainer.AG2Trainer.train_iteration = once
-    return once(self, step)
-trainer.AG2Trainer.train_iteration = first
-from nerfstudio.scripts.train import entrypoint
-entrypoint()
-"""
+PHASES = Path(__file__).with_name("phases.py")
+
+IMPORTED = "import psutil, time"
+SAY = "print(time.time() - psutil.Process().create_time())"
+"""Seconds since the process was started."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +96,39 @@ def interrupt(folder: Path, reduced: bool) -> Iterator[Row]:
     yield Row("prepare, end after Ctrl-C", seconds, "s", "<= 2", note=f"{left} torn files, {kept} views kept")
 
 
+def phases(program: str, method: str, data: Path, folder: Path, *options: str) -> dict[str, tuple[float, float]]:
+    """(seconds, processor seconds) since a training was started, by what was reached (`phases.py`)."""
+    given = [method, "--data", str(data), "--output-dir", str(folder / "runs"), "--vis", "tensorboard", *options]
+    _, _, said = call([sys.executable, str(PHASES), program, *given], COLUMNS="160")
+    found = re.findall(r"^@ +([\d.]+) s +\(.*?\) +processor +([\d.]+) s +(.*)$", said, re.MULTILINE)
+    marks = {what: (float(seconds), float(spent)) for seconds, spent, what in found}
+    return marks | {"end": (float(re.search(r"^@ +([\d.]+) s +end", said, re.MULTILINE)[1]), 0.0)}
+
+
 def start(folder: Path, reduced: bool) -> Iterator[Row]:
-    cuda = torch.cuda.is_available()
     data = scene(folder, 8 if reduced else 80, 160 if reduced else 640)
     call([*AG2, "prepare", str(data), "--segmenter", "files", "--encoder", "table"])
-    method = "ag2aussian" if cuda else "ag2aussian-small"
-    options = [method, "--data", str(data), "--output-dir", str(folder / "runs"), "--vis", "tensorboard"]
-    options += ["--max-num-iterations", "2", "--pipeline.model.instances", "none"]
-    for _ in range(2):  # the first compiles
-        _, spent, said = call([sys.executable, "-c", FIRST_STEP, *options])
-    yield Row("start-up until the first step", float(re.search(r"began ([\d.]+)", said)[1]), "s", "<= 6", spent)
+    method = "ag2aussian" if torch.cuda.is_available() else "ag2aussian-small"
+    for what, bar in (("import torch", ""), ("import nerfstudio.scripts.train", "")):
+        _, spent, said = call([sys.executable, "-c", f"{IMPORTED}; {what}; {SAY}"])
+        yield Row(what, float(said.split()[-1]), "s", bar, spent)
+    for program, name in (("train", "ns-train"), ("quick", "ag2 train")):
+        for _ in range(2):  # the first compiles
+            options = ("--max-num-iterations", "2", "--pipeline.model.instances", "none")
+            seconds, spent = phases(program, method, data, folder, *options)["first step begins"]
+        yield Row(f"start-up until the first step, {name}", seconds, "s", "<= 6", spent)
+
+
+def whole(folder: Path, reduced: bool) -> Iterator[Row]:
+    data = scene(folder, 24 if reduced else 80, 160 if reduced else 640)
+    call([*AG2, "prepare", str(data), "--segmenter", "files", "--encoder", "table"])
+    method = "ag2aussian" if torch.cuda.is_available() else "ag2aussian-small"
+    at = phases("quick", method, data, folder, *(("--max-num-iterations", "150") if reduced else ()))
+    names = ("first step begins", "last step", "instances", "scene written", "end")
+    seconds = [0.0, *(at[name][0] for name in names)]
+    parts = ("start-up", "training", "lift, tree, language", "facts and file", "checkpoint and end")
+    each = ", ".join(f"{part} {b - a:.1f}" for part, a, b in zip(parts, seconds, seconds[1:]))
+    yield Row("start to queryable, table-top", at["scene written"][0], "s", "<= 50", at["scene written"][1], each)
 
 
 def lift(folder: Path, reduced: bool) -> Iterator[Row]:
@@ -156,7 +172,7 @@ def main_job(folder: Path, reduced: bool) -> Iterator[Row]:
     yield Row("main job, held-out PSNR", psnr, "dB", ">= 27")
 
 
-PARTS = {"prepare": prepare, "interrupt": interrupt, "start": start, "lift": lift, "main": main_job}
+PARTS = {"prepare": prepare, "interrupt": interrupt, "start": start, "whole": whole, "lift": lift, "main": main_job}
 
 
 def rows(reduced: bool, only: list[str] | None = None) -> Iterator[Row]:
