@@ -28,7 +28,8 @@ SAME, SYNONYM, PARTIAL, KIND, OTHER_MODIFIER = 1.0, 0.97, 0.9, 0.88, 0.12
 """How well a word fits: the same, one that means the same, one with more or fewer modifiers ("clock" for "alarm
 clock"), a class for its member, the same head with other modifiers ("coffee cup" for "pencil cup")."""
 BEHIND_EXACT = 0.45
-"""Factor on what fits less well than the same word where that is there: "book" means the book, not the open book."""
+"""Factor on what fits less well than the same word, or a synonym, where that is there: "book" means the book and not
+the open book, "cup" the cup and not the mug."""
 NEAREST, CLEAR = 0.56, 0.04
 """A sentence encoder's cosine at least this high, and this much above the second: chosen on words for household things;
 of 20 things that are not there, 3 are taken for another one. Such a match counts `GUESS`."""
@@ -58,7 +59,7 @@ def match(phrase: str, known: Sequence[str], encode: Encode | None = None) -> Ma
     score = np.array([_fit(phrase, other) for other in known]).reshape(len(known))
     best = float(score.max(initial=0.0))
     if best >= SYNONYM:
-        score = np.where(score >= SYNONYM, score, BEHIND_EXACT * score)
+        score = np.where(score >= best, score, BEHIND_EXACT * score)
     if best > 2 * OTHER_MODIFIER:
         how = "same" if best == SAME else "meaning"
         chosen = known[int(score.argmax())]

@@ -45,6 +45,8 @@ def test_the_same_word_goes_before_what_only_fits():
     score = match("book", KNOWN).score
     assert score[1] == 1 and 0 < score[2] < 0.5
     assert match("book", ["open book", "mug"]).score[0] > 0.8
+    cup, mug = match("cup", ["cup", "mug"]).score
+    assert cup == 1 and 0.25 < mug < 0.5 and match("cup", ["book", "mug"]).score[1] > 0.9
 
 
 def test_modifiers_that_made_no_difference_are_named():

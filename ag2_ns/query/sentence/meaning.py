@@ -36,6 +36,10 @@ UNNAMED = 0.4
 something that nobody speaks of."""
 DRAWN = 0.3
 """Share of a thing that must have a colour to be called by it: things have several colours, and shadows."""
+SEEN = 0.3
+"""What it counts for a name that the thing is drawn in its colour, as a share of the best name's lead: encoders mix up
+colours of one kind, which lie 0.5 apart. (Wild table-tops of seeds 3 to 5 and a room of seed 3: of 94 things 69 % are
+named rightly instead of 63 %; 0.1 to 0.5 are as good.)"""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ def name_fit(
     names: Float[Tensor, "L D"],
     trust: Float[Tensor, " K"] | None = None,
     negatives: Float[Tensor, "N D"] | None = None,
+    drawn: Float[np.ndarray, "K L"] | None = None,
 ) -> Float[np.ndarray, "K L"]:
     """How well each of a closed list of names fits each thing, 0 to 1; the best name of a thing comes close to 1.
 
@@ -165,6 +170,7 @@ def name_fit(
         names: embedded names.
         trust: of the features, 0 to 1.
         negatives: canonical negatives, embedded likewise, over which a name must lead too.
+        drawn: how far each thing is drawn in the colour that each name says, 0 to 1.
     """
     unit = torch.nn.functional.normalize
     cosine = unit(feature.float(), dim=1) @ unit(names.to(feature.device).float(), dim=1).T
@@ -183,6 +189,9 @@ def name_fit(
     top = cosine.amax(1, keepdim=True)
     lead = (top - middle).clamp_min(1e-6)
     usual = lead.quantile(0.6) if len(lead) > 1 else lead.max()
+    if drawn is not None:
+        cosine = cosine + SEEN * lead * torch.from_numpy(drawn).to(cosine)
+        top = cosine.amax(1, keepdim=True)
     fit = torch.exp(-((top - cosine) / lead) / SHARPNESS)
     has_name = torch.sigmoid((lead / usual.clamp_min(1e-6) - LEAST_LEAD) / LEAD_WIDTH)
     fit = fit * has_name * valued * said
@@ -223,4 +232,11 @@ def closed_words(
     negatives: Float[Tensor, "N D"] | None = None,
 ) -> SceneWords:
     """The words of a scene whose encoder knows a closed list of texts."""
-    return SceneWords(colours, tuple(names), name_fit(feature, embeddings, trust, negatives), None, encode)
+    drawn = np.stack([_drawn_as(name, colours) for name in names], 1) if len(names) else None
+    return SceneWords(colours, tuple(names), name_fit(feature, embeddings, trust, negatives, drawn), None, encode)
+
+
+def _drawn_as(name: str, colours: Float[np.ndarray, "K 11"]) -> Float[np.ndarray, " K"]:
+    """How far things are drawn in the colour that a name says; half for one that says none."""
+    said = next((w for w in name.lower().split() if is_colour(w)), "")
+    return np.clip((colours @ colour_terms(said)) / DRAWN, 0, 1) if said else np.full(len(colours), 0.5)

@@ -92,7 +92,7 @@ def _expression(truth: Truth, kind: str, wanted: Description, view: int, pose, r
         if truth.table in meant:
             return None
     held = rng.random() < 0.35
-    wording = Wording(rng, held, synonyms=bool(rng.random() < 0.3) and kind != "absent")
+    wording = Wording(rng, held, synonyms=bool(rng.random() < 0.3) and kind != "absent", taken=truth.kinds)
     text = wording.sentence(wanted)
     relations = _relations(wanted)
     pair = any(zlib.crc32(f"{r} {wanted.kind}".encode()) % 5 == 0 for r in relations)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -66,10 +66,17 @@ class Wording:
         rng: chooses among wordings.
         held_out: use the wordings that are kept from training.
         synonyms: use other words for the target's kind, where there are some.
+        taken: words that name another kind here ("cup" where there are cups besides mugs), so no synonyms.
     """
 
-    def __init__(self, rng: np.random.Generator, held_out: bool = False, synonyms: bool = False) -> None:
-        self.rng, self.held_out, self.synonyms = rng, held_out, synonyms
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        held_out: bool = False,
+        synonyms: bool = False,
+        taken: Collection[str] = (),
+    ) -> None:
+        self.rng, self.held_out, self.synonyms, self.taken = rng, held_out, synonyms, taken
         self.used_synonym = False
 
     def sentence(self, wanted: Description) -> str:
@@ -77,9 +84,10 @@ class Wording:
         return self._several(wanted) if wanted.several else self._one(wanted, "the ", target=True)
 
     def _noun(self, wanted: Description, target: bool) -> str:
-        if target and self.synonyms and wanted.kind in SYNONYMS:
+        others = [w for w in SYNONYMS.get(wanted.kind, ()) if w not in self.taken]
+        if target and self.synonyms and others:
             self.used_synonym = True
-            return self._any(SYNONYMS[wanted.kind])
+            return self._any(others)
         return wanted.kind or self._any(("thing", "object"))
 
     def _one(self, wanted: Description, article: str, target: bool = False) -> str:

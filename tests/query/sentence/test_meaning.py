@@ -53,6 +53,17 @@ def test_closed_words_ask_the_encoder():
     assert words.fit.shape == (3, 2) and words.kinds == ["mug", "book"]
 
 
+def test_what_is_drawn_decides_between_colours_of_one_kind():
+    names = ["red mug", "blue mug", "green book", "table"]
+    meant = torch.eye(5)[:4]
+    meant[:2] += 0.8 * torch.eye(5)[4]  # both are mugs
+    feature = torch.stack((meant[0] + 1.05 * meant[1], meant[2], meant[3], meant[1]))  # blue by a hair
+    drawn = closed_words(names, meant, feature, torch.ones(4), rows("red", "green", "brown", "blue"))
+    assert [drawn.called(i) for i in range(4)] == ["red mug", "green book", "table", "blue mug"]
+    wrong = closed_words(names, meant, feature, torch.ones(4), rows("red", "red", "red", "red"))
+    assert [wrong.called(i) for i in range(1, 4)] == ["green book", "table", "blue mug"]  # a clear name stays
+
+
 def test_an_open_encoder_answers_any_noun():
     facts, _, _ = tabletop()
     place = {"mug": [3, 4], "cup": [3, 4], "gizmo": None}
