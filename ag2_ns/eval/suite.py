@@ -298,6 +298,7 @@ def headline(results: Mapping[str, dict]) -> dict[str, float]:
             out |= {kind: results[kind]["clicks"]["miou"], f"{kind} best": results[kind]["clicks"]["best_level_miou"]}
     if "absent" in results:
         out |= {"rejected": results["absent"]["rejected"], "kept": results["absent"]["kept"]}
+        out["rejected at 0.98 kept"] = results["absent"]["rejected_at_98_kept"]
     return out
 
 

@@ -134,36 +134,51 @@ def objects(
     return out
 
 
-def levels(parent: np.ndarray, is_object: np.ndarray) -> np.ndarray:
-    """The level of each node, in equal steps: 0 the finest part of an object, 0.5 the object, less than 1 a group.
+def levels(parent: np.ndarray, is_object: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The level of each node, in steps: 0 the finest part of an object, 0.5 the object, 0.75 the group it is in.
+
+    Of groups inside each other, such as two books of a stack and the stack, the one at 0.75 is that which most of the
+    views that show it have a mask of; levels of those inside lie below, levels of those around it above.
 
     Args:
         parent: [R] the node above each, -1 for none; parents come before their children.
         is_object: [R] whether each node holds together like an object; the highest one on a path is the object.
+        share: [R] share of its views in which a mask votes for it.
     """
     num = len(parent)
     within = np.zeros(num, bool)  # an object, or part of one
     for n in range(num):
         within[n] = is_object[n] or (parent[n] >= 0 and within[parent[n]])
-    inside = np.zeros(num)  # steps down to the finest part, for objects and parts
-    above = np.zeros(num)  # steps down to the highest object, for groups
+    most = np.where(within, -1.0, share)  # of the groups inside
+    inside = np.zeros(num)  # steps down to the finest part, or to the smallest group
     for n in range(num - 1, -1, -1):
         up = parent[n]
-        if up >= 0 and within[up]:
+        if up >= 0 and within[up] == within[n]:
             inside[up] = max(inside[up], inside[n] + 1)
-        elif up >= 0:
-            above[up] = max(above[up], above[n] + 1)
-    out = np.empty(num)
-    top = np.arange(num)  # the object, or the whole group, that a node is in
+            most[up] = max(most[up], most[n])
+    out, kind = np.empty(num), np.zeros(num, int)  # of groups: 0 around the one at 0.75, 1 that one, 2 inside it
+    above = np.zeros(num)  # steps down to the group at 0.75
+    top = np.arange(num)  # the object, or the group at 0.75, that a node is in
     for n in range(num):
         up = parent[n]
-        if up >= 0 and within[up] == within[n]:
-            top[n] = top[up]
+        inner = up >= 0 and within[up] == within[n]
         if within[n]:
-            most = inside[top[n]]
-            out[n] = 0.5 * inside[n] / most if most else 0.5
+            top[n] = top[up] if inner else n
+        elif inner and kind[up]:
+            top[n], kind[n] = top[up], 2
         else:
-            out[n] = 1 - 0.5 ** (above[n] + 1)
+            kind[n] = share[n] >= most[n]
+    for n in range(num - 1, -1, -1):
+        up = parent[n]
+        if up >= 0 and not within[n] and not kind[up]:
+            above[up] = max(above[up], above[n] + 1)
+        steps = inside[top[n]] + (not within[n])
+        if within[n]:
+            out[n] = 0.5 * inside[n] / steps if steps else 0.5
+        elif kind[n]:
+            out[n] = 0.5 + 0.25 * (inside[n] + 1) / steps
+        else:
+            out[n] = 1 - 0.5 ** (above[n] + 2)
     return out
 
 

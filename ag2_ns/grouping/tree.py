@@ -217,7 +217,8 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], conf
     nodes = tree.lift(lifted)
     again = elect(nodes, area, tree.last.cpu().numpy(), np.ones(tree.num_nodes, bool), config)
     up, affinity = tree.parent.cpu().numpy(), found.affinity[first.kept][order]
-    level = levels(up, objects(up, again.votes, nodes.visible.double().cpu().numpy(), affinity, config))
+    visible = nodes.visible.double().cpu().numpy()
+    level = levels(up, objects(up, again.votes, visible, affinity, config), again.votes / visible.clip(1e-9))
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
 
 

@@ -101,7 +101,7 @@ class KindsEncoder:
         self, image: np.ndarray, masks: MaskSet
     ) -> Iterator[tuple[Int[Tensor, " B"], Float[Tensor, "B 1000"]]]:
         """Class probabilities of the masks' crops, in batches: (masks, probabilities)."""
-        model = _classifier(self.device)
+        model = classifier(self.device)
         for index, crops in context_crops(image, masks, SIZE, self.batch):
             logits = model(((crops - MEAN) / DEVIATION).to(self.device))
             yield index, logits.softmax(1).cpu()
@@ -213,7 +213,7 @@ def _without_colours(text: str) -> str:
 
 
 @lru_cache(2)
-def _classifier(device: str) -> nn.Module:
+def classifier(device: str) -> nn.Module:
     """EfficientNet-Lite2 with ImageNet weights. The file's names are another implementation's, in the same order."""
     import timm
 

@@ -8,7 +8,7 @@ and "Selective search for object recognition" (Uijlings et al., IJCV 2013), whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -41,6 +41,15 @@ class Regions:
     """Pixel pairs along each border."""
     strength: Float[Array, " B"]
     """Sum of boundary strength over these pairs."""
+
+    def with_channels(self, label: Int[Array, "H W"], channels: Float[Array, "H W D"]) -> Regions:
+        """The same regions, with the sums of other channels."""
+        flat, values = label.reshape(-1), channels.reshape(label.size, -1).astype(np.float64)
+        total, square = (
+            np.stack([np.bincount(flat, v[:, c], len(self.area)) for c in range(v.shape[1])], 1)
+            for v in (values, values**2)
+        )
+        return replace(self, total=total, square=square)
 
     def merged(self, group: Int[Array, " R"]) -> Regions:
         """The statistics after joining regions: `group` gives each region's new index."""

@@ -19,6 +19,7 @@ from skimage.segmentation import watershed
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
+from ag2_ns.perception import deep_features
 from ag2_ns.perception import merge_kernel as kernel
 from ag2_ns.perception.boundaries import boundary_map, image_channels
 from ag2_ns.perception.regions import MergeWeights, Regions, measure_regions, merge_regions, roots
@@ -31,12 +32,20 @@ PRESETS = {
 }
 """Number of masks and smallest mask (share of the image), by preset."""
 
+CUES = ("colours", "network")
+
 TREES = (
     MergeWeights(),
     MergeWeights(mean=0.5),
     MergeWeights(mean=0.5, size_power=0.5),
 )
 """Three ways to merge: by boundary, by boundary and colour, and the same with small regions much earlier."""
+
+DEEP_TREES = (
+    MergeWeights(mean=1.0, histogram=0.0),
+    MergeWeights(boundary=0.3, mean=1.0),
+)
+"""Two more by features of a network, where it is used."""
 
 BASINS = 1500
 """Basins are merged down to this number once; the three trees start from there."""
@@ -46,6 +55,9 @@ MAX_SHARE = 0.75
 
 CANDIDATES = 6
 """Nodes of each tree that are looked at, per mask asked for."""
+
+AGREEING = 2
+"""Other trees that have to agree on a region."""
 
 DUPLICATE_IOU = 0.85
 """Of two regions that overlap more, the lower score goes."""
@@ -64,18 +76,26 @@ class SuperpixelSegmenter:
     Args:
         preset: coarse, default or detail: fewer and larger, or more and smaller masks.
         max_side: larger images are segmented at this longest side (pixels) and the masks enlarged.
+        cues: colours, or network: also the features of a small ImageNet network (`deep_features`).
     """
 
     process_bytes = 1 << 29
     """All work is done on the CPU, and several processes may share it: memory that each takes beside its images."""
 
-    def __init__(self, preset: str = "default", max_side: int = 640):
+    def __init__(self, preset: str = "default", max_side: int = 640, cues: str = "colours"):
         if preset not in PRESETS:
             raise UserError(f"superpixel has no preset {preset!r}; choose one of: {', '.join(PRESETS)}")
         self.max_masks, self.min_share = PRESETS[preset]["max_masks"], PRESETS[preset]["min_share"]
         self.max_side = max_side
+        if cues not in CUES:
+            raise UserError(f"superpixel has no cues {cues!r}; choose one of: {', '.join(CUES)}")
+        if cues == "network" and not deep_features.available():
+            raise UserError("--cues network needs a small model; run `pip install 'ag2-ns[words]'`, or use colours")
+        self.deep = cues == "network"
         self.settings = {"version": 1, "preset": preset, "max_side": max_side}
-        self.options = {"preset": preset, "max_side": max_side}
+        if self.deep:
+            self.settings["network"] = deep_features.SETTINGS
+        self.options = {"preset": preset, "max_side": max_side, "cues": cues}
 
     def segment(self, image: np.ndarray, image_name: str = "") -> MaskSet:
         """Masks of a uint8 image [H, W, 3], best first; deterministic."""
@@ -83,14 +103,15 @@ class SuperpixelSegmenter:
         scale = min(1.0, self.max_side / max(height, width))
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        label, members, score = region_masks(small, self.min_share, self.max_masks)
+        deep = deep_features.deep_channels(small) if self.deep else None
+        label, members, score = region_masks(small, self.min_share, self.max_masks, deep)
         if scale < 1:
             label = cv2.resize(label.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         return label_masks(label, members, score)
 
 
 def region_masks(
-    image: np.ndarray, min_share: float, max_masks: int
+    image: np.ndarray, min_share: float, max_masks: int, deep: Float[Array, "H W D"] | None = None
 ) -> tuple[np.ndarray, Bool[Array, "M R"], Float[Array, " M"]]:
     """Segment one image.
 
@@ -98,6 +119,7 @@ def region_masks(
         image: uint8 [H, W, 3].
         min_share: smallest mask, as a share of the image.
         max_masks: at most that many.
+        deep: features of the pixels (`deep_features`), as a further cue of what belongs together.
 
     Returns:
         Labels [H, W] of R regions, which regions every mask holds (best mask first), and scores in 0..1.
@@ -109,7 +131,10 @@ def region_masks(
     if len(regions.area) > BASINS:
         group = roots(merge_regions(regions, TREES[0], BASINS), len(regions.area))
         label, regions = group[label], regions.merged(group)
-    found = _candidates(regions, min_share, max_masks)
+    trees = [(regions, weights) for weights in TREES]
+    if deep is not None:
+        trees += [(regions.with_channels(label, deep), weights) for weights in DEEP_TREES]
+    found = _candidates(trees, min_share, max_masks)
     area, contour = (np.concatenate(values) for values in zip(*((c.area, c.contour) for c in found)))
     if not len(area):
         return label, np.zeros((0, len(regions.area)), bool), np.zeros(0)
@@ -150,10 +175,10 @@ class _Candidates:
     contour: Float[Array, " C"]
 
 
-def _candidates(regions: Regions, min_share: float, max_masks: int) -> list[_Candidates]:
+def _candidates(trees: list[tuple[Regions, MergeWeights]], min_share: float, max_masks: int) -> list[_Candidates]:
     """The most promising nodes of every tree."""
-    image_area, found = regions.area.sum(), []
-    for weights in TREES:
+    image_area, found = trees[0][0].area.sum(), []
+    for regions, weights in trees:
         tree = merge_regions(regions, weights)
         order, start, stop = kernel.list_members(tree.children, len(regions.area))
         nodes = np.flatnonzero((tree.area >= min_share * image_area) & (tree.area <= MAX_SHARE * image_area))
@@ -191,10 +216,10 @@ def _members(found: list[_Candidates], chosen: Array, count: int) -> Bool[Array,
 
 
 def _consensus(iou: Array, tree: Array) -> Array:
-    """How well the other trees agree with each candidate: mean over them of the best IoU."""
-    best = np.stack([iou[:, tree == t].max(1, initial=0.0) for t in range(len(TREES))])
+    """How well other trees agree with each candidate: mean of the best IoU in the two that agree most."""
+    best = np.stack([iou[:, tree == t].max(1, initial=0.0) for t in range(tree.max() + 1)])
     best[tree, np.arange(len(tree))] = 0
-    return best.sum(0) / (len(TREES) - 1)
+    return np.sort(best, axis=0)[-AGREEING:].sum(0) / AGREEING
 
 
 def _suppress(iou: Array, rank: Array, limit: int) -> Array:

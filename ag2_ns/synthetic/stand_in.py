@@ -12,8 +12,7 @@ import torch
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
 from ag2_ns.ops.sh import rgb_to_sh
-from ag2_ns.synthetic.tabletop.render import render
-from ag2_ns.synthetic.world import World, world_points
+from ag2_ns.synthetic.world import World, draw, world_points
 
 STRADDLE, FLOATERS = 0.03, 0.005
 """Shares of Gaussians that are twice as large as their cell, and that float above the scene."""
@@ -41,10 +40,8 @@ def stand_in(world: World, spacing: float, reach: float, seed: int = 0) -> Gauss
         seed: draws the defects.
     """
     rng = np.random.default_rng([seed, 31])
-    lit = world.light_up()
     points, colours = [], []
-    for pose in world.poses:
-        frame = render(lit, pose, world.focal, world.width, world.height)
+    for pose, frame in zip(world.poses, draw(world)):
         hit = frame.distance.reshape(-1) < 1e6
         points.append(world_points(frame.distance, pose, world.focal).reshape(-1, 3)[hit].astype(np.float32))
         colours.append(frame.rgb.reshape(-1, 3)[hit])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -122,6 +122,13 @@ class _Artist:
         return ViewTruth(frame.rgb, frame.ids, parts, frame.distance, tuple(surfaces))
 
 
+def draw(world: World) -> Iterator[Frame]:
+    """All views of a world."""
+    lit = world.light_up()
+    for pose in world.poses:
+        yield render(lit, pose, world.focal, world.width, world.height)
+
+
 def write_world(
     out: Path,
     world: World,
@@ -129,6 +136,7 @@ def write_world(
     seed: int,
     progress: bool = True,
     also: Callable[[Path], None] | None = None,
+    frames: Iterable[Frame] | None = None,
 ) -> None:
     """Write a scene to a folder, which appears complete or not at all.
 
@@ -141,6 +149,7 @@ def write_world(
         seed: of masks and features.
         progress: show a progress bar.
         also: writes more into the folder that becomes `out`.
+        frames: the world's views where they are drawn already; noise changes masks and features only.
     """
     views, width, height, focal = len(world.poses), world.width, world.height, world.focal
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -149,14 +158,11 @@ def write_world(
         levels = write.LEVEL_FOLDERS if isinstance(noise, Difficulty) else ()
         for folder in (*write.FOLDERS, *levels):
             (new / folder).mkdir(parents=True)
-        task = bar.add_task(world.what, total=views + 2)
-        lit = world.light_up()
-        bar.advance(task)
+        task = bar.add_task(world.what, total=views + 1)
         each = int(np.ceil(sfm.SPARE * sfm.wanted(views, width, height) / views))
         lifted, jobs = [], []
         with ThreadPoolExecutor(1) as pool:
-            for i, pose in enumerate(world.poses):
-                frame = render(lit, pose, focal, width, height)
+            for i, (pose, frame) in enumerate(zip(world.poses, draw(world) if frames is None else frames)):
                 points = world_points(frame.distance, pose, focal)
                 jobs.append(pool.submit(artist.view, new, i, frame, points))
                 if i >= 2:

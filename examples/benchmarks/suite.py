@@ -32,15 +32,15 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
+from ceilings import ceilings, means
 from rich.console import Console
 
+import ag2_ns
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.core.view import NamedView
 from ag2_ns.eval.formats import read_benchmark
-from ag2_ns.eval.instances import weight_on_objects
 from ag2_ns.eval.report import machine
 from ag2_ns.eval.suite import evaluate, headline, revision
-from ag2_ns.eval.tabletop import named_like, read_ground_truth
 from ag2_ns.io.atomic import write_atomic
 from ag2_ns.ops.neighbours import radius_edges
 from ag2_ns.perception.prompts import NEGATIVES
@@ -48,11 +48,13 @@ from ag2_ns.rendering.choose import choose_rasterizer
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import build_index
 from ag2_ns.splat.anchors import Anchors, voxel_groups
+from ag2_ns.synthetic.folder import in_place_of
 from ag2_ns.synthetic.room import room
 from ag2_ns.synthetic.stand_in import cameras, stand_in
 from ag2_ns.synthetic.tabletop.generate import tabletop
+from ag2_ns.synthetic.tabletop.render import Frame
 from ag2_ns.synthetic.wild import WILD, Difficulty
-from ag2_ns.synthetic.world import World, write_world
+from ag2_ns.synthetic.world import World, draw, write_world
 
 METHODS = {
     "ag2aussian": ["ns-train", "ag2aussian"],
@@ -63,6 +65,8 @@ METHODS = {
     "splatfacto": ["ns-train", "splatfacto", "--max-num-iterations", "7000"],
 }
 """Commands that train; published-short squeezes the published schedule into the steps of ag2aussian."""
+
+AG2 = (sys.executable, "-m", "ag2_ns.cli.main")
 
 LIFTED = {"splatfacto": [], "features": ["--instances", "features"]}
 """Methods whose runs `ag2 lift` makes the instances of, with its options."""
@@ -216,6 +220,8 @@ class Suite:
     """By default all that the labels allow."""
     jobs: int = 1
     """Rows measured at a time, by processes that share out the GPUs. Times are then no speeds."""
+    ceilings: bool = False
+    """Also show what each scene allows at best, see `ceilings.py`."""
     known: tuple[Path, ...] = ()
     """rows.jsonl of earlier outputs: what they hold is not measured again."""
 
@@ -239,16 +245,19 @@ class Suite:
         """All rows, method by method, so that rows of different worlds come first."""
         if self.captures is not None:
             return [Row(s, 0, m) for m in self.methods if m != "stand-in" for s in self.scenes()]
+        base = self.difficulty()
         if not self.sweep:
-            noise = Difficulty.parse(self.noise) if self.noise.startswith("wild") else float(self.noise)
-            return [self.row(w, seed, m, noise) for m in self.methods for w in self.worlds for seed in self.seeds]
-        base = Difficulty.parse(self.noise)
+            return [self.row(w, seed, m, base) for m in self.methods for w in self.worlds for seed in self.seeds]
         return [
             self.row(self.worlds[0], seed, self.methods[0], replace(base, **{knob: value}), f"{knob}={value:g}")
             for knob in self.sweep
             for value in SWEEPS[knob]
             for seed in self.seeds
         ]
+
+    def difficulty(self) -> Difficulty | float:
+        """Of all worlds, knobs not turned."""
+        return Difficulty.parse(self.noise) if self.noise.startswith("wild") else float(self.noise)
 
     def scenes(self) -> list[str]:
         """The captures that have labels."""
@@ -269,7 +278,7 @@ class Suite:
         turns = spawn.Queue()
         for k in range(self.jobs):
             turns.put(k)
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.jobs))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.jobs)))
         with (
             ProcessPoolExecutor(self.jobs, spawn, os.nice, (10,)) as makers,  # of the worlds that will be asked for
             ProcessPoolExecutor(self.jobs, spawn, _take_gpu, (turns,)) as pool,
@@ -286,13 +295,13 @@ class Suite:
             start = time.perf_counter()
             found = {"world": row.world, "seed": row.seed, "method": row.method, "knob": row.knob, "code": revision()}
             if row.noise is None:
-                found |= self.trained(row.key, self.captures / row.world, self.labels / row.world, row.method)
+                found |= self.trained(row, self.captures / row.world, self.labels / row.world)
             else:
                 folder = self.made(row)
                 found |= (
                     self.quick(row, folder)
                     if row.method == "stand-in"
-                    else self.trained(row.key, folder, folder / "ground_truth", row.method)
+                    else self.trained(row, folder, folder / "ground_truth")
                 )
             found["wall_seconds"] = time.perf_counter() - start
             write_atomic(path, json.dumps(found, indent=1).encode())
@@ -301,53 +310,85 @@ class Suite:
     def made(self, row: Row) -> Path:
         """The folder of a generated world."""
         folder = self.output / "worlds" / row.key
+        frames = self.frames(row) if row.knob else None
         with locked(folder):
             if not folder.exists():
-                write_world(folder, row.world_of(), row.noise, row.seed, progress=False)
+                write_world(folder, row.world_of(), row.noise, row.seed, progress=False, frames=frames)
         return folder
+
+    def frames(self, row: Row) -> Iterator[Frame]:
+        """The views of a world, drawn once for all values of a knob."""
+        folder = self.output / "frames" / replace(row, knob="").key
+        with locked(folder):
+            if not folder.exists():
+                with in_place_of(folder) as new:
+                    for k, frame in enumerate(draw(row.world_of())):
+                        np.savez(new / f"{k}.npz", **vars(frame))
+        for k in range(row.views):
+            with np.load(folder / f"{k}.npz") as kept:
+                yield Frame(**kept)
 
     def quick(self, row: Row, folder: Path) -> dict:
         """A stand-in for a splat, in place of a trained one."""
         scene, seconds = self.lifted(row.world_of(), folder, row.seed)
         found = evaluate(scene, read_benchmark(folder / "ground_truth"), self.protocols, clicks=self.clicks)
-        figures = headline(found.results) | oracle(scene, folder)
-        return {"headline": figures, "build_seconds": seconds, "results": found.results}
+        return {"headline": headline(found.results), "build_seconds": seconds, "results": found.results} | self.allowed(
+            lambda: scene, folder
+        )
 
-    def trained(self, key: str, data: Path, labels: Path, method: str) -> dict:
+    def trained(self, row: Row, data: Path, labels: Path) -> dict:
         """Prepare, train (and lift) and evaluate by the commands that a user would type."""
-        ag2 = [sys.executable, "-m", "ag2_ns.cli.main"]
+        self.prepare(row.key, data)
+        plain = replace(row, knob="", noise=self.difficulty()) if row.knob else row
+        first = self.made(plain) if row.knob else data
+        run, seconds = self.run_of(plain, first)
+        if row.method in LIFTED or row.knob:  # what a knob turns, pictures do not show
+            out = self.output / "lifted" / row.tag
+            to = ["--load-config", str(run / "config.yml"), "--output-dir", str(out), *LIFTED.get(row.method, [])]
+            self.call(f"{row.tag}-lift", [*AG2, "lift", *to, *(["--data", str(data)] if row.knob else [])])
+            run = next(out.rglob("scene.safetensors")).parent
+        report = self.output / "reports" / row.tag
+        options = [word for p in self.protocols for word in ("--protocol", p)]
+        self.call(
+            f"{row.tag}-eval",
+            [*AG2, "eval", "--load-config", str(run), "--ground-truth", str(labels), "--output-dir", str(report),
+             "--clicks", str(self.clicks), *options],
+        )  # fmt: skip
+        content = json.loads((report / "report.json").read_text())
+        found = {"headline": content["headline"], "train_seconds": seconds, "results": content["protocols"]}
+        return found | (self.allowed(lambda: ag2_ns.open(run, edits=False), data) if row.noise is not None else {})
+
+    def prepare(self, key: str, data: Path) -> None:
+        """Masks and features, once."""
         with locked(data):
             if not (data / "ag2").exists():
-                self.call(f"{key}-prepare", [*ag2, "prepare", str(data)])
-        _, name, *options = METHODS[method]
+                self.call(f"{key}-prepare", [*AG2, "prepare", str(data), "--preview-every", "0"])
+
+    def run_of(self, row: Row, data: Path) -> tuple[Path, float]:
+        """The trained run of a row's world and method, and the seconds that it took."""
+        self.prepare(row.key, data)
+        _, name, *options = METHODS[row.method]
         options += ["--max-num-iterations", str(self.steps)] if self.steps else []
-        run = self.output / "runs" / f"{key}-{name}" / name / "run"
-        where = ["--output-dir", str(self.output / "runs"), "--experiment-name", f"{key}-{name}", "--timestamp", "run"]
-        parser = ["ag2-data"] if method == "splatfacto" else []
+        key = f"{row.key}-{name}"
+        run = self.output / "runs" / key / name / "run"
+        where = ["--output-dir", str(self.output / "runs"), "--experiment-name", key, "--timestamp", "run"]
+        parser = ["ag2-data"] if row.method == "splatfacto" else []
         start = time.perf_counter()
         with locked(run.parents[1]):
             if not (run / "trained").exists():
                 self.call(
-                    f"{key}-{name}-train",
+                    f"{key}-train",
                     ["ns-train", name, "--data", str(data), *where, "--vis", "tensorboard", *options, *parser],
                 )
                 (run / "trained").touch()
-        seconds = time.perf_counter() - start
-        tag = f"{key}-{method}"
-        if method in LIFTED:
-            out = self.output / "lifted" / tag
-            to = ["--load-config", str(run / "config.yml"), "--output-dir", str(out), *LIFTED[method]]
-            self.call(f"{tag}-lift", [*ag2, "lift", *to])
-            run = next(out.rglob("scene.safetensors")).parent
-        report = self.output / "reports" / tag
-        options = [word for p in self.protocols for word in ("--protocol", p)]
-        self.call(
-            f"{tag}-eval",
-            [*ag2, "eval", "--load-config", str(run), "--ground-truth", str(labels), "--output-dir", str(report),
-             "--clicks", str(self.clicks), *options],
-        )  # fmt: skip
-        content = json.loads((report / "report.json").read_text())
-        return {"headline": content["headline"], "train_seconds": seconds, "results": content["protocols"]}
+        return run, time.perf_counter() - start
+
+    def allowed(self, scene: Callable[[], Scene], world: Path) -> dict:
+        """The best answers that the scene allows."""
+        if not self.ceilings:
+            return {}
+        found = ceilings(scene(), world)
+        return {"ceilings": means(found), "ceilings of each": found}
 
     def call(self, log: str, command: Sequence[str]) -> None:
         """Run a command; raises with the end of its log where it fails."""
@@ -388,23 +429,9 @@ class Suite:
             return
         lines = [f"# Suite\n\n{machine()['device']}; code {revision()}; seeds {sorted({r['seed'] for r in rows})}; "
                  f"noise {asdict(WILD) if self.noise == 'wild' else self.noise}\n"]  # fmt: skip
-        columns = list(dict.fromkeys(k for r in rows for k in r["headline"]))
-        lines.append("| world | method | knob | seeds | " + " | ".join(columns) + " |")
-        lines.append("|---" * (len(columns) + 4) + "|")
-        for world, method, knob in dict.fromkeys((r["world"], r["method"], r["knob"]) for r in rows):
-            mine = [r["headline"] for r in rows if (r["world"], r["method"], r["knob"]) == (world, method, knob)]
-            cells = []
-            for key in columns:
-                values = [h[key] for h in mine if h.get(key) is not None]
-                cell = "" if not values else f"{np.mean(values):.3f}"
-                cell += f" ± {np.std(values):.3f}" if len(values) > 1 else ""
-                bar = BARS.get(world, {}).get(key) if not knob else None
-                cells.append(
-                    cell
-                    if bar is None or not values
-                    else f"{cell} ({'met' if np.mean(values) >= bar else f'bar {bar:g}'})"
-                )
-            lines.append(f"| {world} | {method} | {knob} | {len(mine)} | " + " | ".join(cells) + " |")
+        lines += self.table(rows, "headline")
+        if any("ceilings" in r for r in rows):
+            lines += ["\nBest answers that the scenes allow (see `ceilings.py`):\n", *self.table(rows, "ceilings")]
         if self.captures is not None:
             lines.append("\nPublished rows (of the papers, by the protocol named; not measured here):\n")
             for protocol, table in PUBLISHED.items():
@@ -417,9 +444,31 @@ class Suite:
             if self.plot(knob, rows):
                 lines.append(f"\n![{knob}](sweep_{knob}.png)")
         write_atomic(self.output / "suite.md", ("\n".join(lines) + "\n").encode())
-        short = [json.dumps({k: v for k, v in row.items() if k != "results"}) for row in rows]
+        short = [json.dumps({k: v for k, v in row.items() if k not in ("results", "ceilings of each")}) for row in rows]
         write_atomic(self.output / "rows.jsonl", ("\n".join(short) + "\n").encode())
         Console(soft_wrap=True).print(f"{len(rows)} rows: {self.output / 'suite.md'}", markup=False)
+
+    def table(self, rows: list[dict], what: str) -> list[str]:
+        """Mean and deviation over seeds, a line per world, method and knob."""
+        columns = list(dict.fromkeys(k for r in rows for k in r.get(what, {})))
+        lines = ["| world | method | knob | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 4) + "|"]
+        for world, method, knob in dict.fromkeys((r["world"], r["method"], r["knob"]) for r in rows if what in r):
+            mine = [
+                r[what] for r in rows if (r["world"], r["method"], r["knob"]) == (world, method, knob) and what in r
+            ]
+            cells = []
+            for key in columns:
+                values = [h[key] for h in mine if h.get(key) is not None]
+                cell = "" if not values else f"{np.mean(values):.3f}"
+                cell += f" ± {np.std(values):.3f}" if len(values) > 1 else ""
+                bar = BARS.get(world, {}).get(key) if not knob else None
+                cells.append(
+                    cell
+                    if bar is None or not values
+                    else f"{cell} ({'met' if np.mean(values) >= bar else f'bar {bar:g}'})"
+                )
+            lines.append(f"| {world} | {method} | {knob} | {len(mine)} | " + " | ".join(cells) + " |")
+        return lines
 
     def plot(self, knob: str, rows: list[dict]) -> bool:
         """Quality against one knob."""
@@ -453,28 +502,6 @@ def read_masks(folder: Path) -> tuple[list[MaskSet], list[torch.Tensor]]:
         masks.append(MaskSet.from_dense(torch.load(path, weights_only=True).to_dense().bool()))
         features.append(torch.load(folder / "clip_features" / path.name, weights_only=True).float())
     return masks, features
-
-
-@torch.no_grad()
-def oracle(scene: Scene, folder: Path) -> dict[str, float]:
-    """What the tree allows at best, in rendering weight: the best node for each thing."""
-    truth = named_like(read_ground_truth(folder / "ground_truth"), scene.names_of)
-    ids = sorted(truth.labels)
-    tree, index = scene.index.tree, scene.index
-    node = tree.anchor_node[index.gaussian_anchor]
-    held = weight_on_objects(
-        scene.gaussians,
-        node + 1,
-        tree.num_nodes + 1,
-        ids,
-        truth,
-        [(v.name, v.view) for v in scene.views],
-        scene.rasterizer,
-    )
-    area = held[:, :-1].sum(0)
-    by_node = tree.subtree_sum(held[1:])
-    iou = by_node[:, :-1] / (by_node.sum(1, keepdim=True) + area - by_node[:, :-1]).clamp_min(1e-9)
-    return {"tree ceiling (weight)": float(iou.max(0).values[area > 0].mean())}
 
 
 if __name__ == "__main__":

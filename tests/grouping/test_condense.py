@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,14 +42,24 @@ def test_levels_are_even_steps():
     #      1 object     5 object
     #    2 part  4 part
     #  3 part of the part
-    level = levels(np.array([-1, 0, 1, 2, 1, 0]), np.array([False, True, True, True, True, True]))
+    level = levels(np.array([-1, 0, 1, 2, 1, 0]), np.array([False, True, True, True, True, True]), np.ones(6))
     assert level.tolist() == [0.75, 0.5, 0.25, 0.0, 0.0, 0.5]
 
 
-@given(st.lists(st.tuples(st.integers(0, 100), st.booleans()), min_size=1, max_size=30))
+@pytest.mark.parametrize(
+    ("stack", "pair", "expected"), [(0.5, 0.3, [0.875, 0.75, 0.625]), (0.3, 0.5, [0.9375, 0.875, 0.75])]
+)
+def test_the_group_is_what_most_views_have_a_mask_of(stack, pair, expected):
+    # The whole table; a stack of three books in it; two of them; the three books.
+    parent = np.array([-1, 0, 1, 2, 2, 1])
+    level = levels(parent, np.array([False, False, False, True, True, True]), np.array([0.1, stack, pair, 1, 1, 1]))
+    assert level.tolist() == [*expected, 0.5, 0.5, 0.5]
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
 def test_levels_rise_towards_the_root(nodes):
-    parent = np.array([int(p) % (n + 1) - 1 for n, (p, _) in enumerate(nodes)])
-    level = levels(parent, np.array([o for _, o in nodes]))
+    parent = np.array([int(p) % (n + 1) - 1 for n, (p, _, _) in enumerate(nodes)])
+    level = levels(parent, np.array([o for _, o, _ in nodes]), np.array([share for _, _, share in nodes]))
     assert ((level >= 0) & (level < 1)).all()
     below = np.flatnonzero(parent >= 0)
     assert (level[below] < level[parent[below]]).all()

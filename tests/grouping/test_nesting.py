@@ -48,7 +48,7 @@ def test_a_robot_is_an_object_and_a_stack_of_books_a_group():
     affinity = np.array([0.15, 0.6, 0.9, 0.9, 0.4, 0.9, 0.9])
     found = objects(parent, votes, visible, affinity)
     assert found.tolist() == [False, True, False, False, False, True, True]
-    level = levels(parent, found)
+    level = levels(parent, found, votes / visible)
     assert level.tolist() == [0.875, 0.5, 0.0, 0.0, 0.75, 0.5, 0.5]
 
 
