@@ -85,7 +85,7 @@ class GroupingConfig:
     """Share of its views in which a node with a mask of its own is an object whatever is said about its parts."""
     held_together: float = 0.7
     """Affinity from which a node need not show more than what is inside it."""
-    loose: float = 0.3
+    loose: float = 0.4
     """Affinity below which what was joined is no object, if it has regions of its own inside."""
 
     # What masks vote for, see `ag2_ns.grouping.consensus` and `nesting`.

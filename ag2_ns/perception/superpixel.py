@@ -1,9 +1,9 @@
 """The segmenter that needs no weights: regions that persist while an image is merged.
 
-Watershed basins of a boundary map are merged three times with different weights (`ag2_ns.perception.regions`). A node
-of these trees is a good mask when a strong contour surrounds it, when the other trees made nearly the same region
-(consensus), and when it is not tiny; near duplicates are dropped. Parts and the wholes they belong to both stay, so
-masks overlap by nesting.
+Watershed basins of a boundary map are merged three times with different weights (`ag2_ns.perception.regions`), and
+three times more by features of a small network where that is installed (`deep_features`). A node of these trees is a
+good mask when a strong contour surrounds it, when other trees made nearly the same region (consensus), and when it is
+not tiny; near duplicates are dropped. Parts and the wholes they belong to both stay, so masks overlap by nesting.
 """
 
 from __future__ import annotations
@@ -43,9 +43,13 @@ TREES = (
 
 DEEP_TREES = (
     MergeWeights(mean=1.0, histogram=0.0),
-    MergeWeights(boundary=0.3, mean=1.0),
+    MergeWeights(mean=0.5, histogram=0.0),
+    MergeWeights(mean=1.0),
 )
-"""Two more by features of a network, where it is used."""
+"""Three more by features of a network, where it is used."""
+
+LARGE = 0.03
+"""Share of the image from which regions by features are looked at."""
 
 BASINS = 1500
 """Basins are merged down to this number once; the three trees start from there."""
@@ -141,8 +145,20 @@ def region_masks(
     tree = np.repeat(np.arange(len(found)), [len(c.area) for c in found])
     iou = _iou(found, area, regions.area)
     consensus = _consensus(iou, tree)
+    colour = np.flatnonzero(tree < len(TREES))
+    among = np.ix_(colour, colour)
+    consensus[colour] = _consensus(iou[among], tree[colour])
     rank = contour * consensus * area**AREA_POWER
-    keep = _suppress(iou, rank, max_masks)
+    keep = colour[_suppress(iou[among], rank[colour], max_masks)]
+    if deep is not None:  # of large regions all trees' compete; small ones are beyond the network's resolution
+        large = area >= LARGE * regions.area.sum()
+        consensus[large] = _consensus(iou, tree)[large]
+        rank = contour * consensus * area**AREA_POWER
+        small = keep[~large[keep]]
+        chosen = np.flatnonzero(large)
+        chosen = chosen[_suppress(iou[np.ix_(chosen, chosen)], rank[chosen], max_masks - len(small))]
+        keep = np.concatenate([chosen, small])
+        keep = keep[np.argsort(-rank[keep], kind="stable")]
     score = (1 - np.exp(-contour / CONTOUR_SOFTNESS)) * consensus
     return label, _members(found, keep, len(regions.area)), score[keep]
 
