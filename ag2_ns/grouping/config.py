@@ -75,8 +75,9 @@ class GroupingConfig:
     object_fill: float = 0.25
     """Likewise an object, which stayed apart from its neighbours for better reasons already."""
     fit: float = 0.3
-    """Mean IoU with its best masks below which a region is no candidate. (With 0.2 here and 0.3 above thin parts come
-    up more often; on a real capture without weights, objects then fall apart.)"""
+    """Mean IoU with its best masks below which a region is no candidate."""
+    part_fit: float = 0.2
+    """Likewise for what may only be a part of an object that was found without it: thin parts fit few masks well."""
     growth: float = 0.05
     """A region is a candidate where it was about to grow by at least this share of its visible area."""
     whole: float = 0.75
