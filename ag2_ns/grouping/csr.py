@@ -12,7 +12,8 @@ from torch import Tensor
 from ag2_ns.grouping.affinity import pair_affinities
 from ag2_ns.grouping.config import Scoring
 from ag2_ns.grouping.lifting import LiftedMasks
-from ag2_ns.ops.threads import for_ranges
+from ag2_ns.ops.jit import jit
+from ag2_ns.ops.threads import as_array, for_ranges
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,14 @@ class Rows:
         """
         masks = lifted[0].mask_view
         slot_view, view_slot, mask_slot = slots(masks.cpu().numpy(), lifted[0].num_views)
-        first = torch.from_numpy(view_slot).to(masks.device).long()
-        of_mask = torch.from_numpy(mask_slot).to(masks.device).long()
-        parts, offset = [], 0
-        for each in lifted:
-            view_unit = each.view_unit
-            for unit, column, slot, weight in (
-                (view_unit, each.view, first, each.total),
-                (view_unit, each.view, first + 1, each.covered),
-                (each.unit, each.mask, of_mask, each.weight),
-            ):
-                chosen = weight > 0
-                if keep is not None:
-                    chosen &= keep[offset : offset + each.num_units][unit]
-                parts.append((unit[chosen] + offset, slot[column[chosen]], weight[chosen]))
-            offset += each.num_units
-        unit, column, weight = (torch.cat(p) for p in zip(*parts))
-        order = torch.argsort(unit * int(view_slot[-1]) + column)
-        row = np.zeros(offset + 1, np.int64)
-        row[1:] = torch.cumsum(torch.bincount(unit, minlength=offset), 0).cpu().numpy()
-        return Rows(column[order].int().cpu().numpy(), weight[order].float().cpu().numpy(), row, slot_view, view_slot)
+        gather = by_loops if masks.device.type == "cpu" else by_sorting
+        return Rows(*gather(lifted, keep, view_slot, mask_slot), slot_view, view_slot)
 
     @property
     def peak(self) -> np.ndarray:
         """[U] the largest total of each row."""
-        is_total = self.slot == self.view_slot[self.slot_view[self.slot]]
         out = np.zeros(len(self.row) - 1)
-        np.maximum.at(out, np.repeat(np.arange(len(out)), np.diff(self.row))[is_total], self.weight[is_total])
+        for_ranges(_peaks, len(out), self.slot, self.weight, self.row, self.slot_view, self.view_slot, out, minimum=256)
         return out
 
     def affinities(self, one: Int[Tensor, " K"], other: Int[Tensor, " K"], scoring: Scoring) -> np.ndarray:
@@ -77,6 +59,94 @@ class Rows:
             self.peak, self.slot_view, self.view_slot, scoring, out, minimum=256,
         )  # fmt: skip
         return out
+
+
+@jit
+def _peaks(begin, stop, slot, weight, row, slot_view, view_slot, out):
+    for u in range(begin, stop):
+        for k in range(row[u], row[u + 1]):
+            if weight[k] > out[u] and slot[k] == view_slot[slot_view[slot[k]]]:
+                out[u] = weight[k]
+
+
+def by_sorting(
+    lifted: tuple[LiftedMasks, ...], keep: Tensor | None, view_slot: np.ndarray, mask_slot: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slot, weight and row offsets, put in order on the device."""
+    device = lifted[0].row.device
+    first = torch.from_numpy(view_slot).to(device).long()
+    of_mask = torch.from_numpy(mask_slot).to(device).long()
+    parts, offset = [], 0
+    for each in lifted:
+        view_unit = each.view_unit
+        for unit, column, slot, weight in (
+            (view_unit, each.view, first, each.total),
+            (view_unit, each.view, first + 1, each.covered),
+            (each.unit, each.mask, of_mask, each.weight),
+        ):
+            chosen = weight > 0
+            if keep is not None:
+                chosen &= keep[offset : offset + each.num_units][unit]
+            parts.append((unit[chosen] + offset, slot[column[chosen]], weight[chosen]))
+        offset += each.num_units
+    unit, column, weight = (torch.cat(p) for p in zip(*parts))
+    order = torch.argsort(unit * int(view_slot[-1]) + column)
+    row = torch.nn.functional.pad(torch.cumsum(torch.bincount(unit, minlength=offset), 0), (1, 0))
+    return column[order].int().cpu().numpy(), weight[order].float().cpu().numpy(), row.cpu().numpy()
+
+
+def by_loops(
+    lifted: tuple[LiftedMasks, ...], keep: Tensor | None, view_slot: np.ndarray, mask_slot: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`by_sorting` by compiled loops on the CPU: a row's views and masks are in order already."""
+    sizes = [each.num_units for each in lifted]
+    kept = np.ones(sum(sizes), bool) if keep is None else as_array(keep)
+    parts, count = [], np.zeros(sum(sizes), np.int64)
+    for each, end in zip(lifted, np.cumsum(sizes)):
+        arrays = (each.view_row, each.view, each.total, each.covered, each.row, each.mask, each.weight)
+        parts.append((slice(end - each.num_units, end), tuple(as_array(t) for t in arrays)))
+        for_ranges(_count, each.num_units, *parts[-1][1], kept[parts[-1][0]], count[parts[-1][0]], minimum=256)
+    row = np.concatenate([[0], np.cumsum(count)])
+    slot, weight = np.empty(row[-1], np.int32), np.empty(row[-1], np.float32)
+    for units, arrays in parts:
+        inside = kept[units]
+        for_ranges(_fill, len(inside), *arrays, inside, row[units], view_slot, mask_slot, slot, weight, minimum=256)
+    return slot, weight, row
+
+
+@jit
+def _count(begin, stop, view_row, view, total, covered, mask_row, mask, weight, keep, count):
+    for u in range(begin, stop):
+        if keep[u]:
+            for i in range(view_row[u], view_row[u + 1]):
+                count[u] += (total[i] > 0) + (covered[i] > 0)
+            for j in range(mask_row[u], mask_row[u + 1]):
+                count[u] += weight[j] > 0
+
+
+@jit
+def _fill(
+    begin, stop, view_row, view, total, covered, mask_row, mask, weight, keep, row, view_slot, mask_slot, out_slot,
+    out_weight,
+):  # fmt: skip
+    for u in range(begin, stop):
+        if not keep[u]:
+            continue
+        k, i, j = row[u], view_row[u], mask_row[u]
+        while i < view_row[u + 1] or j < mask_row[u + 1]:
+            if j == mask_row[u + 1] or (i < view_row[u + 1] and view_slot[view[i]] < mask_slot[mask[j]]):
+                if total[i] > 0:
+                    out_slot[k], out_weight[k] = view_slot[view[i]], total[i]
+                    k += 1
+                if covered[i] > 0:
+                    out_slot[k], out_weight[k] = view_slot[view[i]] + 1, covered[i]
+                    k += 1
+                i += 1
+            else:
+                if weight[j] > 0:
+                    out_slot[k], out_weight[k] = mask_slot[mask[j]], weight[j]
+                    k += 1
+                j += 1
 
 
 def slots(mask_view: np.ndarray, num_views: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

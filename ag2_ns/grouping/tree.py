@@ -184,7 +184,8 @@ def build_tree(
 
 @cache
 def warm_up(device: torch.device) -> None:
-    """Load, or on a new machine compile, what `build_tree` runs: its first call in a process takes seconds longer.
+    """Load, or on a new machine compile, what `build_tree` and `refine_anchors` run: their first call in a process takes
+    seconds longer.
 
     Does nothing from the second time on.
     """
@@ -193,6 +194,7 @@ def warm_up(device: torch.device) -> None:
     row = torch.arange(5, device=device)
     lifted = LiftedMasks(row, units // 2, ones, row, units * 0, 2 * ones, ones, masks, 2 * ones[:2], 1)
     build_tree(lifted, torch.stack((units[:-1], units[1:])))
+    Rows.of(lifted).affinities(units[:-1], units[1:], DEFAULTS.scoring)
 
 
 def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], config: GroupingConfig) -> InstanceTree:
