@@ -184,8 +184,7 @@ def build_tree(
 
 @cache
 def warm_up(device: torch.device) -> None:
-    """Load, or on a new machine compile, what `build_tree` and `refine_anchors` run: their first call in a process takes
-    seconds longer.
+    """Load, or on a new machine compile, what `build_tree` and `refine_anchors` run: their first call takes seconds.
 
     Does nothing from the second time on.
     """
