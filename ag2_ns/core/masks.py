@@ -31,7 +31,7 @@ class MaskSet:
     @property
     def areas(self) -> Int[Tensor, " M"]:
         """Pixels in each mask."""
-        return torch.bincount(self.mask, minlength=len(self))
+        return torch.searchsorted(self.mask, torch.arange(len(self) + 1, device=self.mask.device)).diff()
 
     @property
     def nbytes(self) -> int:

@@ -193,9 +193,12 @@ def _maps(masks: MaskSet, channels: int) -> Iterator[tuple[int, Float[Tensor, "H
     num_masks, pixels = len(masks), masks.height * masks.width
     for start in range(0, num_masks + 2, channels):
         stop = min(start + channels, num_masks + 2)
-        maps = torch.zeros(pixels, stop - start, device=masks.pixel.device)
-        chosen = (masks.mask >= start) & (masks.mask < stop)
-        maps[masks.pixel[chosen], masks.mask[chosen] - start] = 1.0
+        width = stop - start
+        # One place more, for pairs of other masks: to leave those out would wait for the device.
+        flat = torch.zeros(pixels * width + 1, device=masks.pixel.device)
+        here = (masks.mask >= start) & (masks.mask < stop)
+        flat[torch.where(here, masks.pixel * width + masks.mask - start, pixels * width)] = 1.0
+        maps = flat[:-1].view(pixels, width)
         if start <= num_masks < stop:
             maps[masks.pixel, num_masks - start] = 1.0
         if stop == num_masks + 2:
@@ -215,7 +218,7 @@ class _Sorted:
 
     def add(self, unit: Int[Tensor, " P"], column: Int[Tensor, " P"], *values: Float[Tensor, " P"]) -> None:
         """More entries, in columns behind those that were added before, or in the same for other units."""
-        self._count += torch.bincount(unit, minlength=len(self._count))
+        self._count += _counts(unit, len(self._count))
         self._parts.append((unit.int(), column.int(), *values))
 
     def rows(self) -> tuple[Tensor, ...]:
@@ -227,13 +230,20 @@ class _Sorted:
             entries[0] = entries[0].long()
             if out is None:
                 out = tuple(e.new_empty(int(row[-1])) for e in entries)
-            count = torch.bincount(unit, minlength=len(free))
+            count = _counts(unit.long(), len(free))
             before = torch.cumsum(count, 0) - count
             place = (free - before)[unit] + torch.arange(len(unit), device=unit.device)
             for whole, part in zip(out, entries):
                 whole[place] = part
             free += count
         return row, *out
+
+
+def _counts(index: Int[Tensor, " P"], size: int) -> Int[Tensor, " size"]:
+    """`torch.bincount` that does not wait for the device."""
+    if index.device.type == "cpu":
+        return torch.bincount(index, minlength=size)
+    return torch.zeros(size, dtype=torch.long, device=index.device).scatter_add_(0, index, torch.ones_like(index))
 
 
 def summed_by_sorting(
