@@ -9,7 +9,7 @@ from torch import Tensor
 from ag2_ns.ops import decode_kernels as loops
 from ag2_ns.ops.launch import on
 
-BLOCK = 128
+BLOCK = 64
 """Children of one program."""
 
 C0 = tl.constexpr(loops.C0)
@@ -30,35 +30,62 @@ def _band(k: tl.constexpr, x, y, z):
     """
     o = x * 0.0
     if k == 0:
-        return -C1 * y, o, o - C1, o
+        return y * -C1, o, o - C1, o
     elif k == 1:
-        return C1 * z, o, o, o + C1
+        return z * C1, o, o, o + C1
     elif k == 2:
-        return -C1 * x, o - C1, o, o
+        return x * -C1, o - C1, o, o
     elif k == 3:
-        return C2 * x * y, C2 * y, C2 * x, o
+        return x * y * C2, y * C2, x * C2, o
     elif k == 4:
-        return -C2 * y * z, o, -C2 * z, -C2 * y
+        return y * z * -C2, o, z * -C2, y * -C2
     elif k == 5:
-        return C20 * (3.0 * z * z - 1.0), o, o, 6.0 * C20 * z
+        return (3.0 * z * z - 1.0) * C20, o, o, z * (6.0 * C20)
     elif k == 6:
-        return -C2 * x * z, -C2 * z, o, -C2 * x
+        return x * z * -C2, z * -C2, o, x * -C2
     elif k == 7:
-        return 0.5 * C2 * (x * x - y * y), C2 * x, -C2 * y, o
+        return (x * x - y * y) * (0.5 * C2), x * C2, y * -C2, o
     elif k == 8:
-        return -C33 * y * (3.0 * x * x - y * y), -6.0 * C33 * x * y, -3.0 * C33 * (x * x - y * y), o
+        return y * (3.0 * x * x - y * y) * -C33, x * y * (-6.0 * C33), (x * x - y * y) * (-3.0 * C33), o
     elif k == 9:
-        return 2.0 * C32 * x * y * z, 2.0 * C32 * y * z, 2.0 * C32 * x * z, 2.0 * C32 * x * y
+        return x * y * z * (2.0 * C32), y * z * (2.0 * C32), x * z * (2.0 * C32), x * y * (2.0 * C32)
     elif k == 10:
-        return -C31 * y * (5.0 * z * z - 1.0), o, -C31 * (5.0 * z * z - 1.0), -10.0 * C31 * y * z
+        up = 5.0 * z * z - 1.0
+        return y * up * -C31, o, up * -C31, y * z * (-10.0 * C31)
     elif k == 11:
-        return C30 * z * (5.0 * z * z - 3.0), o, o, C30 * (15.0 * z * z - 3.0)
+        return z * (5.0 * z * z - 3.0) * C30, o, o, (15.0 * z * z - 3.0) * C30
     elif k == 12:
-        return -C31 * x * (5.0 * z * z - 1.0), -C31 * (5.0 * z * z - 1.0), o, -10.0 * C31 * x * z
+        up = 5.0 * z * z - 1.0
+        return x * up * -C31, up * -C31, o, x * z * (-10.0 * C31)
     elif k == 13:
-        return C32 * z * (x * x - y * y), 2.0 * C32 * x * z, -2.0 * C32 * y * z, C32 * (x * x - y * y)
+        side = x * x - y * y
+        return z * side * C32, x * z * (2.0 * C32), y * z * (-2.0 * C32), side * C32
     else:
-        return -C33 * x * (x * x - 3.0 * y * y), -3.0 * C33 * (x * x - y * y), 6.0 * C33 * x * y, o
+        return x * (x * x - 3.0 * y * y) * -C33, (x * x - y * y) * (-3.0 * C33), x * y * (6.0 * C33), o
+
+
+@triton.jit
+def _basis(x, y, z, BANDS: tl.constexpr, BLOCK: tl.constexpr):
+    """All basis functions after the constant one at BLOCK directions, BLOCK x 16 (0 beyond BANDS), and their slopes."""
+    at = tl.arange(0, 16)[None, :]
+    value, by_x, by_y, by_z = (tl.zeros([BLOCK, 16], tl.float32),) * 4
+    for k in tl.static_range(BANDS):
+        b, bx, by, bz = _band(k, x, y, z)
+        value = tl.where(at == k, b[:, None], value)
+        by_x = tl.where(at == k, bx[:, None], by_x)
+        by_y = tl.where(at == k, by[:, None], by_y)
+        by_z = tl.where(at == k, bz[:, None], by_z)
+    return value, by_x, by_y, by_z
+
+
+@triton.jit
+def _coefficients(n, ok, stored, BANDS: tl.constexpr):
+    """Where the bands of children n lie, children x 16 x 4, and which of these places are in use.
+
+    Read as one block: four threads read a colour together, where one that reads a child alone strides through memory.
+    """
+    k, c = tl.arange(0, 16)[None, :, None], tl.arange(0, 4)[None, None, :]
+    return (n * stored * 3)[:, None, None] + 3 * k + c, ok[:, None, None] & (k < BANDS) & (c < 3)
 
 
 @triton.jit
@@ -81,21 +108,16 @@ def _forward(
     for c in tl.static_range(3):
         tl.store(scales + 3 * n + c, tl.exp(tl.load(log_scale + 3 * n + c, mask=ok, other=0.0)), mask=ok)
     tl.store(opacities + n, tl.sigmoid(tl.load(logit + n, mask=ok, other=0.0)), mask=ok)
-    x, y, z = px - tl.load(eye), py - tl.load(eye + 1), pz - tl.load(eye + 2)
-    inverse = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-12)
-    x, y, z = x * inverse, y * inverse, z * inverse
-    red = C0 * tl.load(dc + 3 * n, mask=ok, other=0.0) + 0.5
-    green = C0 * tl.load(dc + 3 * n + 1, mask=ok, other=0.0) + 0.5
-    blue = C0 * tl.load(dc + 3 * n + 2, mask=ok, other=0.0) + 0.5
-    for k in tl.static_range(BANDS):
-        b, _, _, _ = _band(k, x, y, z)
-        at = rest + (n * stored + k) * 3
-        red += b * tl.load(at, mask=ok, other=0.0)
-        green += b * tl.load(at + 1, mask=ok, other=0.0)
-        blue += b * tl.load(at + 2, mask=ok, other=0.0)
-    tl.store(rgb + 3 * n, tl.maximum(red, 0.0), mask=ok)
-    tl.store(rgb + 3 * n + 1, tl.maximum(green, 0.0), mask=ok)
-    tl.store(rgb + 3 * n + 2, tl.maximum(blue, 0.0), mask=ok)
+    channel = tl.arange(0, 4)[None, :]
+    at, shown = 3 * n[:, None] + channel, ok[:, None] & (channel < 3)
+    colour = C0 * tl.load(dc + at, mask=shown, other=0.0) + 0.5
+    if BANDS > 0:
+        x, y, z = px - tl.load(eye), py - tl.load(eye + 1), pz - tl.load(eye + 2)
+        inverse = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-12)
+        basis, _, _, _ = _basis(x * inverse, y * inverse, z * inverse, BANDS, BLOCK)
+        place, used = _coefficients(n, ok, stored, BANDS)
+        colour += tl.sum(basis[:, :, None] * tl.load(rest + place, mask=used, other=0.0), axis=1)
+    tl.store(rgb + at, tl.maximum(colour, 0.0), mask=shown)
 
 
 @triton.jit
@@ -113,15 +135,11 @@ def _backward(
         tl.store(d_log_scale + 3 * n + c, slope, mask=ok)
     o = tl.load(opacities + n, mask=ok, other=0.0)
     tl.store(d_logit + n, o * (1.0 - o) * tl.load(g_opacities + n, mask=ok, other=0.0), mask=ok)
-    red = tl.load(g_rgb + 3 * n, mask=ok, other=0.0)
-    red = tl.where(tl.load(rgb + 3 * n, mask=ok, other=0.0) > 0.0, red, 0.0)
-    green = tl.load(g_rgb + 3 * n + 1, mask=ok, other=0.0)
-    green = tl.where(tl.load(rgb + 3 * n + 1, mask=ok, other=0.0) > 0.0, green, 0.0)
-    blue = tl.load(g_rgb + 3 * n + 2, mask=ok, other=0.0)
-    blue = tl.where(tl.load(rgb + 3 * n + 2, mask=ok, other=0.0) > 0.0, blue, 0.0)
-    tl.store(d_dc + 3 * n, C0 * red, mask=ok)
-    tl.store(d_dc + 3 * n + 1, C0 * green, mask=ok)
-    tl.store(d_dc + 3 * n + 2, C0 * blue, mask=ok)
+    channel = tl.arange(0, 4)[None, :]
+    at, shown = 3 * n[:, None] + channel, ok[:, None] & (channel < 3)
+    pull = tl.load(g_rgb + at, mask=shown, other=0.0)
+    pull = tl.where(tl.load(rgb + at, mask=shown, other=0.0) > 0.0, pull, 0.0)
+    tl.store(d_dc + at, C0 * pull, mask=shown)
     gx = tl.load(g_means + 3 * n, mask=ok, other=0.0)
     gy = tl.load(g_means + 3 * n + 1, mask=ok, other=0.0)
     gz = tl.load(g_means + 3 * n + 2, mask=ok, other=0.0)
@@ -131,19 +149,11 @@ def _backward(
         z = tl.load(means + 3 * n + 2, mask=ok, other=0.0) - tl.load(eye + 2)
         inverse = 1.0 / tl.maximum(tl.sqrt(x * x + y * y + z * z), 1e-12)
         x, y, z = x * inverse, y * inverse, z * inverse
-        ux, uy, uz = x * 0.0, x * 0.0, x * 0.0
-        for k in tl.static_range(BANDS):
-            b, bx, by, bz = _band(k, x, y, z)
-            at = (n * stored + k) * 3
-            pull = red * tl.load(rest + at, mask=ok, other=0.0)
-            pull += green * tl.load(rest + at + 1, mask=ok, other=0.0)
-            pull += blue * tl.load(rest + at + 2, mask=ok, other=0.0)
-            ux += pull * bx
-            uy += pull * by
-            uz += pull * bz
-            tl.store(d_rest + at, b * red, mask=ok)
-            tl.store(d_rest + at + 1, b * green, mask=ok)
-            tl.store(d_rest + at + 2, b * blue, mask=ok)
+        basis, by_x, by_y, by_z = _basis(x, y, z, BANDS, BLOCK)
+        place, used = _coefficients(n, ok, stored, BANDS)
+        weight = tl.sum(tl.load(rest + place, mask=used, other=0.0) * pull[:, None, :], axis=2)
+        ux, uy, uz = tl.sum(weight * by_x, axis=1), tl.sum(weight * by_y, axis=1), tl.sum(weight * by_z, axis=1)
+        tl.store(d_rest + place, basis[:, :, None] * pull[:, None, :], mask=used)
         along = ux * x + uy * y + uz * z
         gx += (ux - along * x) * inverse
         gy += (uy - along * y) * inverse

@@ -27,20 +27,20 @@ class Graphed:
         self.function, self.trained = function, trained
         self._recorded: dict[tuple, _Recorded] = {}
 
-    def __call__(self, *tensors: Tensor) -> Tensor:
-        """The terms, of which any may be left out of the sum where its gradient is 0."""
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The terms, to be added up and minimised."""
         if tensors[0].device.type != "cuda" or not all(t.requires_grad for t in tensors[: self.trained]):
-            return self.function(*tensors)
+            return self.function(*tensors).unbind()
         key = tuple((t.shape, t.dtype) for t in tensors)
         recorded = self._recorded.get(key)
         if recorded is None:
             if len(self._recorded) >= MOST:
-                return self.function(*tensors)
+                return self.function(*tensors).unbind()
             try:
                 recorded = _Recorded(self.function, self.trained, tensors)
             except RuntimeError:  # a driver that cannot record, or another thread's call that must not happen meanwhile
                 torch.cuda.synchronize()
-                return self.function(*tensors)
+                return self.function(*tensors).unbind()
             self._recorded[key] = recorded
         return _Replay.apply(recorded, *tensors)
 
@@ -73,14 +73,16 @@ class _Recorded:
 
 class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, recorded: _Recorded, *tensors: Tensor) -> Tensor:
+    def forward(ctx, recorded: _Recorded, *tensors: Tensor) -> tuple[Tensor, ...]:
         torch._foreach_copy_([t.detach() for t in recorded.inputs], list(tensors))
         recorded.graph.replay()
         ctx.gradients, ctx.constants = recorded.gradients, len(tensors) - len(recorded.gradients)
-        return recorded.terms.clone()
+        ctx.set_materialize_grads(False)
+        return recorded.terms.clone().unbind()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # The terms are added up and minimised, so the gradient of the first is that of all that count.
-        return None, *(g * grad[0] for g in ctx.gradients), *(None,) * ctx.constants
+    def backward(ctx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        # The terms are added up and minimised, so the gradient of one is that of all.
+        grad = next(g for g in grads if g is not None)
+        return None, *torch._foreach_mul(ctx.gradients, grad), *(None,) * ctx.constants

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -219,8 +218,8 @@ class AG2Model(AnchorModel):
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
             self._raster = out
-        rgb = over(out.rgb, out.alpha, background)
-        outputs = {"rgb": rgb, "premultiplied": out.rgb, "accumulation": out.alpha, "background": background}
+        # Nothing of a step but a logged PSNR reads the picture over its background: see `_picture`.
+        outputs = {"premultiplied": out.rgb, "accumulation": out.alpha, "background": background}
         extra = {"feature": out.feature, "distortion": out.distortion}
         return outputs | {name: value for name, value in extra.items() if value is not None}
 
@@ -250,19 +249,19 @@ class AG2Model(AnchorModel):
     ) -> dict[str, Tensor]:
         """The losses of `losses.py`, weighted; see the configuration for when each starts."""
         c, step = self.config, self.step
-        target, prediction = self._target(outputs, batch), outputs["rgb"]
         if "mask" in batch or not self.training:
+            target, prediction = self._target(outputs, batch), _picture(outputs)
             if "mask" in batch:
                 mask = self._downscale_if_required(batch["mask"]).to(self.device)
                 target, prediction = target * mask, prediction * mask
             losses = {"main_loss": photometric_loss(prediction, target, c.ssim_lambda)}
         else:
-            covers = step >= self.at(c.opacity_cover_from) and batch["image"].shape[-1] != 4
-            weights = c.ssim_lambda, c.opacity_cover_weight if covers else 0.0
-            terms = self._picture_losses(weights)(
-                outputs["premultiplied"], outputs["accumulation"], target, outputs["background"]
+            image = batch["image"] if self._get_downscale_factor() == 1 else self.get_gt_img(batch["image"])
+            covers = step >= self.at(c.opacity_cover_from) and image.shape[-1] != 4
+            terms = self._picture_losses(c.ssim_lambda, c.opacity_cover_weight if covers else 0.0)(
+                outputs["premultiplied"], outputs["accumulation"], image, outputs["background"]
             )
-            losses = {"main_loss": terms[0]} | ({"opacity_cover": terms[1]} if weights[1] else {})
+            losses = dict(zip(("main_loss", "opacity_cover"), terms))
         if not self.training:
             return losses
         anchored = c.grow_by == "cells" or step > self.at(c.grow_until)  # splits end in anchors
@@ -278,21 +277,17 @@ class AG2Model(AnchorModel):
         self.camera_optimizer.get_loss_dict(losses)
         return losses
 
-    def _picture_losses(self, weights: tuple[float, float]) -> Callable[..., Tensor]:
+    def _picture_losses(self, ssim_weight: float, cover_weight: float) -> Graphed:
         """`picture_losses` with these weights, recorded where there is a GPU."""
-        if weights not in self._graphed:
-            function = partial(picture_losses, ssim_weight=weights[0], cover_weight=weights[1])
-            self._graphed[weights] = Graphed(function, trained=2)
-        return self._graphed[weights]
+        key = ssim_weight, cover_weight
+        if key not in self._graphed:
+            function = partial(picture_losses, ssim_weight=ssim_weight, cover_weight=cover_weight)
+            self._graphed[key] = Graphed(function, trained=2)
+        return self._graphed[key]
 
     def _target(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> Tensor:
-        """What a picture should show, kept for the next time: nerfstudio asks for metrics, then for losses."""
-        image, background, factor = batch["image"], outputs["background"], self._get_downscale_factor()
-        last = self._last_target
-        if last is None or last[0] is not image or last[1] is not background or last[2] != factor:
-            target = self.composite_with_background(self.get_gt_img(image), background)
-            last = self._last_target = image, background, factor, target
-        return last[3]
+        """What a picture should show."""
+        return self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
 
     def _feature_losses(self, feature: Tensor, masks: MaskSet) -> dict[str, Tensor]:
         """The losses that train instance features, once they have started."""
@@ -308,20 +303,27 @@ class AG2Model(AnchorModel):
             )
             losses["mask"] = c.mask_loss_weight * loss.total
         if c.propagation_weight > 0 and self.step >= self.at(c.propagation_from):
-            if self._graph is None:
-                self._graph = build_graph(
-                    self.anchor_xyz, self.anchor_radius.squeeze(-1), voxel_size(float(self.extent))
-                )
-            visible = anchor_visibility(self._raster.radii > 0, self.child_anchor, self.anchor_xyz.shape[0])
-            smooth = propagation_loss(self.anchor_params["feature"], self._graph, c.propagation_tau, visible)
-            losses["propagation"] = c.propagation_weight * smooth
+            (losses["propagation"],) = self._propagation()(self.anchor_params["feature"], self._raster.radii)
         return losses
+
+    def _propagation(self) -> Graphed:
+        """The weighted smoothness of features along the graph of the present anchors, recorded where there is a GPU."""
+        if self._graph is None:
+            self._graph = build_graph(self.anchor_xyz, self.anchor_radius.squeeze(-1), voxel_size(float(self.extent)))
+            graph, child_anchor, c = self._graph, self.child_anchor, self.config
+
+            def smoothness(feature: Tensor, radii: Tensor) -> Tensor:
+                visible = anchor_visibility(radii > 0, child_anchor, len(feature))
+                return c.propagation_weight * propagation_loss(feature, graph, c.propagation_tau, visible)[None]
+
+            self._smoothness = Graphed(smoothness, trained=1)
+        return self._smoothness
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
         """PSNR of the training view, and how many anchors and Gaussians there are."""
         metrics: dict[str, Any] = {"gaussian_count": self.num_points, "anchor_count": self.anchor_xyz.shape[0]}
         if not self.training or self.step % self._log_every == 0:  # others are thrown away
-            metrics["psnr"] = self.metrics.psnr(outputs["rgb"].detach(), self._target(outputs, batch))
+            metrics["psnr"] = self.metrics.psnr(_picture(outputs).detach(), self._target(outputs, batch))
         self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 
@@ -352,3 +354,9 @@ class AG2Model(AnchorModel):
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the accumulated opacity as alpha, H x W x 4."""
         return torch.cat((outputs[output_name], outputs["accumulation"]), dim=-1)
+
+
+def _picture(outputs: dict[str, Tensor]) -> Tensor:
+    """What was rendered, over its background."""
+    rgb = outputs.get("rgb")
+    return over(outputs["premultiplied"], outputs["accumulation"], outputs["background"]) if rgb is None else rgb

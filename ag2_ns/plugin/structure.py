@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import AnchorGraph
+from ag2_ns.ops.graphed import Graphed
 from ag2_ns.ops.sh import sh_to_rgb
 from ag2_ns.plugin.metrics import ImageMetrics
 from ag2_ns.plugin.model_config import AG2ModelConfig
@@ -110,11 +110,11 @@ class AnchorModel(SplatfactoModel):
         self._host: dict[str, tuple[Tensor, int, int | float]] = {}
         self._statistics: ScreenStatistics | None = None
         self._raster: RenderOutput | None = None
-        self._last_target: tuple[Tensor, Tensor, int, Tensor] | None = None
         self._train_features = False
         self._log_every = 1
-        self._graphed: dict[tuple[float, float], Callable[..., Tensor]] = {}
+        self._graphed: dict[tuple[float, float], Graphed] = {}
         self._graph: AnchorGraph | None = None
+        self._smoothness: Graphed | None = None
         self._scene_index: SceneIndex | None = None
         self._generator: torch.Generator | None = None
 
@@ -272,7 +272,7 @@ class AnchorModel(SplatfactoModel):
 
     def _forget_what_hangs_on_anchors(self) -> None:
         self.index.set({})
-        self._statistics = self._graph = self._scene_index = None
+        self._statistics = self._graph = self._smoothness = self._scene_index = None
 
     def scene_index(self) -> SceneIndex | None:
         """Graph, tree and language of this run, or None before they were built."""
@@ -309,9 +309,8 @@ class AnchorModel(SplatfactoModel):
         Raises:
             UserError: the checkpoint is truncated or of another configuration.
         """
-        self.index.set({})
+        self._forget_what_hangs_on_anchors()
         fit_to(self, state, self.device)
-        self._statistics = self._graph = self._scene_index = None
         loaded = nn.Module.load_state_dict(self, state, **kwargs)
         self.index.to(self.device)  # a checkpoint is read on the CPU
         return loaded

@@ -12,12 +12,16 @@ from typing import Any, Literal
 import torch
 import tyro
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import writer
+from torch.amp import GradScaler
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin import compat
 from ag2_ns.plugin.datamanager import AG2DataManager, AG2DataManagerConfig, check_scene
 from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_broken_resume, refuse_truncated
+from ag2_ns.splat.optim import step_together
 
 
 class AG2Trainer(Trainer):
@@ -43,10 +47,34 @@ class AG2Trainer(Trainer):
             raise
         gc.freeze()  # all that is loaded by now stays: looking it through for garbage would halt training
 
+    def setup_optimizers(self) -> Optimizers:
+        """nerfstudio's optimizers, which step together where gradients are not scaled."""
+        return JointOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
+
+    def _update_viewer_state(self, step: int) -> None:
+        # Called after a step's times and learning rates are noted, and before anything else is: event writers open
+        # their file anew for each of them, which costs more than the times are worth where no line is printed.
+        if step % self.config.logging.steps_per_log:
+            noted = writer.EVENT_STORAGE
+            noted[:] = [event for event in noted if event["write_type"] is not writer.EventType.SCALAR]
+        super()._update_viewer_state(step)
+
     def _after_train(self) -> None:
         if self.local_rank == 0:
             self.pipeline.finish(self.config.method_name, self.step + 1, self.base_dir)
         super()._after_train()
+
+
+class JointOptimizers(Optimizers):
+    """nerfstudio's optimizers by group, of which those that are alike take one step in one kernel."""
+
+    def optimizer_scaler_step_some(self, grad_scaler: GradScaler, param_groups: list[str]) -> None:
+        """One step of the named groups."""
+        if grad_scaler.is_enabled():
+            return super().optimizer_scaler_step_some(grad_scaler, param_groups)
+        joint = [name for name in param_groups if self.config[name]["optimizer"].max_norm is None]
+        super().optimizer_scaler_step_some(grad_scaler, [name for name in param_groups if name not in joint])
+        step_together(self.optimizers[name] for name in joint)
 
 
 LOCAL = "127.0.0.1"

@@ -12,10 +12,15 @@ from torch import Tensor
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
 from ag2_ns.rendering.base import ALPHA_MIN, BLUR, NEAR_PLANE, Raster
+from ag2_ns.rendering.projection import SIGMAS
 
 TILE = 16
 CHUNK = 32
 """Most channels per pass: gsplat's kernels keep them in registers, and slow down steeply beyond."""
+
+SIGMAS_OF_TWO = 3.33
+"""Standard deviations that radii reach since gsplat 1.5, which gives one to either axis: an opaque Gaussian falls below
+`ALPHA_MIN` there. Until 1.4 it was one radius of `SIGMAS`, which cuts opaque Gaussians off at borders of tiles."""
 
 
 class _Sorted(NamedTuple):
@@ -139,22 +144,10 @@ class GsplatRasterizer:
             eps2d=BLUR,
             near_plane=NEAR_PLANE,
         )  # radii: 1 x N until gsplat 1.4, 1 x N x 2 (width and height) since 1.5
-        reach = self._reach(radii, opacities)
-        _, tile_keys, members = self._ops.isect_tiles(means2d, reach, depths, TILE, tiles_x, tiles_y)
+        _, tile_keys, members = self._ops.isect_tiles(means2d, reach(radii, opacities), depths, TILE, tiles_x, tiles_y)
         tile_offsets = self._ops.isect_offset_encode(tile_keys, 1, tiles_x, tiles_y).reshape(1, tiles_y, tiles_x)
         radii = radii[0] if radii.dim() == 2 else radii[0].amax(dim=-1)
         return _Sorted(means2d[0], conics[0], radii, tile_offsets, members)
-
-    @staticmethod
-    @torch.no_grad()
-    def _reach(radii: Tensor, opacities: Tensor) -> Tensor:
-        """Radii within which Gaussians are above `ALPHA_MIN`; gsplat's are three standard deviations for all.
-
-        Pixels beyond add nothing, so the picture stays the same and has fewer pairs of tile and Gaussian.
-        """
-        sigmas = (2 * (opacities / ALPHA_MIN).clamp(min=1).log()).sqrt().clamp(max=3)
-        sigmas = sigmas[None] if radii.dim() == 2 else sigmas[None, :, None]
-        return torch.ceil(radii * (sigmas / 3)).to(radii.dtype)
 
     def _composite(
         self, prepared: _Sorted, opacities: Tensor, values: Tensor, view: View, *, absgrad: bool
@@ -174,6 +167,21 @@ class GsplatRasterizer:
             absgrad=absgrad,
         )
         return out[0], alpha[0]
+
+
+@torch.no_grad()
+def reach(radii: Int[Tensor, "1 N *axes"], opacities: Float[Tensor, " N"]) -> Int[Tensor, "1 N *axes"]:
+    """Radii within which Gaussians are above `ALPHA_MIN`; gsplat's reach equally far for all.
+
+    Pixels beyond add nothing, so the picture stays the same and has fewer pairs of tile and Gaussian.
+    """
+    sigmas = SIGMAS if radii.dim() == 2 else SIGMAS_OF_TWO
+    if radii.is_cuda:
+        from ag2_ns.rendering import gsplat_triton
+
+        return gsplat_triton.reach(radii, opacities, sigmas, ALPHA_MIN)
+    share = (2 * (opacities / ALPHA_MIN).clamp(min=1).log()).sqrt().clamp(max=sigmas) / sigmas
+    return torch.ceil(radii * (share[None] if radii.dim() == 2 else share[None, :, None])).to(radii.dtype)
 
 
 def _empty(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, values: Tensor, view: View) -> Raster:

@@ -58,16 +58,14 @@ class ScreenStatistics:
         """Record one view.
 
         Args:
-            gradient: of the loss with respect to the 2D centres, per pixel.
+            gradient: of the loss with respect to the 2D centres, per pixel; 0 where not drawn.
             radii: screen radius, pixels; 0 where not drawn.
             width: of the view, pixels.
             height: of the view, pixels.
         """
-        visible = radii > 0
-        norm = torch.hypot(gradient[:, 0] * (width / 2), gradient[:, 1] * (height / 2))
-        self.gradient += torch.where(visible, norm, torch.zeros_like(norm))
-        self.seen += visible
-        self.radius = torch.maximum(self.radius, radii.to(self.radius))
+        self.gradient += torch.hypot(gradient[:, 0] * (width / 2), gradient[:, 1] * (height / 2))
+        self.seen += radii > 0
+        self.radius = torch.maximum(self.radius, radii)
 
 
 def refine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -14,6 +14,9 @@ from ag2_ns.rendering.render import over
 SSIM_WINDOW = 11
 """Side of SSIM's Gaussian window, pixels; its standard deviation is 1.5."""
 
+C1, C2 = 0.01**2, 0.03**2
+"""SSIM's constants for colours in [0, 1]."""
+
 
 def ssim(a: Float[Tensor, "H W 3"], b: Float[Tensor, "H W 3"]) -> Tensor:
     """Mean structural similarity of two pictures in [0, 1] (Wang et al. 2004), without padding.
@@ -21,7 +24,8 @@ def ssim(a: Float[Tensor, "H W 3"], b: Float[Tensor, "H W 3"]) -> Tensor:
     Differentiable in `a` only, the prediction. In full precision always: in half of it dark places overflow.
     """
     with torch.autocast(a.device.type, enabled=False):
-        return _Ssim.apply(a, b.detach())
+        kernels = a.is_cuda and a.dtype == b.dtype == torch.float32
+        return (_SsimKernels if kernels else _Ssim).apply(a, b.detach())
 
 
 class _Ssim(torch.autograd.Function):
@@ -38,13 +42,12 @@ class _Ssim(torch.autograd.Function):
         x, y = a.permute(2, 0, 1), b.permute(2, 0, 1)
         # The five moments of all channels pass the separable window as one batch.
         mx, my, xx, yy, xy = window_means(torch.cat((x, y, x * x, y * y, x * y))).chunk(5)
-        c1, c2 = 0.01**2, 0.03**2
         p = (mx * my).mul_(2)
-        q = (2 * xy).sub_(p).add_(c2)
-        p.add_(c1)
+        q = (2 * xy).sub_(p).add_(C2)
+        p.add_(C1)
         u = (mx * mx).addcmul_(my, my)
-        v = (xx + yy).sub_(u).add_(c2)
-        u.add_(c1)
+        v = (xx + yy).sub_(u).add_(C2)
+        u.add_(C1)
         share = (u * v).reciprocal_()
         similarity = (p * q).mul_(share)
         if ctx.needs_input_grad[0]:
@@ -60,6 +63,33 @@ class _Ssim(torch.autograd.Function):
         by_mx, by_xx, by_xy = _spread(slopes).chunk(3)
         total = by_mx.addcmul_(by_xx, x).addcmul_(by_xy, y)
         return total.mul_(grad * (6 / slopes.numel())).permute(1, 2, 0), None
+
+
+class _SsimKernels(torch.autograd.Function):
+    """The same in two kernels each way: matrix products with a band of eleven were a fifth of a step's kernel time."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
+        from ag2_ns.ops.ssim_triton import similarity
+
+        a, b = a.contiguous(), b.contiguous()
+        mean, slopes = similarity(a, b, _window(), C1, C2)
+        ctx.save_for_backward(a, b, slopes)
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        from ag2_ns.ops.ssim_triton import similarity_backward
+
+        a, b, slopes = ctx.saved_tensors
+        return similarity_backward(a, b, slopes, _window(), grad * (6 / slopes.numel())), None
+
+
+@lru_cache
+def _window() -> tuple[float, ...]:
+    position = torch.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    return tuple(torch.softmax(-0.5 * (position / 1.5).double() ** 2, 0).tolist())
 
 
 def window_means(x: Float[Tensor, "B H W"]) -> Float[Tensor, "B H-10 W-10"]:
@@ -82,8 +112,7 @@ def _spread(x: Float[Tensor, "B H-10 W-10"]) -> Float[Tensor, "B H W"]:
 @torch.inference_mode(False)  # else a picture scored first would leave a matrix that no training can use
 def _band(size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "size-10 size"]:
     """The matrix whose rows are the window, each shifted by one."""
-    position = torch.arange(SSIM_WINDOW, dtype=dtype) - SSIM_WINDOW // 2
-    window = torch.softmax(-0.5 * (position / 1.5) ** 2, 0)
+    window = torch.tensor(_window(), dtype=dtype)
     rows = torch.arange(size - SSIM_WINDOW + 1)[:, None]
     out = torch.zeros(len(rows), size, dtype=dtype)
     return out.scatter_(1, rows + torch.arange(SSIM_WINDOW), window.expand(len(rows), -1)).to(device)
@@ -105,24 +134,30 @@ def photometric_loss(
 def picture_losses(
     rgb: Float[Tensor, "H W 3"],
     alpha: Float[Tensor, "H W 1"],
-    target: Float[Tensor, "H W 3"],
+    image: Float[Tensor, "H W C"] | UInt8[Tensor, "H W C"],
     background: Float[Tensor, " 3"],
     ssim_weight: float,
     cover_weight: float,
-) -> Float[Tensor, " 2"]:
-    """`photometric_loss` of a rendered picture over its background, and weighted `opacity_cover_loss`.
+) -> Float[Tensor, " T"]:
+    """`photometric_loss` of a rendered picture over its background, then, where it counts, `opacity_cover_loss`.
 
     Args:
         rgb: premultiplied colours.
         alpha: their opacity.
-        target: what the picture should show.
-        background: behind it.
+        image: the photograph, with or without an opacity of its own, in [0, 1] or [0, 255].
+        background: behind both.
         ssim_weight: see `photometric_loss`.
-        cover_weight: of the second.
+        cover_weight: of the second; at 0 it is left out.
     """
     shown = over(rgb, alpha, background)
-    cover = cover_weight * opacity_cover_loss(alpha)
-    return torch.stack((photometric_loss(shown, target, ssim_weight), cover))
+    image = image.float() / 255 if image.dtype == torch.uint8 else image
+    target = image[..., :3]
+    if image.shape[-1] == 4:
+        target = target * image[..., 3:] + (1 - image[..., 3:]) * background
+    terms = [photometric_loss(shown, target, ssim_weight)]
+    if cover_weight:
+        terms.append(cover_weight * opacity_cover_loss(alpha))
+    return torch.stack(terms)
 
 
 def near_anchor_loss(

@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cuda = torch.cuda.is_available()
     parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000, 350_000, 900_000] if cuda else [5_000])
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 480) if cuda else (160, 120), metavar=("W", "H"))
     parser.add_argument("--steps", type=int, default=300 if cuda else 20)
     parser.add_argument("--profile", action="store_true", help="also print what the CPU does in a step")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
@@ -46,17 +47,18 @@ def main() -> None:
     args = parser.parse_args()
     for data in args.captures:
         compare(data, args)
-    size = (640, 480) if cuda else (160, 120)
-    table = Table("Gaussians", "losses", "step ms", "kernels", "kernel ms", "peak GB", "bar ms", title=_machine())
+    table = Table(
+        "Gaussians, anchors", "losses", "step ms", "kernels", "kernel ms", "peak GB", "bar ms", title=_machine()
+    )
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scene"
-        generate(data, objects=4, views=6, width=size[0], height=size[1], progress=False)
+        generate(data, objects=4, views=6, width=args.size[0], height=args.size[1], progress=False)
         _prepare(data)
         for count in args.gaussians:
             for features in (False, True):
                 row = measure(data, Path(folder), count, features, args)
                 bar = f"{BAR_MS}" if count == 350_000 and features else ""
-                table.add_row(f"{count:,}", "all" if features else "colour", *row, bar)
+                table.add_row(*row[:1], "all" if features else "colour", *row[1:], bar)
     Console(width=120).print(table)
 
 
@@ -112,11 +114,12 @@ def _prepare(data: Path) -> None:
 
 
 def measure(data: Path, folder: Path, count: int, features: bool, args: argparse.Namespace) -> list[str]:
-    """Milliseconds of a step, kernels that it launches and their time, and the peak of memory."""
+    """Gaussians and anchors, milliseconds of a step, kernels that it launches and their time, and the memory's peak."""
     config: AG2TrainerConfig = deepcopy(methods.ag2aussian.config)
     values = {name: _value(value) for name, value in (pair.split("=") for pair in args.set)}
     model = replace(
-        config.pipeline.model, random_init=True, num_random=count // 5, max_initial_anchors=count, num_downscales=0,
+        config.pipeline.model, random_init=True, num_random=count // 5, children_per_anchor=5, grow_by="cells",
+        max_initial_anchors=count, num_downscales=0,
         grow_from=10**9, grow_until=0, opacity_cover_from=0, mask_loss_from=0 if features else 10**9,
         propagation_from=0 if features else 10**9, remove_invisible_at=(), opacity_reset_every=10**9,
         sh_degree_interval=0, instances="none", schedule_steps=10**5, random_opacity=0.1, **values,
@@ -188,7 +191,9 @@ class _Clock:
                 print(self.profile.key_averages().table(sort_by="self_device_time_total", row_limit=22))
         if self.cpu is not None:
             pstats.Stats(self.cpu).sort_stats("tottime").print_stats(28)
-        return [f"{1000 * self.seconds:.2f}", kernels, busy, peak]
+        model = self.trainer.pipeline.model
+        counts = f"{model.num_points:,}, {len(model.anchor_xyz):,}"
+        return [counts, f"{1000 * self.seconds:.2f}", kernels, busy, peak]
 
 
 if __name__ == "__main__":

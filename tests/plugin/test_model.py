@@ -6,6 +6,7 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.plugin.structure import CHILD_TENSORS
+from ag2_ns.rendering import over
 from ag2_ns.splat.anchors import Anchors, Children
 from ag2_ns.splat.growth import GrowthRule
 
@@ -57,7 +58,7 @@ def test_training_starts_at_half_resolution():
     model.train()
     for step, factor in ((0, 2), (9, 2), (10, 1)):
         model.before_step(step)
-        assert model(camera_ring()[:1])["rgb"].shape == (HEIGHT // factor, WIDTH // factor, 3)
+        assert model(camera_ring()[:1])["premultiplied"].shape == (HEIGHT // factor, WIDTH // factor, 3)
     losses = training_step(model, optimizers_of(model), 0)
     assert torch.isfinite(losses["main_loss"])
 
@@ -350,7 +351,8 @@ def test_masked_pixels_do_not_count():
     model.train()
     model.before_step(1)
     outputs = model(camera_ring()[:1])
-    target = (outputs["rgb"].detach() * 255).round().byte()
+    shown = over(outputs["premultiplied"], outputs["accumulation"], outputs["background"])
+    target = (shown.detach() * 255).round().byte()
     spoiled = target.clone()
     spoiled[:, : WIDTH // 2] = 255
     mask = torch.ones(HEIGHT, WIDTH, 1, dtype=torch.bool)

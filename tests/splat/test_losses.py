@@ -1,7 +1,19 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from ag2_ns.splat.losses import near_anchor_loss, opacity_cover_loss, photometric_loss, ssim, window_means
+from ag2_ns.splat.losses import (
+    near_anchor_loss,
+    opacity_cover_loss,
+    photometric_loss,
+    picture_losses,
+    ssim,
+    window_means,
+)
 
 
 def test_photometric_is_zero_for_equal_pictures_and_matches_its_parts():
@@ -69,6 +81,60 @@ def test_ssim_gradcheck():
     a = torch.rand(12, 13, 3, dtype=torch.float64, requires_grad=True)
     b = torch.rand(12, 13, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: ssim(x, b), (a,))
+
+
+KERNELS = """
+import torch
+from ag2_ns.ops.ssim_triton import similarity, similarity_backward
+from ag2_ns.splat.losses import C1, C2, SSIM_WINDOW, ssim
+
+g = torch.Generator().manual_seed(0)
+window = torch.softmax(-0.5 * ((torch.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) / 1.5) ** 2, 0).tolist()
+for height, width, channels in ((23, 31, 3), (11, 11, 3), (14, 300, 1)):
+    a, b = (torch.rand(height, width, channels, generator=g) for _ in range(2))
+    expected = ssim(a.requires_grad_(), b)
+    expected.backward()
+    value, slopes = similarity(a.detach(), b, tuple(window), C1, C2)
+    ours = similarity_backward(a.detach(), b, slopes, tuple(window), torch.tensor(6 / slopes.numel()))
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours, a.grad, rtol=1e-4, atol=1e-5 * float(a.grad.abs().max()))
+print("equal")
+"""
+
+
+def test_ssim_of_the_kernels_is_that_of_the_plain_form():
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.gpu
+def test_ssim_on_a_gpu_is_that_on_the_cpu():
+    pairs = []
+    for device in ("cpu", "cuda"):
+        g = torch.Generator().manual_seed(0)
+        a, b = (torch.rand(480, 640, 3, generator=g).to(device) for _ in range(2))
+        value = ssim(a.requires_grad_(), b)
+        (3 * value).backward()
+        pairs.append((value.detach().cpu(), a.grad.cpu()))
+    torch.testing.assert_close(pairs[0][0], pairs[1][0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(pairs[0][1], pairs[1][1], rtol=1e-3, atol=1e-4 * float(pairs[0][1].abs().max()))
+
+
+def test_picture_losses_take_photographs_as_they_are_stored():
+    g = torch.Generator().manual_seed(0)
+    rgb, alpha = torch.rand(20, 24, 3, generator=g), torch.rand(20, 24, 1, generator=g)
+    photo, background = torch.randint(0, 256, (20, 24, 4), generator=g, dtype=torch.uint8), torch.rand(3, generator=g)
+    shown = (rgb + (1 - alpha) * background).clamp(0, 1)
+    opaque, clear = photo[..., :3] / 255, photo[..., 3:] / 255
+    for image, target in ((photo[..., :3], opaque), (photo, opaque * clear + (1 - clear) * background)):
+        found = picture_losses(rgb, alpha, image, background, 0.2, 0.1)
+        torch.testing.assert_close(
+            found, torch.stack((photometric_loss(shown, target), 0.1 * opacity_cover_loss(alpha)))
+        )
+        assert torch.equal(found, picture_losses(rgb, alpha, image / 255, background, 0.2, 0.1))
+    assert len(picture_losses(rgb, alpha, photo, background, 0.2, 0.0)) == 1
 
 
 @pytest.mark.parametrize("level", [0.0, 0.02, 0.5])

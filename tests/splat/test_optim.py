@@ -1,10 +1,14 @@
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import Parameter
 
-from ag2_ns.splat.optim import LeanAdam, rebind, replace_parameter, zero_moments
+from ag2_ns.splat.optim import LeanAdam, rebind, replace_parameter, step_together, zero_moments
 
 
 def trained(values):
@@ -68,6 +72,67 @@ def test_lean_adam_steps_every_group_once():
             pair[0].grad, pair[1].grad = torch.ones(2), torch.ones(2) if step == 2 else None
             optimizer.step()
     assert torch.equal(a, other[0]) and torch.equal(b, other[1])
+
+
+KERNEL = """
+import torch
+from ag2_ns.ops.adam_triton import adam
+
+g = torch.Generator().manual_seed(0)
+sizes, rates, betas = [(37, 3), (1500,), (5, 2)], [0.1, 0.01, 0.5], (0.9, 0.999)
+parameters, gradients, firsts = ([torch.randn(*s, generator=g) for s in sizes] for _ in range(3))
+seconds = [torch.rand(*s, generator=g) for s in sizes]
+for taken in (0.0, 3.0, 20000.0):
+    steps = [torch.tensor(taken) for _ in sizes]
+    theirs = [[x.clone() for x in part] for part in (parameters, firsts, seconds)]
+    for k, rate in enumerate(rates):
+        torch._fused_adam_(
+            [theirs[0][k]], [gradients[k]], [theirs[1][k]], [theirs[2][k]], [], [steps[k] + 1], lr=rate,
+            beta1=betas[0], beta2=betas[1], weight_decay=0.0, eps=1e-15, amsgrad=False, maximize=False,
+        )
+    adam(parameters, gradients, firsts, seconds, steps, rates, betas, 1e-15)
+    for ours, other in zip((parameters, firsts, seconds), theirs):
+        for a, b in zip(ours, other):
+            torch.testing.assert_close(a, b, rtol=2e-6, atol=1e-7)
+    assert all(s == taken for s in steps)
+print("equal")
+"""
+
+
+def test_the_kernel_of_many_tensors_is_adam():
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", KERNEL], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
+
+
+def optimizers_of_all_kinds(device):
+    g = torch.Generator().manual_seed(0)
+    starts = [torch.randn(size, 3, generator=g).to(device) for size in (50, 3000, 7, 9, 4)]
+    kinds = [{}, {"lr": 0.02}, {"betas": (0.8, 0.99)}, {"weight_decay": 0.1}, {"amsgrad": True}]
+    fused = [LeanAdam([Parameter(x)], **{"lr": 0.1, "eps": 1e-15, "fused": True} | k) for x, k in zip(starts, kinds)]
+    return [*fused, torch.optim.SGD([Parameter(torch.ones(3, device=device))], lr=0.1)]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_steps_taken_together_are_those_taken_one_by_one(device):
+    ours, theirs = optimizers_of_all_kinds(device), optimizers_of_all_kinds(device)
+    for step in range(4):
+        g = torch.Generator().manual_seed(step)
+        for k, pair in enumerate(zip(ours, theirs)):
+            gradient = (
+                None if (step, k) == (2, 1) else torch.randn(pair[0].param_groups[0]["params"][0].shape, generator=g)
+            )
+            for optimizer in pair:
+                optimizer.param_groups[0]["params"][0].grad = None if gradient is None else gradient.to(device)
+        step_together(ours)
+        for optimizer in theirs:
+            optimizer.step()
+    for a, b in zip(ours, theirs):
+        one, other = (o.param_groups[0]["params"][0] for o in (a, b))
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        for name, moment in b.state[other].items():
+            torch.testing.assert_close(a.state[one][name], moment, rtol=1e-5, atol=1e-7)
 
 
 def test_moments_follow_kept_rows_and_new_rows_start_at_zero():
