@@ -23,7 +23,7 @@ from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering import over, render
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
-from ag2_ns.splat.anchors import voxel_size
+from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
 from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses
 from ag2_ns.splat.mask_losses import mask_loss
@@ -188,8 +188,8 @@ class AG2Model(AnchorModel):
         """Render one camera.
 
         Returns:
-            In training rgb, accumulation and background, and what the losses of the step need; in evaluation what
-            `ag2_ns.session.outputs.scene_outputs` lists, of the scene as edited.
+            In training premultiplied colours, accumulation, background and what else the losses of the step need; in
+            evaluation what `ag2_ns.session.outputs.scene_outputs` lists, of the scene as edited.
         """
         if not isinstance(camera, Cameras):
             return {}
@@ -198,7 +198,7 @@ class AG2Model(AnchorModel):
             return self._shown_outputs(view_of(camera), background)
         feature = None
         if self._needs_feature(self.step):
-            feature = self.anchor_features().index_select(0, self.child_anchor)  # indexing would sort in its backward
+            feature = child_features(self.anchor_params["feature"], self.child_anchor)
         c = self.config
         pose = None if c.camera_optimizer.mode == "off" else self.camera_optimizer.apply_to_camera(camera)
         view = view_of(camera, pose, 1 / self._get_downscale_factor())

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ag2_ns.splat.anchors import (
+    child_features,
     decode,
     initialise,
     one_point_per_voxel,
@@ -12,6 +13,15 @@ from ag2_ns.splat.anchors import (
     voxel_groups,
     voxel_size,
 )
+
+
+def test_features_of_children_are_those_of_their_anchors_at_unit_length():
+    g = torch.Generator().manual_seed(0)
+    feature = torch.randn(5, 3, generator=g, dtype=torch.float64).requires_grad_()
+    anchor = torch.tensor([4, 0, 0, 2, 4, 1, 4])
+    plain = torch.nn.functional.normalize(feature, dim=1)[anchor]
+    torch.testing.assert_close(child_features(feature, anchor), plain)
+    assert torch.autograd.gradcheck(lambda x: child_features(x, anchor), (feature,))
 
 
 def test_extent_is_a_tenth_more_than_the_farthest_camera():
