@@ -117,14 +117,13 @@ def measure(data: Path, folder: Path, count: int, features: bool, args: argparse
     """Gaussians and anchors, milliseconds of a step, kernels that it launches and their time, and the memory's peak."""
     config: AG2TrainerConfig = deepcopy(methods.ag2aussian.config)
     values = {name: _value(value) for name, value in (pair.split("=") for pair in args.set)}
-    model = replace(
-        config.pipeline.model, random_init=True, num_random=count // 5, children_per_anchor=5, grow_by="cells",
-        max_initial_anchors=count, num_downscales=0,
-        grow_from=10**9, grow_until=0, opacity_cover_from=0, mask_loss_from=0 if features else 10**9,
+    settings = dict(
+        random_init=True, num_random=count // 5, children_per_anchor=5, grow_by="cells", max_initial_anchors=count,
+        num_downscales=0, grow_from=10**9, grow_until=0, opacity_cover_from=0, mask_loss_from=0 if features else 10**9,
         propagation_from=0 if features else 10**9, remove_invisible_at=(), opacity_reset_every=10**9,
-        sh_degree_interval=0, instances="none", schedule_steps=10**5, random_opacity=0.1, **values,
+        sh_degree_interval=0, instances="none", schedule_steps=10**5, random_opacity=0.1,
     )  # fmt: skip
-    config.pipeline.model = model
+    config.pipeline.model = replace(config.pipeline.model, **settings | values)
     config.pipeline.datamanager.data = data
     config.output_dir, config.vis, config.max_num_iterations = folder / "runs", "tensorboard", args.steps
     config.steps_per_eval_image = config.steps_per_eval_all_images = config.steps_per_save = 10**9
