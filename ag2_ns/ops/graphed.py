@@ -11,6 +11,9 @@ from torch.autograd.function import once_differentiable
 MOST = 8
 """Combinations of sizes that are recorded; further ones are computed as usual."""
 
+TRIES = 3
+"""Recordings that may fail; then it is left."""
+
 
 class Graphed:
     """A function of tensors to several numbers, of which the sum is minimised, with its gradient in the same graph.
@@ -26,6 +29,7 @@ class Graphed:
     def __init__(self, function: Callable[..., Tensor], trained: int) -> None:
         self.function, self.trained = function, trained
         self._recorded: dict[tuple, _Recorded] = {}
+        self._failed = 0
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The terms, to be added up and minimised."""
@@ -34,12 +38,13 @@ class Graphed:
         key = tuple((t.shape, t.dtype) for t in tensors)
         recorded = self._recorded.get(key)
         if recorded is None:
-            if len(self._recorded) >= MOST:
+            if len(self._recorded) >= MOST or self._failed >= TRIES:
                 return self.function(*tensors).unbind()
             try:
                 recorded = _Recorded(self.function, self.trained, tensors)
             except RuntimeError:  # a driver that cannot record, or another thread's call that must not happen meanwhile
                 torch.cuda.synchronize()
+                self._failed += 1
                 return self.function(*tensors).unbind()
             self._recorded[key] = recorded
         return _Replay.apply(recorded, *tensors)
@@ -74,7 +79,13 @@ class _Recorded:
 class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx, recorded: _Recorded, *tensors: Tensor) -> tuple[Tensor, ...]:
-        torch._foreach_copy_([t.detach() for t in recorded.inputs], list(tensors))
+        kinds: dict[tuple, tuple[list[Tensor], list[Tensor]]] = {}
+        for kept, given in zip(recorded.inputs, tensors):  # one launch copies what is of one kind
+            pair = kinds.setdefault((given.dtype, given.is_contiguous()), ([], []))
+            pair[0].append(kept.detach())
+            pair[1].append(given)
+        for pair in kinds.values():
+            torch._foreach_copy_(*pair)
         recorded.graph.replay()
         ctx.gradients, ctx.constants = recorded.gradients, len(tensors) - len(recorded.gradients)
         ctx.set_materialize_grads(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -26,9 +26,10 @@ from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
 from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses
-from ag2_ns.splat.mask_losses import mask_loss
+from ag2_ns.splat.mask_losses import check_sizes, contrastive_loss, plan_of
 from ag2_ns.splat.optim import rebind, zero_moments
 from ag2_ns.splat.propagation import anchor_visibility, propagation_loss
+from ag2_ns.splat.prototype_loss import prototype_loss
 
 DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
@@ -293,18 +294,23 @@ class AG2Model(AnchorModel):
         """The losses that train instance features, once they have started."""
         c, losses = self.config, {}
         if c.mask_loss != "none" and self.step >= self.at(c.mask_loss_from) and self._get_downscale_factor() == 1:
-            loss = mask_loss(
-                c.mask_loss,
-                feature,
-                masks,
-                smooth_weight=c.smooth_weight,
-                contrast_weight=c.contrast_weight,
-                generator=self._generator_of(self.step) if c.mask_loss == "prototype" else None,
-            )
-            losses["mask"] = c.mask_loss_weight * loss.total
+            if c.mask_loss == "contrastive":
+                check_sizes(feature, masks)
+                (losses["mask"],) = self._contrastive(feature, *plan_of(masks, feature.dtype).tensors)
+            else:
+                losses["mask"] = c.mask_loss_weight * prototype_loss(
+                    feature, masks, generator=self._generator_of(self.step)
+                )
         if c.propagation_weight > 0 and self.step >= self.at(c.propagation_from):
             (losses["propagation"],) = self._propagation()(self.anchor_params["feature"], self._raster.radii)
         return losses
+
+    @cached_property
+    def _contrastive(self) -> Graphed:
+        """The weighted contrastive loss of features and a view's masks, recorded where there is a GPU."""
+        c = self.config
+        smooth, contrast = c.mask_loss_weight * c.smooth_weight, c.mask_loss_weight * c.contrast_weight
+        return Graphed(partial(contrastive_loss, smooth_weight=smooth, contrast_weight=contrast), trained=1)
 
     def _propagation(self) -> Graphed:
         """The weighted smoothness of features along the graph of the present anchors, recorded where there is a GPU."""

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from ag2_ns.splat import mask_losses
 from ag2_ns.splat.mask_losses import (
     mask_contrastive_loss,
     mask_contrastive_terms,
-    mask_loss,
 )
 from ag2_ns.splat.prototype_loss import PrototypeConfig, prototype_loss
 
@@ -50,7 +47,7 @@ def test_equals_dense(m, f, processor, monkeypatch):
     """Both ways of summing, the GPU's run on the CPU."""
     if processor == "gpu":
         plan = mask_losses.plan_of
-        monkeypatch.setattr(mask_losses, "plan_of", lambda k, t: replace(plan(k, t), slot=mask_losses.slots_of(k.mask)))
+        monkeypatch.setattr(mask_losses, "plan_of", lambda masks, dtype: plan(masks, dtype).filled_up())
     feature, dense = scene(m, f=f)
     assert m < 9 or (dense.sum(0) > 1).any()  # they overlap
     a, b = feature.clone().requires_grad_(), feature.clone().requires_grad_()
@@ -138,20 +135,21 @@ def test_minimising_separates_masks():
     assert torch.pdist(mean).min() > 1.0
 
 
-def test_mask_loss_picks():
+def test_the_loss_is_the_weighted_sum_of_its_terms():
     feature, dense = scene()
     masks = MaskSet.from_dense(dense)
-    loss = mask_loss("contrastive", feature.requires_grad_(), masks, smooth_weight=2.0, contrast_weight=0.25)
-    assert loss.total == mask_contrastive_loss(feature, masks, 2.0, 0.25)
-    assert loss.total.item() == pytest.approx(2 * loss.terms["smooth"].item() + loss.terms["contrast"].item() / 4)
-    assert not any(term.requires_grad for term in loss.terms.values())
-    g = torch.Generator()
-    config = PrototypeConfig(samples=400)
-    loss = mask_loss("prototype", feature, masks, prototype=config, generator=g.manual_seed(3))
-    assert loss.total == prototype_loss(feature, masks, config, g.manual_seed(3))
-    assert set(loss.terms) == {"nce", "norm"}
-    with pytest.raises(ValueError, match="unknown mask loss 'triplet'"):
-        mask_loss("triplet", feature, masks)
+    terms = mask_contrastive_terms(feature, masks)
+    expected = 2 * terms.smooth + terms.contrast / 4
+    torch.testing.assert_close(mask_contrastive_loss(feature, masks, 2.0, 0.25), expected)
+
+
+def test_views_of_like_masks_share_sizes_on_a_gpu():
+    sizes = set()
+    for m in (2, 3, 4):
+        plan = mask_losses.plan_of(MaskSet.from_dense(scene(m)[1]), torch.float32).filled_up()
+        sizes.add(tuple(t.shape for t in plan.tensors))
+        assert all(t.is_floating_point() or t.dtype == torch.int32 for t in plan.tensors)
+    assert len(sizes) == 1
 
 
 def test_bad_input():
@@ -169,9 +167,10 @@ def test_gpu_equals_cpu(kind):
     for device in ("cpu", "cuda"):
         leaf = feature.to(device).detach().requires_grad_()
         masks = MaskSet.from_dense(dense.to(device))
-        loss = mask_loss(
-            kind, leaf, masks, prototype=PrototypeConfig(samples=3000), generator=torch.Generator().manual_seed(0)
-        ).total
+        if kind == "contrastive":
+            loss = mask_contrastive_loss(leaf, masks)
+        else:
+            loss = prototype_loss(leaf, masks, PrototypeConfig(samples=3000), torch.Generator().manual_seed(0))
         loss.backward()
         out.append((loss.detach().cpu(), leaf.grad.cpu()))
     torch.testing.assert_close(out[0], out[1], rtol=1e-4, atol=1e-6)
