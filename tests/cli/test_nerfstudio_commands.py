@@ -49,6 +49,16 @@ def test_ns_train_writes_a_run(run):
     assert not [k for k in model if "lpips" in k]
 
 
+def test_times_are_logged_when_losses_are(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(run.folder))
+    log.Reload()
+    steps = [event.step for event in log.Scalars("Train Loss")]
+    assert steps == list(range(0, STEPS, 10))
+    assert [event.step for event in log.Scalars("Train Iter (time)")] == steps
+
+
 def test_all_methods_and_the_dataparser_are_registered():
     from nerfstudio.configs.dataparser_configs import all_dataparsers
     from nerfstudio.configs.method_configs import all_descriptions, all_methods
