@@ -15,23 +15,24 @@ BLOCK = 1024
 """Numbers of one program."""
 
 
-@triton.jit(do_not_specialize=["counts"])
+@triton.jit
 def _adam(
-    parameters, gradients, firsts, seconds, steps, counts, rates, beta1, beta2, log_beta1, log_beta2, eps,
-    BLOCK: tl.constexpr,
+    parameters, gradients, firsts, seconds, steps, odd_counts, rates, beta1, beta2, rest1, rest2, log_beta1, log_beta2,
+    eps, BLOCK: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0)
     begin = 0
     for k in tl.static_range(len(parameters)):
-        end = begin + tl.cdiv(counts[k], BLOCK)
+        count = odd_counts[k] // 2
+        end = begin + tl.cdiv(count, BLOCK)
         if (program >= begin) & (program < end):
             n = (program - begin).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-            ok = n < counts[k]
+            ok = n < count
             gradient = tl.load(gradients[k] + n, mask=ok, other=0.0)
             first = tl.load(firsts[k] + n, mask=ok, other=0.0)
             second = tl.load(seconds[k] + n, mask=ok, other=0.0)
-            first += (1.0 - beta1) * (gradient - first)
-            second = beta2 * second + (1.0 - beta2) * gradient * gradient
+            first = beta1 * first + rest1 * gradient
+            second = beta2 * second + rest2 * gradient * gradient
             # In double precision: 1 - beta2^t is a small difference of large numbers in the first steps.
             time = (tl.load(steps[k]) + 1.0).to(tl.float64)
             rate = (rates[k] / (1.0 - tl.exp(time * log_beta1))).to(tl.float32)
@@ -68,6 +69,9 @@ def adam(
     counts = [p.numel() for p in parameters]
     programs = sum(triton.cdiv(count, BLOCK) for count in counts)
     if programs:
-        lists = (tuple(x) for x in (parameters, gradients, firsts, seconds, steps, counts, map(float, rates)))
+        # Triton compiles anew for numbers that are multiples of 16; the lengths of the parameters change all the time.
+        odd = [2 * count + 1 for count in counts]
+        lists = (tuple(x) for x in (parameters, gradients, firsts, seconds, steps, odd, map(float, rates)))
         with on(parameters[0].device):
-            _adam[(programs,)](*lists, *betas, *map(math.log, betas), eps, BLOCK=BLOCK)
+            rests, logs = ((1 - b for b in betas), map(math.log, betas))
+            _adam[(programs,)](*lists, *betas, *rests, *logs, eps, BLOCK=BLOCK)

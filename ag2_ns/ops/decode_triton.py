@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ag2_ns.ops import decode_kernels as loops
-from ag2_ns.ops.launch import on
+from ag2_ns.ops.launch import ANY_COUNT, on
 
 BLOCK = 64
 """Children of one program."""
@@ -88,7 +88,7 @@ def _coefficients(n, ok, stored, BANDS: tl.constexpr):
     return (n * stored * 3)[:, None, None] + 3 * k + c, ok[:, None, None] & (k < BANDS) & (c < 3)
 
 
-@triton.jit
+@triton.jit(**ANY_COUNT)
 def _forward(
     xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye,
     means, scales, opacities, rgb, count, stored,
@@ -120,7 +120,7 @@ def _forward(
     tl.store(rgb + at, tl.maximum(colour, 0.0), mask=shown)
 
 
-@triton.jit
+@triton.jit(**ANY_COUNT)
 def _backward(
     radius, anchor, rest, eye, means, scales, opacities, rgb,
     g_means, g_scales, g_opacities, g_rgb,

@@ -147,7 +147,8 @@ class GsplatRasterizer:
         _, tile_keys, members = self._ops.isect_tiles(means2d, reach(radii, opacities), depths, TILE, tiles_x, tiles_y)
         tile_offsets = self._ops.isect_offset_encode(tile_keys, 1, tiles_x, tiles_y).reshape(1, tiles_y, tiles_x)
         radii = radii[0] if radii.dim() == 2 else radii[0].amax(dim=-1)
-        return _Sorted(means2d[0], conics[0], radii, tile_offsets, members)
+        # Indexing would be filled with zeros and copied in its backward.
+        return _Sorted(means2d.squeeze(0), conics.squeeze(0), radii, tile_offsets, members)
 
     def _composite(
         self, prepared: _Sorted, opacities: Tensor, values: Tensor, view: View, *, absgrad: bool
@@ -166,7 +167,7 @@ class GsplatRasterizer:
             packed=True,
             absgrad=absgrad,
         )
-        return out[0], alpha[0]
+        return out.squeeze(0), alpha.squeeze(0)
 
 
 @torch.no_grad()

@@ -7,13 +7,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ag2_ns.ops.launch import on
+from ag2_ns.ops.launch import ANY_COUNT, on
 
 BLOCK = 512
 """Radii of one program."""
 
 
-@triton.jit
+@triton.jit(**ANY_COUNT)
 def _reach(radii, opacities, out, count, axes, sigmas, least, BLOCK: tl.constexpr):
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = n < count
