@@ -123,10 +123,11 @@ def select_vector(
         )
     asked = Asked(index, label, vector, negatives, field, gaussians, rivals, config)
     if strategy == "collaborative":
-        return _collaborative(asked, floor)
+        return _collaborative(asked, floor, config.present)
     answer = _tree(asked, floor, several, level, strategy == "both")
     if strategy == "both" and answer.selection.empty and level is None:
-        other = _collaborative(asked, floor)  # things that no mask-made node fits
+        # Things that no mask-made node fits. Nodes do not speak for it, so no rival may name it better.
+        other = _collaborative(asked, floor, config.clear)
         answer = answer if other.selection.empty else other
     return answer
 
@@ -162,8 +163,8 @@ def _tree(asked: Asked, floor: float, several: bool | None, level: float | None,
     return Answer(found, (Candidate(asked.label, found.score, found.nodes), *rest), found.reason)
 
 
-def _collaborative(asked: Asked, floor: float) -> Answer:
-    """COS3D's answer, less what is not relevant by itself."""
+def _collaborative(asked: Asked, floor: float, present: float) -> Answer:
+    """COS3D's answer, less what is not relevant by itself, or less than `present` against rivals."""
     index, said, field = asked.index, asked.said, asked.field
     if said.best < floor:
         unit = int(torch.nan_to_num(said.relevancy).argmax())
@@ -178,7 +179,7 @@ def _collaborative(asked: Asked, floor: float) -> Answer:
         return Answer(index.nothing(asked.label, reason), reason=reason)
     if asked.rivals is not None and len(asked.rivals):
         meaning = mean_language(field, said, chosen)
-        if float(relevancy(meaning[None], asked.vector, asked.against)) < asked.config.present:
+        if float(relevancy(meaning[None], asked.vector, asked.against)) < present:
             reason = f"nothing in the scene is called {asked.label!r} rather than something else"
             return Answer(index.nothing(asked.label, reason), reason=reason)
     # Its region is no union of nodes, so only what it is not can be named: the instances that it mostly covers are it.

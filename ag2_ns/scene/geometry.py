@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
+from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.ops.bounds import inliers, weighted_quantile
 from ag2_ns.ops.boxes import Box, oriented_box, upright_box
 from ag2_ns.ops.sh import sh_to_rgb
@@ -383,6 +384,16 @@ def _outline_test(flat: Float[np.ndarray, "P 2"]):
     return lambda points: (points @ normals.T + offsets <= 1e-9).all(1)
 
 
+def things_of(tree: InstanceTree, level: float = 0.5) -> list[int]:
+    """The nodes that sentences are about: the instances of a level.
+
+    Not groups, which are instances of a lower level only by the anchors that none of their members holds: a group is no
+    thing beside its members.
+    """
+    nodes = tree.instances(level)
+    return nodes[(tree.level[nodes] <= level + 1e-6) | (tree.last[nodes] == nodes)].tolist()
+
+
 def gather_facts(
     index: SceneIndex,
     gaussians: Gaussians,
@@ -403,7 +414,7 @@ def gather_facts(
         config: thresholds.
     """
     config = config or GeometryConfig()
-    nodes = index.tree.instances(0.5).tolist() if nodes is None else sorted(nodes)
+    nodes = things_of(index.tree) if nodes is None else sorted(nodes)
     up = find_up(gaussians.means, gaussians.opacities, views) if up is None else np.asarray(up, float)
     frame = upright_frame(up)
     turn = torch.tensor(frame, dtype=torch.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.spatial import QhullError
 
-from ag2_ns.scene.geometry import gather_facts
+from ag2_ns.scene.geometry import gather_facts, things_of
 from ag2_ns.scene.scene import Scene
 
 MOST = 300
@@ -20,7 +20,7 @@ def with_facts(scene: Scene) -> Scene:
     """The scene with the facts of its objects; unchanged without instances, with too many, or with degenerate ones."""
     if scene.index is None:
         return scene
-    nodes = scene.index.tree.instances(0.5).tolist()
+    nodes = things_of(scene.index.tree)
     if not 0 < len(nodes) <= MOST:
         return scene
     try:

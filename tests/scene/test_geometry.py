@@ -4,7 +4,8 @@ import torch
 from box_facts import THINGS, box_facts, camera, tabletop
 
 from ag2_ns.core.view import View
-from ag2_ns.scene.geometry import Seen
+from ag2_ns.grouping.tree import InstanceTree
+from ag2_ns.scene.geometry import Seen, things_of
 from ag2_ns.scene.up_axis import camera_up, find_up, upright_frame
 
 NAMES = [t[3] for t in THINGS]
@@ -129,6 +130,16 @@ def test_facts_of_a_scene(blob_run):
     assert np.allclose(facts.size[:3], 0.2, atol=0.04)
     assert facts.colours.argmax(1)[:3].tolist() == [0, 3, 4]
     assert facts_of(scene) is facts
+
+
+def test_a_group_with_anchors_of_its_own_is_no_thing():
+    """0: a group of the objects 1 and 2, which do not hold all its anchors; 3: a group that nothing was found in."""
+    tree = InstanceTree(
+        torch.tensor([-1, 0, 0, -1]), torch.tensor([2, 1, 2, 3]), torch.tensor([0.75, 0.5, 0.5, 0.75]),
+        torch.tensor([3, 1, 1, 1]), torch.ones(4), torch.arange(4), torch.ones(4, dtype=torch.bool),
+    )  # fmt: skip
+    assert tree.instances(0.5).tolist() == [0, 1, 2, 3]
+    assert things_of(tree) == [1, 2, 3] and things_of(tree, 1.0) == [0, 3]
 
 
 def test_no_things_no_facts():

@@ -24,7 +24,7 @@ from ag2_ns.query.sentence.meaning import SceneWords, closed_words, open_fit
 from ag2_ns.query.sentence.parse import parses
 from ag2_ns.query.sentence.reasoner import Reasoner, command_reasoner, reasoned
 from ag2_ns.query.sentence.solve import Solution, SolverConfig, solve
-from ag2_ns.scene.geometry import Facts, GeometryConfig, Seen, gather_facts
+from ag2_ns.scene.geometry import Facts, GeometryConfig, Seen, gather_facts, things_of
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -156,7 +156,7 @@ def facts_of(scene: Scene, level: float | None = None, up: tuple[float, float, f
     known = scene.facts
 
     def make() -> Facts:
-        nodes = index.tree.instances(at).tolist()
+        nodes = things_of(index.tree, at)
         if known is not None and up is None and known.config == config and at == 0.5 and set(known.nodes) <= set(nodes):
             return known
         views = [v.view for v in scene.views]
