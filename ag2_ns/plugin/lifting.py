@@ -67,8 +67,12 @@ class LiftJob:
         """
         from ag2_ns.io.atomic import require_writable
         from ag2_ns.io.mask_store import MaskStore
-        from ag2_ns.plugin.frames import in_run_frame
-        from ag2_ns.plugin.undistorted import served_downscale
+        from ag2_ns.plugin.compat import compile_when_called
+
+        with compile_when_called():
+            from ag2_ns.plugin.frames import in_run_frame
+            from ag2_ns.plugin.methods import ag2aussian  # noqa: F401
+            from ag2_ns.plugin.undistorted import served_downscale
 
         if self.field_steps < 1:
             raise UserError(f"--field-steps {self.field_steps}: give a number from 1")
