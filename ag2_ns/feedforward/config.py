@@ -74,7 +74,7 @@ class LossConfig:
     """Frames before and after whose rays are added, moved by the car's motion; needs `rays`."""
     ray_density: float = 0.04
     """Density at which a voxel is as likely full as empty; that above which it is predicted full."""
-    max_ray_pixels: int = 20_000
+    max_ray_pixels: int = 25_000
     """Rays taken of a view, at most."""
     max_feature_voxels: int = 2048
     """Full voxels whose features are compared in a step, at most."""

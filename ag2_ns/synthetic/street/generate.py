@@ -145,7 +145,7 @@ class _Writer:
         self.root, self.name, self.street, self.seed = root, name, street, seed
         self.width, self.height, self.patch, self.grid, self.noise = width, height, patch, grid, noise
         self.kinds = np.array(street.kinds, np.int64)
-        self.samples = 2 if width * height <= 40_000 else 1
+        self.samples = 2 if width * height <= 8_000 else 1  # of colours alone; large pictures show no steps
         self.frames: list[dict] = []
         for mount in sensors.CAMERAS:
             for kind in ("images", "depth", "features"):
