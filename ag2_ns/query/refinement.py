@@ -79,12 +79,12 @@ def refine_prompt(
         best, seed = torch.where(free & may_seed, score, -1.0).max(0)
         if step % every == 0 and float(best) < 0:
             break
-        similar = ((feature @ feature[seed])[:, None] > margins) & (free & (best >= 0))[:, None]
-        weight, answered, count = totals @ similar.to(score.dtype)
+        similar = (feature @ feature[seed] > margins[:, None]) & (free & (best >= 0))  # a row for each margin
+        weight, answered, count = totals @ similar.to(score.dtype).T
         mean = torch.where(count > 0, answered / weight.clamp_min(1e-12), -1.0)
         # The first margin whose region answers; an empty region ends the search; else the last margin.
         stop = ((mean < 0) | (mean >= config.accept) | last).int().argmax()
-        region = similar.index_select(1, stop[None]).squeeze(1)
+        region = similar.index_select(0, stop[None]).squeeze(0)
         answer |= region & (mean[stop] >= config.accept)
         free &= ~region
         free.index_fill_(0, seed[None], False)

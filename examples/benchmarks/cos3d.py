@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -304,7 +305,8 @@ class Benchmark:
             row = measure(trained.scene, data, way, words, seed)
             rows.append({"world": world, "seed": seed, "way": way.name, "field s": way.seconds, **row})
             path.write_text(json.dumps(rows, indent=1))
-            print(world, seed, way.name, {k: round(v, 3) for k, v in row.items()}, flush=True)
+            figures = {k: round(v, 3) for k, v in row.items() if isinstance(v, float)}
+            print(world, seed, way.name, figures, row["wrong"], flush=True)
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
         if self.scores:
@@ -372,7 +374,7 @@ class Benchmark:
 
 
 @torch.no_grad()
-def measure(scene: Scene, data: Path, way: Way, words: Words, seed: int) -> dict[str, float]:
+def measure(scene: Scene, data: Path, way: Way, words: Words, seed: int) -> dict[str, Any]:
     """Quality of one way on one scene."""
     ask = way.ask
     benchmark = read_benchmark(data / "ground_truth").named_like(scene.names_of)
@@ -390,8 +392,9 @@ def measure(scene: Scene, data: Path, way: Way, words: Words, seed: int) -> dict
     alike, other = absent_labels(set(benchmark.prompts), seed)
     wrong = [not ask(t, v, negatives, False).empty for t, v in zip(alike + other, words.texts(alike + other))]
     common = (matched, scene.rasterizer)
-    text = evaluate_masks(scene.gaussians, texts, benchmark, *common).as_dict()["mean_over_prompts"]
-    found = {}
+    report = evaluate_masks(scene.gaussians, texts, benchmark, *common).as_dict()
+    text = report["mean_over_prompts"]
+    found = {"wrong": {p["label"]: round(p["miou"], 3) for p in report["prompts"] if p["miou"] < 0.5}}
     for kind, other_ask in way.others.items():
         there = {t: other_ask(t, v, negatives, t in benchmark.several) for t, v in vectors.items()}
         found[f"kept {kind}"] = float(np.mean([not s.empty for s in there.values()]))
@@ -413,6 +416,7 @@ def measure(scene: Scene, data: Path, way: Way, words: Words, seed: int) -> dict
         "absent kind": float(np.mean(wrong[len(alike) :])) if other else float("nan"),
         **found,
         "ms/text": 1000 * float(np.median(times)),
+        "Gaussians": len(scene.gaussians),
         "GB": torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
     }
 
