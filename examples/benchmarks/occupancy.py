@@ -36,13 +36,14 @@ CALIBRATION = 40
 
 SIZES = {
     "cpu": {"frames": 64, "eval": 8, "width": 96, "height": 56, "reach": 20.0, "patch": 8},
-    "cuda": {"frames": 256, "eval": 16, "width": 192, "height": 112, "reach": 20.0, "patch": 8},
+    "cuda": {"frames": 256, "eval": 16, "width": 192, "height": 112, "reach": 20.0, "patch": 4},
 }
 METHOD = {
     "cpu": ["gausstr-small"],
     "cuda": [
-        "gausstr-small", "--pipeline.model.network.width", "128", "--pipeline.model.network.queries", "300",
+        "gausstr-small", "--pipeline.model.network.width", "128", "--pipeline.model.network.queries", "600",
         "--pipeline.model.network.ffn", "512", "--pipeline.model.network.head-width", "256",
+        "--optimizers.network.optimizer.lr", "4e-4", "--optimizers.network.optimizer.max-norm", "10",
     ],
 }  # fmt: skip
 LOSS, NET = "--pipeline.model.loss", "--pipeline.model.network"
