@@ -48,7 +48,7 @@ DEEP_TREES = (
 )
 """Three more by features of a network, where it is used."""
 
-LARGE = 0.05
+LARGE = 0.03
 """Share of the image from which regions by features are looked at."""
 
 BASINS = 1500
