@@ -18,7 +18,7 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.selection import Selection
 from ag2_ns.language.field import LanguageField
-from ag2_ns.language.relevancy import relevancy
+from ag2_ns.language.relevancy import relevancy, trusted_relevancy
 from ag2_ns.query.collaborative import (
     FieldAnswer,
     Strategy,
@@ -68,6 +68,14 @@ class Asked:
     def against(self) -> Float[Tensor, "R D"] | None:
         """What it competes with."""
         return against(self.vector, self.negatives, self.rivals, self.config.synonym)
+
+    @property
+    def best_named(self) -> float:
+        """How well the best node answers, rivals considered; 0 without language."""
+        if not self.index.has_language:
+            return 0.0
+        score, _ = trusted_relevancy(self.index.language, self.vector, self.against)
+        return float(torch.where(self.index.language.trust > 0, score, 0.0).max())
 
     @cached_property
     def by_node(self) -> Float[Tensor, " R"]:
@@ -123,11 +131,10 @@ def select_vector(
         )
     asked = Asked(index, label, vector, negatives, field, gaussians, rivals, config)
     if strategy == "collaborative":
-        return _collaborative(asked, floor, config.present)
+        return _collaborative(asked, floor)
     answer = _tree(asked, floor, several, level, strategy == "both")
     if strategy == "both" and answer.selection.empty and level is None:
-        # Things that no mask-made node fits. Nodes do not speak for it, so no rival may name it better.
-        other = _collaborative(asked, floor, config.clear)
+        other = _collaborative(asked, floor, alone=True)  # things that no mask-made node fits
         answer = answer if other.selection.empty else other
     return answer
 
@@ -163,8 +170,12 @@ def _tree(asked: Asked, floor: float, several: bool | None, level: float | None,
     return Answer(found, (Candidate(asked.label, found.score, found.nodes), *rest), found.reason)
 
 
-def _collaborative(asked: Asked, floor: float, present: float) -> Answer:
-    """COS3D's answer, less what is not relevant by itself, or less than `present` against rivals."""
+def _collaborative(asked: Asked, floor: float, alone: bool = False) -> Answer:
+    """COS3D's answer, less what is not relevant by itself; or by rivals, where there are any.
+
+    Something must be called so rather than something else: the region, or a node of the tree. Where no node is
+    (`alone`), no rival at all may name the region better.
+    """
     index, said, field = asked.index, asked.said, asked.field
     if said.best < floor:
         unit = int(torch.nan_to_num(said.relevancy).argmax())
@@ -178,8 +189,9 @@ def _collaborative(asked: Asked, floor: float, present: float) -> Answer:
         reason = f"no region of the language field answers {asked.label!r} as a whole"
         return Answer(index.nothing(asked.label, reason), reason=reason)
     if asked.rivals is not None and len(asked.rivals):
-        meaning = mean_language(field, said, chosen)
-        if float(relevancy(meaning[None], asked.vector, asked.against)) < present:
+        meaning, least = mean_language(field, said, chosen), asked.config.clear if alone else asked.config.present
+        region = float(relevancy(meaning[None], asked.vector, asked.against))
+        if region < least and (alone or asked.best_named < least):
             reason = f"nothing in the scene is called {asked.label!r} rather than something else"
             return Answer(index.nothing(asked.label, reason), reason=reason)
     # Its region is no union of nodes, so only what it is not can be named: the instances that it mostly covers are it.
