@@ -137,7 +137,8 @@ class Prepare:
         from ag2_ns.io.prepare_command import auto_segmenter
 
         several = num_cores() > 1 if self.workers is None else self.workers > 1
-        if not several or self.data is None or self.encoder not in ("auto", "palette", "kinds", "none"):
+        there = self.data is not None and self.data.exists()
+        if not (several and there and self.encoder in ("auto", "palette", "kinds", "none")):
             return False
         folder = self.data if self.data.is_dir() else self.data.parent
         found = auto_segmenter(folder, self.masks_dir, self.sam_checkpoint)
