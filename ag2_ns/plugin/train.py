@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,8 @@ def _read(name: str, where: str, options: list[str]) -> TrainerConfig:
 
     from ag2_ns.plugin.compat import compile_when_called
 
-    threading.Thread(target=_wake_device, daemon=True).start()  # meanwhile
+    if not any(option == "cpu" or "num-devices" in option for option in options):
+        threading.Thread(target=_wake_device, daemon=True).start()  # meanwhile
     module, attribute = where.split(":")
     with compile_when_called():
         config = getattr(import_module(module), attribute).config
@@ -90,8 +92,9 @@ def _wake_device() -> None:
     """Make the CUDA context, which takes a while."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.zeros(1, device="cuda")
+    with suppress(RuntimeError):  # which training will say better
+        if torch.cuda.is_available():
+            torch.zeros(1, device="cuda")
 
 
 def _train(config: TrainerConfig) -> None:
