@@ -309,10 +309,18 @@ def _assign(tree: InstanceTree, rank: Float[Tensor, "T R"], own: float) -> dict[
 
 
 def _inherited(tree: InstanceTree, own: Mapping[int, int]) -> Int[Tensor, " R"]:
-    """Each node's own word, else its parent's."""
+    """Each node's own word, else its parent's; but no object takes the word of an object that holds it.
+
+    (Scraps of a whole capture are an object, too, that holds all others.)
+    """
+    objects = set(tree.instances(0.5).tolist())
     out = torch.full((tree.num_nodes,), -1, dtype=torch.long)
+    giver = [-1] * tree.num_nodes
     for node, up in enumerate(tree.parent.tolist()):
-        out[node] = own[node] if node in own else (int(out[up]) if up >= 0 else -1)
+        if node in own:
+            out[node], giver[node] = own[node], node
+        elif up >= 0 and not (node in objects and giver[up] in objects):
+            out[node], giver[node] = int(out[up]), giver[up]
     return out
 
 

@@ -130,3 +130,15 @@ def test_json_and_back():
 
 def test_a_strict_threshold_drops_every_word():
     assert found(EVERY, config=VocabularyConfig(clear=0.9999)).words == ()
+
+
+def test_no_object_inherits_from_scraps_around_it():
+    # A group with a scrap of its own, which makes it an object, too; it holds the cup and an object without a word.
+    parent, last = torch.tensor([-1, 0, 0]), torch.tensor([2, 1, 2])
+    level, size, node = torch.tensor([0.9, 0.0, 0.0]), torch.tensor([3, 1, 1]), torch.tensor([0, 1, 2])
+    t = InstanceTree(parent, last, level, size, size.float(), node, torch.ones(3, dtype=torch.bool))
+    assert t.instances(0.5).tolist() == [0, 1, 2]
+    _, _, vectors = scene()
+    lang = language([[1.0, 0, 0, 0, 0, 0.1], [0, 0, 1, 0.1, 0, 0.1], [0.1, 0.1, 0, 0, 0, 1]])
+    v = find_vocabulary(t, lang, [[("shelf", 1.0), ("cup", 1.0)]] * 6, WORDS[:3], vectors[:3])
+    assert [v.name_of(n) for n in range(3)] == ["shelf", "cup", None]
