@@ -19,12 +19,11 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import build_graph
 from ag2_ns.ops.decode import decode_seen
 from ag2_ns.ops.graphed import Graphed
-from ag2_ns.ops.proof import holds
 from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering import over, render
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
-from ag2_ns.splat.anchors import both_ways, child_features, voxel_size
+from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
 from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses
 from ag2_ns.splat.mask_losses import check_sizes, contrastive_loss, plan_of
@@ -230,7 +229,7 @@ class AG2Model(AnchorModel):
 
         A pose that is trained is not given: colours are left to the renderer then, which has a gradient for it.
         """
-        if pose is None or (pose.is_cuda and not holds("decoding", both_ways)):
+        if pose is None:
             return self.gaussians(), None
         child, eye = self.child_params, pose[0, :3, 3].contiguous()
         means, scales, opacities, rgb = decode_seen(

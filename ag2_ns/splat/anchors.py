@@ -236,33 +236,6 @@ def random_points(
     return xyz, torch.rand(count, 3, generator=generator).to(camera_centres)
 
 
-def both_ways() -> tuple[list[Tensor], list[Tensor]]:
-    """Gaussians, colours and gradients of random children by `decode_seen` and by `decode`, on the GPU."""
-    from ag2_ns.ops.decode import decode_seen
-    from ag2_ns.ops.sh import sh_colours
-
-    n, a = 3001, 70
-    draw = lambda *size: torch.randn(*size, device="cuda")  # noqa: E731
-    anchors = Anchors(draw(a, 3), 0.1 + draw(a, 1).abs(), torch.ones(a, 3, device="cuda"))
-    anchor, eye, quat = torch.randint(a, (n,), device="cuda"), draw(3), draw(n, 4)
-    fields, weights = (
-        [draw(n, 3), draw(n, 3), draw(n, 1), draw(n, 3), draw(n, 15, 3)],
-        [draw(n, 3), draw(n, 3), draw(n), draw(n, 3)],
-    )
-    found = []
-    for fused in (True, False):
-        with torch.enable_grad():
-            offset, scale, logit, dc, rest = own = [f.clone().requires_grad_() for f in fields]
-            if fused:
-                out = decode_seen(anchors.xyz, anchors.radius, anchor, offset, scale, logit, dc, rest, eye, 3)
-            else:
-                seen = decode(anchors, Children(anchor, offset, dc, rest, scale, quat, logit))
-                out = seen.means, seen.scales, seen.opacities, sh_colours(seen.sh, seen.means - eye, 3)
-            torch.autograd.backward(out, weights)
-        found.append([*(o.detach() for o in out), *(f.grad for f in own)])
-    return found[0], found[1]
-
-
 def children_of(gaussians: Gaussians, anchors: Anchors, group: Int[Tensor, " N"]) -> Children:
     """Gaussians as children of the given anchors, in trainable form."""
     tiny = torch.finfo(torch.float32).tiny

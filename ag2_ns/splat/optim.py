@@ -10,8 +10,6 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ag2_ns.ops.proof import holds
-
 
 class LeanAdam(torch.optim.Adam):
     """Adam for a few large tensors, whose step is little else than its one fused kernel.
@@ -68,11 +66,6 @@ def step_together(optimizers: Iterable[Optimizer]) -> None:
     torch's fused kernel gives a block 65,536 numbers, so that a tensor of a million of them keeps 16 of 130
     multiprocessors busy, one tensor after the other.
     """
-    optimizers = list(optimizers)
-    if any(p.is_cuda for o in optimizers for g in o.param_groups for p in g["params"]) and not holds("Adam", _both):
-        for optimizer in optimizers:
-            optimizer.step()
-        return
     alike: dict[tuple, list[tuple]] = {}
     for optimizer in optimizers:
         if not (isinstance(optimizer, LeanAdam) and optimizer.plain and all(map(_dense, optimizer.param_groups))):
@@ -89,22 +82,6 @@ def step_together(optimizers: Iterable[Optimizer]) -> None:
 
         adam(*zip(*rows), betas, eps)
         torch._foreach_add_([row[4] for row in rows], 1)
-
-
-def _both() -> tuple[list[Tensor], list[Tensor]]:
-    from ag2_ns.ops.adam_triton import adam
-
-    sizes, rates = [(5000, 3), (3, 15, 3), (777, 1)], [0.1, 0.01, 0.3]
-    parts = [[torch.rand(*s, device="cuda") for s in sizes] for _ in range(4)]
-    plain = [[t.clone() for t in part] for part in parts]
-    steps = [torch.full((), 3.0, device="cuda") for _ in sizes]
-    adam(*parts, steps, rates, (0.9, 0.999), 1e-15)
-    for p, g, m, v, rate in zip(*plain, rates):
-        torch._fused_adam_(
-            [p], [g], [m], [v], [], [steps[0] + 1], lr=rate, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-15,
-            amsgrad=False, maximize=False,
-        )  # fmt: skip
-    return [t for part in parts for t in part], [t for part in plain for t in part]
 
 
 def _dense(group: dict) -> bool:
