@@ -55,6 +55,7 @@ class _Recorded:
 
     def __init__(self, function: Callable[..., Tensor], trained: int, tensors: tuple[Tensor, ...]) -> None:
         self.inputs = [t.detach().clone() for t in tensors]
+        self.places = [t.detach() for t in self.inputs]
         leaves = self.inputs[:trained]
         for leaf in leaves:
             leaf.requires_grad_()
@@ -80,9 +81,9 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(ctx, recorded: _Recorded, *tensors: Tensor) -> tuple[Tensor, ...]:
         kinds: dict[tuple, tuple[list[Tensor], list[Tensor]]] = {}
-        for kept, given in zip(recorded.inputs, tensors):  # one launch copies what is of one kind
+        for kept, given in zip(recorded.places, tensors):  # one launch copies what is of one kind
             pair = kinds.setdefault((given.dtype, given.is_contiguous()), ([], []))
-            pair[0].append(kept.detach())
+            pair[0].append(kept)
             pair[1].append(given)
         for pair in kinds.values():
             torch._foreach_copy_(*pair)

@@ -12,4 +12,5 @@ ANY_COUNT = {"do_not_specialize": ["count"], "do_not_specialize_on_alignment": [
 
 def on(device: torch.device) -> AbstractContextManager:
     """Launch on this device; Triton's interpreter (TRITON_INTERPRET=1) runs the same kernels on the CPU, for tests."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    elsewhere = device.type == "cuda" and device.index not in (None, torch.cuda.current_device())
+    return torch.cuda.device(device) if elsewhere else nullcontext()

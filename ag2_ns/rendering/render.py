@@ -72,8 +72,9 @@ def render(
         UserError: if `sh_degree` exceeds what is stored.
     """
     means = gaussians.means
-    world_to_camera = view.viewmat.to(means.dtype)
-    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    if rgb is None or depth or distortion_near is not None:
+        world_to_camera = view.viewmat.to(means.dtype)
+        rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
     if rgb is None:
         colours = getattr(rasterizer, "sh_colours", sh_colours)
         rgb = colours(gaussians.sh, means + rotation.T @ translation, sh_degree)
@@ -96,7 +97,8 @@ def render(
         view,
         absgrad=absgrad,
     )
-    parts = iter(raster.values.split([c.shape[1] for c in channels], dim=-1))
+    several = len(channels) > 1
+    parts = iter(raster.values.split([c.shape[1] for c in channels], dim=-1) if several else [raster.values])
     rgb, feature = next(parts), None if feature is None else next(parts)
     expected = distortion = None
     if depth:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import json
 import pstats
 import statistics
@@ -115,6 +116,8 @@ def _prepare(data: Path) -> None:
 
 def measure(data: Path, folder: Path, count: int, features: bool, args: argparse.Namespace) -> list[str]:
     """Gaussians and anchors, milliseconds of a step, kernels that it launches and their time, and the memory's peak."""
+    from nerfstudio.utils import writer
+
     config: AG2TrainerConfig = deepcopy(methods.ag2aussian.config)
     values = {name: _value(value) for name, value in (pair.split("=") for pair in args.set)}
     settings = dict(
@@ -136,7 +139,15 @@ def measure(data: Path, folder: Path, count: int, features: bool, args: argparse
     trainer.setup()
     clock = _Clock(trainer, args)
     trainer.train()
-    return clock.row()
+    row = clock.row()
+    # Nothing of this run may slow the next one down: nerfstudio's writers pile up, and what a trainer holds is frozen.
+    writer.EVENT_WRITERS.clear()
+    del trainer, clock
+    gc.unfreeze()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return row
 
 
 def _value(text: str) -> object:
@@ -175,17 +186,20 @@ class _Clock:
                 if self.cuda:
                     self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
                     self.profile.__enter__()
-        return self.inner(step)
+        out = self.inner(step)
+        if step == self.args.steps - 1 and self.cuda:  # what ends a run is no step
+            torch.cuda.synchronize()
+            self.profile.__exit__(None, None, None)
+            self.peak = torch.cuda.max_memory_allocated() / 2**30
+        return out
 
     def row(self) -> list[str]:
         kernels, busy, peak = "", "", ""
         if self.cuda:
-            torch.cuda.synchronize()
-            self.profile.__exit__(None, None, None)
             events = [e for e in self.profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
             kernels = f"{len(events) / self.profiled:.0f}"
             busy = f"{sum(e.self_device_time_total for e in events) / self.profiled / 1000:.2f}"
-            peak = f"{torch.cuda.max_memory_allocated() / 2**30:.2f}"
+            peak = f"{self.peak:.2f}"
             if self.args.profile:
                 print(self.profile.key_averages().table(sort_by="self_device_time_total", row_limit=22))
         if self.cpu is not None:
