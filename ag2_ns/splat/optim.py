@@ -19,19 +19,13 @@ class LeanAdam(torch.optim.Adam):
     are not called. `step_together` takes the steps of several at once.
     """
 
-    @property
-    def plain(self) -> bool:
-        """Whether the next step is an ordinary one."""
-        return (
-            not any(getattr(self, name, None) is not None for name in ("grad_scale", "found_inf"))
-            and all(g["fused"] and not (g["amsgrad"] or torch.is_tensor(g["lr"])) for g in self.param_groups)
-            and all(self.state[p] for g in self.param_groups for p in g["params"] if p.grad is not None)
-        )
-
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; see torch's."""
-        if closure is not None or not self.plain:
+        scaled = any(getattr(self, name, None) is not None for name in ("grad_scale", "found_inf"))
+        plain = all(g["fused"] and not (g["amsgrad"] or torch.is_tensor(g["lr"])) for g in self.param_groups)
+        begun = all(self.state[p] for g in self.param_groups for p in g["params"] if p.grad is not None)
+        if closure is not None or scaled or not plain or not begun:
             return super().step(closure)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
@@ -61,22 +55,19 @@ class LeanAdam(torch.optim.Adam):
 
 @torch.no_grad()
 def step_together(optimizers: Iterable[Optimizer]) -> None:
-    """One step of every optimizer, on a GPU of all that are alike in one kernel.
+    """One step of every optimizer by gradients that are not scaled, on a GPU of all that are alike in one kernel.
 
     torch's fused kernel gives a block 65,536 numbers, so that a tensor of a million of them keeps 16 of 130
     multiprocessors busy, one tensor after the other.
     """
     alike: dict[tuple, list[tuple]] = {}
     for optimizer in optimizers:
-        if not (isinstance(optimizer, LeanAdam) and optimizer.plain and all(map(_dense, optimizer.param_groups))):
+        rows = _rows(optimizer) if isinstance(optimizer, LeanAdam) else None
+        if rows is None:
             optimizer.step()
             continue
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    state = optimizer.state[p]
-                    row = p, p.grad, state["exp_avg"], state["exp_avg_sq"], state["step"], group["lr"]
-                    alike.setdefault((p.device, group["betas"], group["eps"]), []).append(row)
+        for group, row in rows:
+            alike.setdefault((row[0].device, group["betas"], group["eps"]), []).append(row)
     for (_, betas, eps), rows in alike.items():
         from ag2_ns.ops.adam_triton import adam
 
@@ -84,11 +75,22 @@ def step_together(optimizers: Iterable[Optimizer]) -> None:
         torch._foreach_add_([row[4] for row in rows], 1)
 
 
-def _dense(group: dict) -> bool:
-    """Whether the kernel takes this group's parameters."""
-    trained = [t for p in group["params"] if p.grad is not None for t in (p, p.grad)]
-    usual = group["weight_decay"] == 0 and not group["maximize"]
-    return usual and all(t.is_cuda and t.dtype == torch.float32 and t.is_contiguous() for t in trained)
+def _rows(optimizer: LeanAdam) -> list[tuple[dict, tuple]] | None:
+    """What the kernel needs of every parameter, after its group; None where it does not take one of them."""
+    rows = []
+    for group in optimizer.param_groups:
+        if group["weight_decay"] or group["maximize"] or group["amsgrad"]:
+            return None
+        for p in group["params"]:
+            if (gradient := p.grad) is None:
+                continue
+            state = optimizer.state.get(p)
+            if not (
+                state and p.is_cuda and p.dtype == torch.float32 and p.is_contiguous() and gradient.is_contiguous()
+            ):
+                return None
+            rows.append((group, (p, gradient, state["exp_avg"], state["exp_avg_sq"], state["step"], group["lr"])))
+    return rows
 
 
 def resized(values: Tensor, keep: Int[Tensor, " K"], extra: Tensor) -> Tensor:
