@@ -9,7 +9,7 @@ from torch import Tensor
 from ag2_ns.ops import decode_kernels as loops
 from ag2_ns.ops.launch import ANY_COUNT, on
 
-BLOCK = 64
+BLOCK = 32
 """Children of one program."""
 
 C0 = tl.constexpr(loops.C0)
