@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ag2_ns.core.notice import notice
+from ag2_ns.splat.losses import SSIM_WINDOW, ssim
 
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 """File that torchvision keeps in the torch hub cache once LPIPS has been used there."""
@@ -30,15 +31,13 @@ class ImageMetrics:
 
     def __call__(self, prediction: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> dict[str, float]:
         """All metrics of one picture."""
-        from torchmetrics.functional.image import structural_similarity_index_measure  # seconds to import
-
-        a, b = prediction.permute(2, 0, 1)[None].clamp(0, 1), target.permute(2, 0, 1)[None].clamp(0, 1)
+        a, b = prediction.clamp(0, 1), target.clamp(0, 1)
         out = {"psnr": float(self.psnr(prediction, target))}
-        if min(prediction.shape[:2]) >= 11:
-            out["ssim"] = float(structural_similarity_index_measure(a, b, data_range=1.0))
+        if min(prediction.shape[:2]) >= SSIM_WINDOW:
+            out["ssim"] = float(ssim(_reflected(a), _reflected(b)))
         lpips = self._lpips_on(prediction.device)
         if lpips is not None:
-            out["lpips"] = float(lpips(a, b))
+            out["lpips"] = float(lpips(*(p.permute(2, 0, 1)[None] for p in (a, b))))
         return out
 
     def _lpips_on(self, device: torch.device) -> torch.nn.Module | None:
@@ -53,3 +52,9 @@ class ImageMetrics:
                 line = f"LPIPS is left out: {weights} is not there (run any LPIPS metric online once to get it)."
                 notice(line, style=None)
         return self._lpips
+
+
+def _reflected(picture: Float[Tensor, "H W 3"]) -> Float[Tensor, "H+10 W+10 3"]:
+    """The picture with mirrored borders, as torchmetrics takes it, whose import would halt training for seconds."""
+    border = 4 * (SSIM_WINDOW // 2,)
+    return torch.nn.functional.pad(picture.permute(2, 0, 1), border, mode="reflect").permute(1, 2, 0).contiguous()
