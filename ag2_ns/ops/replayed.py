@@ -11,6 +11,10 @@ from torch.autograd.function import once_differentiable
 from ag2_ns.ops.graphed import MOST, TRIES
 
 
+PATIENCE = 3
+"""Calls that a combination waits for before it is recorded, which takes as long as some ten of them."""
+
+
 class Replayed:
     """A function of trained leaves to several tensors, and its gradient, each as one launch.
 
@@ -25,6 +29,7 @@ class Replayed:
     def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
         self.function = function
         self._recorded: dict[tuple, _Recording] = {}
+        self._calls: dict[tuple, int] = {}
         self._at: tuple = ()
         self._pool = None
         self._failed = 0
@@ -45,10 +50,12 @@ class Replayed:
         at = tuple(t.data_ptr() for t in (*leaves, *fixed))
         if at != self._at:
             self._recorded.clear()
+            self._calls.clear()
             self._at = at
         recorded = self._recorded.get(options)
         if recorded is None:
-            if len(self._recorded) >= MOST:
+            self._calls[options] = self._calls.get(options, 0) + 1
+            if self._calls[options] < PATIENCE or len(self._recorded) >= MOST:
                 return self.function(*leaves, *constants, *options)
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             try:
