@@ -10,7 +10,6 @@ from torch.autograd.function import once_differentiable
 
 from ag2_ns.ops.graphed import MOST, TRIES
 
-
 PATIENCE = 3
 """Calls that a combination waits for before it is recorded, which takes as long as some ten of them."""
 
