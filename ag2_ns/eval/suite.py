@@ -296,6 +296,7 @@ def headline(results: Mapping[str, dict]) -> dict[str, float]:
     for kind in ("parts", "groups"):
         if results.get(kind):
             out |= {kind: results[kind]["clicks"]["miou"], f"{kind} best": results[kind]["clicks"]["best_level_miou"]}
+            out[f"{kind[:-1]} texts"] = results[kind]["texts"]["mean_over_prompts"]["miou"]
     if "absent" in results:
         out |= {"rejected": results["absent"]["rejected"], "kept": results["absent"]["kept"]}
         out["rejected at 0.98 kept"] = results["absent"]["rejected_at_98_kept"]

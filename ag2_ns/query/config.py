@@ -33,14 +33,19 @@ class QueryConfig:
     """A node above or below the best one that rises this share as far above the typical relevancy answers as well; of
     those, the one that fits its masks best is meant."""
     part_handicap: float = 0.1
-    """How much better a part, or a group, has to fit its masks than the object to be meant where both answer; groups
-    only where the text mentions one thing ("stack of books" mentions several)."""
+    """How much better a part has to fit its masks than the object to be meant where both answer."""
+    group_handicap: float = 0.1
+    """Likewise a group, where the text mentions one thing ("stack of books" mentions several)."""
+    part_bonus: float = 0.3
+    """How much worse a part may fit where the text adds a word to another text that is known ("red mug handle")."""
     synonym: float = 0.95
     """Texts of at least this cosine with the one that is asked say the same, and are no rivals of it. (Of two of 103
     real CLIP embeddings the closest have 0.92.)"""
     present: float = 0.47
     """Relevancy, against rival texts, below which nothing in the scene is meant: 0.5 is a node that the best rival
     names as well. (Wild table-tops of seeds 3 to 6: it keeps 0.98 or more of what is there.)"""
+    present_part: float = 0.45
+    """Likewise of such a text: few masks show small parts alone, so less evidence is to be had."""
     present_open: float = 0.46
     """Likewise where nouns stand in for a closed list. They hold true synonyms too, so less is asked. (Wild table-tops
     of seeds 3 and 4, through a simulated encoder that takes any text: it keeps all that is there. Not measured with

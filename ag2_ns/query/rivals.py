@@ -11,6 +11,7 @@ that the nodes in question resemble most, alone and in place of the noun that is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 import torch
@@ -73,6 +74,11 @@ def rivals_of(
 def mentions_several(text: str) -> bool:
     """Whether a text mentions several things that belong together: "stack of books", "bowl on the plate"."""
     return any(word in LINKS for word in words_of(text))
+
+
+def adds_a_word(text: str, known: Iterable[str]) -> bool:
+    """Whether a text is another one that is known and one word more, as that of a part is: "red mug handle"."""
+    return any(t and text.startswith(f"{t} ") and len(words_of(text)) == len(words_of(t)) + 1 for t in known)
 
 
 def within(other: str, text: str) -> bool:

@@ -18,7 +18,7 @@ from ag2_ns.language.relevancy import trusted_relevancy
 from ag2_ns.perception.english import asks_for_several
 from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.query import Query
-from ag2_ns.query.rivals import against, mentions_several, rivals_of
+from ag2_ns.query.rivals import adds_a_word, against, mentions_several, rivals_of
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -85,7 +85,9 @@ def select_text(
     best = int(ranked.argmax())
     if rivals is not None and len(rivals) and float(ranked[best]) < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
-    handicap = config.part_handicap * ((tree.level < 0.5) | ((tree.level > 0.5) & (not mentions_several(text))))
+    handicap = config.part_handicap * (tree.level < 0.5)
+    if not mentions_several(text):
+        handicap = handicap + config.group_handicap * (tree.level > 0.5)
     best = _most_about(tree, ranked, index.language.quality - handicap, best, typical, config)
     nodes = [best]
     if asks_for_several(text) if several is None else several:
@@ -97,6 +99,11 @@ def select_text(
         inside = tree.anchors_of(node)
         anchor_score = torch.where(inside, score[node], anchor_score)
     return index.selection(nodes, text, float(ranked[best]), level, anchor_score)
+
+
+def for_parts(config: QueryConfig) -> QueryConfig:
+    """The thresholds of a text that names a part of a thing."""
+    return replace(config, present=config.present_part, part_handicap=-config.part_bonus)
 
 
 def _most_about(
@@ -199,6 +206,8 @@ class Text(Query):
         closed, floor = hasattr(scene.texts.encoder(), "known_texts"), self.floor
         if rivals is not None and not closed:
             config = replace(config, present=config.present_open)
+        elif rivals is not None and adds_a_word(text, scene.texts.encoder().known_texts()):
+            config = for_parts(config)
         if floor is None:  # rivals, where there are any, tell better what is not there
             floor = config.floor if rivals is None else 0.0 if closed and len(rivals) else config.clear
             floor = 0.0 if negatives is None else floor

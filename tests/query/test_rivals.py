@@ -7,8 +7,8 @@ from torch.nn.functional import normalize
 from ag2_ns.perception.nouns import NOUNS
 from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.config import QueryConfig
-from ag2_ns.query.rivals import against, instead, rivals_of, within
-from ag2_ns.query.text import select_text
+from ag2_ns.query.rivals import adds_a_word, against, instead, rivals_of, within
+from ag2_ns.query.text import for_parts, select_text
 
 
 class Words:
@@ -53,6 +53,30 @@ class Words:
 )
 def test_what_a_text_mentions_is_no_rival_of_it(other, text, is_within):
     assert within(other, text) == is_within
+
+
+@pytest.mark.parametrize(
+    ("text", "adds"),
+    [
+        ("red mug handle", True),
+        ("red mug", False),
+        ("red pencil mug", False),
+        ("red mugs", False),
+        ("red mug on it", False),
+    ],
+)
+def test_texts_of_parts(text, adds):
+    assert adds_a_word(text, ["", "red mug", "mug"]) == adds
+
+
+def test_a_part_is_asked_for_less_and_preferred(scene):
+    between = normalize(scene.text[3] + scene.text[5], dim=0)
+    config = QueryConfig(present=0.9, present_part=0.0)
+    assert select_text(scene.index, "x", between, rivals=scene.text[1:], several=False, config=config).empty
+    assert not select_text(
+        scene.index, "x", between, rivals=scene.text[1:], several=False, config=for_parts(config)
+    ).empty
+    assert for_parts(config).part_handicap < 0 < for_parts(config).group_handicap
 
 
 def test_other_nouns_and_colours():
