@@ -203,16 +203,13 @@ class AG2Model(AnchorModel):
         background = self._get_background_color()
         if not self.training:
             return self._shown_outputs(view_of(camera), background)
-        feature = None
-        if self._needs_feature(self.step):
-            feature = child_features(self.anchor_params["feature"], self.child_anchor)
-        c = self.config
+        c, featured = self.config, self._needs_feature(self.step)
         pose = None if c.camera_optimizer.mode == "off" else self.camera_optimizer.apply_to_camera(camera)
         view = view_of(camera, pose, 1 / self._get_downscale_factor())
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         absgrad = c.grow_by == "splits" and self.step <= self.at(c.grow_until)
         if RECORDED and pose is None and not distort and isinstance(self.backend(), GsplatRasterizer):
-            out = self._replayed(camera.camera_to_worlds[0, :3, 3], view, feature, absgrad)
+            out = self._replayed(camera.camera_to_worlds[0, :3, 3], view, featured, absgrad)
         else:
             gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
             out = render(
@@ -221,7 +218,7 @@ class AG2Model(AnchorModel):
                 self.backend(),
                 sh_degree=self._sh_degree(),
                 rgb=colours,
-                feature=feature,
+                feature=child_features(self.anchor_params["feature"], self.child_anchor) if featured else None,
                 depth=False,
                 distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
                 absgrad=absgrad,
@@ -248,28 +245,31 @@ class AG2Model(AnchorModel):
         )  # fmt: skip
         return Gaussians(means, child["quat"], scales, opacities, child["sh_dc"][:, None]), rgb
 
-    def _replayed(self, eye: Tensor, view: View, feature: Tensor | None, absgrad: bool) -> RenderOutput:
+    def _replayed(self, eye: Tensor, view: View, featured: bool, absgrad: bool) -> RenderOutput:
         """What `render` makes of the children as a camera at `eye` sees them; all up to the tiles is recorded."""
-        child = self.child_params
-        *projection, opacities, rgb = self._projection(
-            [child[k] for k in ("offset", "log_scale", "opacity_logit", "sh_dc", "sh_rest", "quat")],
+        child, feature = self.child_params, self.anchor_params["feature"]
+        leaves = [child[k] for k in ("offset", "log_scale", "opacity_logit", "sh_dc", "sh_rest", "quat")]
+        *projection, opacities, values = self._projection(
+            [*leaves, feature],
             (eye, view.viewmat, view.K),
-            *(view.width, view.height, self._sh_degree()),
+            *(view.width, view.height, self._sh_degree(), featured),
             fixed=(self.anchor_xyz, self.anchor_radius, self.child_anchor),
         )
-        values = rgb if feature is None else torch.cat((rgb, feature), dim=1)
         raster = self.backend().composite(Projection(*projection), opacities, values, view, absgrad)
-        shown, seen = (raster.values, None) if feature is None else raster.values.split((3, feature.shape[1]), dim=-1)
-        return RenderOutput(shown, seen, None, raster.alpha, None, raster.means2d, raster.radii)
+        parts = raster.values.split((3, feature.shape[1]), dim=-1) if featured else (raster.values, None)
+        return RenderOutput(parts[0], parts[1], None, raster.alpha, None, raster.means2d, raster.radii)
 
     @cached_property
     def _projection(self) -> Replayed:
-        def projection(offset, log_scale, logit, dc, rest, quat, eye, viewmat, K, width, height, degree):
+        def projection(
+            offset, log_scale, logit, dc, rest, quat, feature, eye, viewmat, K, width, height, degree, featured
+        ):
             means, scales, opacities, rgb = decode_seen(
                 self.anchor_xyz, self.anchor_radius, self.child_anchor, offset, log_scale, logit, dc, rest, eye, degree
             )
-            view = View(viewmat, K, width, height)
-            return *self.backend().project(means, quat, scales, opacities, view), opacities, rgb
+            projected = self.backend().project(means, quat, scales, opacities, View(viewmat, K, width, height))
+            values = torch.cat((rgb, child_features(feature, self.child_anchor)), dim=1) if featured else rgb
+            return *projected, opacities, values
 
         return Replayed(projection)
 
