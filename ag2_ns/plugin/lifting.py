@@ -235,6 +235,7 @@ def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]
 
     import torch
 
+    from ag2_ns.plugin.compat import allow_numpy_scalars
     from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
 
     folder = config.get_checkpoint_dir()
@@ -244,6 +245,7 @@ def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]
     if newest is None:
         raise UserError(f"{folder}: no checkpoint there; the run was moved or never saved one")
     refuse_truncated(newest)
+    allow_numpy_scalars()  # the run may be of any method, whose configuration is not ours
     try:
         content = torch.load(newest, map_location="cpu", weights_only=True)
         state = content["pipeline"]
