@@ -64,9 +64,6 @@ class LossConfig:
     """Weight of occupancy along the training rays: what they end in is full, what they pass through is empty."""
     rays_feature: float = 1.0
     """Weight of 1 - cosine of features in full voxels, times `rays`."""
-    rays_class: float = 0.0
-    """Weight of cross entropy between the prompts that full voxels are told by and those nearest to what the rays carry
-    there, times `rays`. It asks for no label, but teaches what tells the prompts at hand apart."""
     balance: float = 0.0
     """How much more rare things count along rays: each full voxel by its class's share of the training patches to the
     power of -`balance`; a patch's class is the nearest prompt's, so no label is asked for. 0: all alike."""

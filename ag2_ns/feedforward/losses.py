@@ -135,11 +135,3 @@ def features_along_rays(
     """Weighted mean of 1 - cosine between the features of full voxels and those that the rays carry there."""
     gap = 1 - cosine_similarity(values, target, dim=-1)
     return (gap * weight).sum() / weight.sum().clamp_min(1e-6)
-
-
-def classes_along_rays(
-    probabilities: Float[Tensor, "M K"], target: Int[Tensor, " M"], weight: Float[Tensor, " M"]
-) -> Float[Tensor, ""]:
-    """Weighted mean of the cross entropy between classes of full voxels and those that the rays carry there."""
-    likely = probabilities.gather(1, target[:, None])[:, 0].clamp_min(1e-4)
-    return -(likely.log() * weight).sum() / weight.sum().clamp_min(1e-6)

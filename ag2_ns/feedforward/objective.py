@@ -27,7 +27,6 @@ def objective(
     segments: Int[Tensor, "B V H W"] | None = None,
     segmenter: Callable[[Tensor], Tensor] | None = None,
     weigh: Callable[[Tensor], Tensor] | None = None,
-    classify: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Losses by name, weighted, summed over layers, averaged over frames.
 
@@ -42,7 +41,6 @@ def objective(
         segments: class of each pixel, 0 for unknown.
         segmenter: rendered features to scores of classes.
         weigh: how much voxels count, from their features; all alike by default.
-        classify: features to probabilities of classes, where `config.rays_class` is not 0.
     """
     with torch.autocast(batch.features.device.type, enabled=False):
         out: dict[str, Tensor] = {}
@@ -63,8 +61,7 @@ def objective(
                     if config.segment and segments is not None and segmenter is not None:
                         add("segment", config.segment * losses.segment_loss(segmenter(drawn), segments[b]))
                 if config.rays and rays is not None and grid is not None:
-                    found = _along_rays(predicted, b, values, axes, rays[b], grid, config, weight, classify)
-                    for name, value in found.items():
+                    for name, value in _along_rays(predicted, b, values, axes, rays[b], grid, config, weight).items():
                         add(name, config.rays * value)
     return out
 
@@ -78,7 +75,6 @@ def _along_rays(
     grid: VoxelGrid,
     config: LossConfig,
     weight: Float[Tensor, " M"] | None,
-    classify: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, Tensor]:
     """Losses on voxels: density of all, features of some of those in which rays end."""
     gaussians = predicted.gaussians(index)
@@ -92,12 +88,7 @@ def _along_rays(
         everywhere = torch.ones_like(density).index_put(tuple(rays.index.T), weight)
         sure = sure * weight[some]
     gap = losses.features_along_rays(found, rays.features[some] @ axes, sure)
-    out = {
+    return {
         "rays": losses.occupancy_along_rays(density, rays.seen, config.ray_density, everywhere),
         "rays_feature": config.rays_feature * gap,
     }
-    if config.rays_class and classify is not None:
-        likely = weights @ classify(predicted.features[index]) / total.clamp_min(DENSITY_MIN)[:, None]
-        carried = classify(rays.features[some]).argmax(1)
-        out["rays_class"] = config.rays_class * losses.classes_along_rays(likely, carried, sure)
-    return out

@@ -98,7 +98,7 @@ class GaussTRModel(Model):
         losses = objective(
             outputs["layers"], frames, axes, loss, choose_rasterizer(self.config.rasterizer, frames.depth.device),
             batch.get("rays"), self.grid, batch.get("segments"), self.segmenter,
-            None if self.weight is None else self._weigh, self._classify,
+            None if self.weight is None else self._weigh,
         )  # fmt: skip
         if "segmenter" in outputs:
             losses["segment"] = losses.get("segment", 0.0) + outputs["segmenter"]
@@ -107,11 +107,6 @@ class GaussTRModel(Model):
     def _weigh(self, features: Tensor) -> Tensor:
         """How much voxels count along rays."""
         return self.weight.to(features)[nearest(features, self.texts)]
-
-    def _classify(self, features: Tensor) -> Tensor:
-        """Probabilities of the prompts' classes."""
-        of_class = torch.nn.functional.one_hot(self.prompt_class).to(features)
-        return prompt_probabilities(features, self.texts, self.config.occupancy) @ of_class
 
     def get_metrics_dict(self, outputs: dict, batch: dict) -> dict[str, Tensor]:
         """How opaque and how large the Gaussians are."""

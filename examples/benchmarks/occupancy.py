@@ -64,13 +64,12 @@ VARIANTS = {
     "rays": [f"{NET}.carry", "False"],
     "carry": [],
     "frames": [f"{LOSS}.frames", "1"],
-    "class": [f"{LOSS}.rays-class", "1"],
     "cross": [f"{NET}.cross-view", "True"],
 }
 """faithful: rendered features and depth alone, as published, with the mended rules. rays: only what the rays end in and
 pass through, rare things more, frames mirrored. both: and the rendered ones. carry: as rays, and features that begin
 with those of the patch below, which is what gausstr-small does. frames: as carry, and the rays of a frame before and
-after. cross: as carry, and queries that see the other views. class: as carry, and told apart by the nearest prompts."""
+after. cross: as carry, and queries that see the other views."""
 
 
 def time_voxeliser(device: str) -> None:

@@ -102,7 +102,7 @@ def test_loss_along_rays_prefers_what_rays_say():
 def test_training_lowers_every_loss():
     torch.manual_seed(0)
     config = NetworkConfig(width=16, queries=12, layers=2, heads=2, points=2, ffn=16, head_width=16, dropout=0.0)
-    loss = LossConfig(channels=4, rays=1.0, rays_class=0.3)
+    loss = LossConfig(channels=4, rays=1.0)
     K, pose = VIEW.K.expand(1, 1, 3, 3), torch.eye(4).expand(1, 1, 4, 4)
     b = Batch(torch.randn(1, 1, 6, 3, 4), 2 + 2 * torch.rand(1, 1, 24, 32), K, pose)
     axes = losses.principal_axes(b.features.movedim(2, -1).reshape(-1, 6), 4)
@@ -110,19 +110,14 @@ def test_training_lowers_every_loss():
     rays = [ray_targets(rays_of((VIEW,), b.depth[0], b.features[0], 1000), [], grid)]
     net, rasterizer = GaussTR(config, 6), choose_rasterizer("cpu", "cpu")
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)
-    texts = torch.eye(6)[:3]
-
-    def classify(features):
-        return (features @ texts.T).softmax(-1)
-
     first = None
     for _ in range(40):
-        found = objective(net(b), b, axes, loss, rasterizer, rays, grid, classify=classify)
+        found = objective(net(b), b, axes, loss, rasterizer, rays, grid)
         first = first or {k: float(v.detach()) for k, v in found.items()}
         optimizer.zero_grad()
         sum(found.values()).backward()
         optimizer.step()
-    assert set(found) == {"feature", "depth", "rays", "rays_feature", "rays_class"}
+    assert set(found) == {"feature", "depth", "rays", "rays_feature"}
     for name, value in found.items():
         assert float(value.detach()) < first[name], name
 
@@ -234,11 +229,3 @@ def test_mirrored_rays():
     seen[1, 0, 0] = FULL
     found = RayTargets(seen, torch.tensor([[1, 0, 0]]), torch.ones(1, 2)).mirrored()
     assert found.index.tolist() == [[1, 2, 0]] and int(found.seen[1, 2, 0]) == FULL
-
-
-def test_classes_along_rays():
-    likely, target = torch.tensor([[0.7, 0.3], [0.5, 0.5]]), torch.tensor([0, 1])
-    both = losses.classes_along_rays(likely, target, torch.tensor([1.0, 1.0]))
-    assert float(both) == pytest.approx(-np.log(0.7 * 0.5) / 2, abs=1e-6)
-    assert float(losses.classes_along_rays(likely, target, torch.tensor([2.0, 0.0]))) == pytest.approx(-np.log(0.7))
-    assert float(losses.classes_along_rays(likely, target, torch.zeros(2))) == 0
