@@ -16,6 +16,9 @@ from ag2_ns.ops.processes import num_cores, prepare_server
 FORKED = "ag2_ns.perception.forked"
 """What workers have loaded."""
 
+MOST_THREADS = 8
+"""Of torch, in one process: views are small, and 64 threads that wait for each other take seven times as long."""
+
 VIEWS_PER_WORKER = 8
 """Fewer do not pay for the start of a process."""
 
@@ -150,6 +153,7 @@ class Prepare:
         Args:
             views: of the scene `data`.
         """
+        import torch
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from ag2_ns.core.console import console
@@ -173,18 +177,23 @@ class Prepare:
             def progress(done: int, total: int, name: str) -> None:
                 bar.update(task, completed=done, total=total, description=name or "done")
 
-            summary = prepare_views(
-                list(views),
-                segmenter,
-                encoder,
-                self.data,
-                downscale=views.downscale,
-                overwrite=self.overwrite,
-                shard=shard,
-                preview_every=self.preview_every,
-                workers=self._workers(segmenter, encoder, len(views)),
-                progress=progress,
-            )
+            threads = torch.get_num_threads()
+            torch.set_num_threads(min(threads, MOST_THREADS))
+            try:
+                summary = prepare_views(
+                    list(views),
+                    segmenter,
+                    encoder,
+                    self.data,
+                    downscale=views.downscale,
+                    overwrite=self.overwrite,
+                    shard=shard,
+                    preview_every=self.preview_every,
+                    workers=self._workers(segmenter, encoder, len(views)),
+                    progress=progress,
+                )
+            finally:
+                torch.set_num_threads(threads)  # training may follow
         seconds = time.perf_counter() - started
         count = max(summary.segmented, summary.encoded) + summary.skipped
         out.print(
