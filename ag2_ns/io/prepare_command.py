@@ -87,7 +87,7 @@ def _options(folder: Path, made: tuple[str, dict] | None) -> dict[str, list[str]
             "--clip-checkpoint": (own.get("options") or {}).get("checkpoint") if own.get("by") == "openclip" else None,
         },
         "siglip": {"--siglip-checkpoint": own.get("checkpoint"), "--prompts": _but(own.get("prompts"), "photo")},
-        "superpixel": {"--preset": _but(own.get("preset"), "default"), "--cues": own.get("cues", "colours")},
+        "superpixel": {"--preset": _but(own.get("preset"), "default"), "--cues": _but(own.get("cues"), "colours")},
         "openclip": {
             "--clip-model": own.get("model"),
             "--clip-checkpoint": own.get("checkpoint"),

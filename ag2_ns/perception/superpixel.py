@@ -1,7 +1,7 @@
 """The segmenter that needs no weights: regions that persist while an image is merged.
 
 Watershed basins of a boundary map are merged three times with different weights (`ag2_ns.perception.regions`), and
-three times more by features of a small network where that is installed (`deep_features`). A node of these trees is a
+if asked, three times more by features of a small network (`deep_features`). A node of these trees is a
 good mask when a strong contour surrounds it, when other trees made nearly the same region (consensus), and when it is
 not tiny; near duplicates are dropped. Parts and the wholes they belong to both stay, so masks overlap by nesting.
 """

@@ -48,9 +48,9 @@ class Prepare:
     else kinds where ag2-ns[words] is installed, else palette (colour words). Drives: dinov2, maskclip or none."""
     preset: Literal["coarse", "default", "detail"] = "default"
     """Few large masks, or many small ones (superpixel, sam)."""
-    cues: Literal["auto", "colours", "network"] = "auto"
-    """What superpixels are merged by: colours and edges, or also features of a small network that see fur in light and
-    shade as one. auto: network where ag2-ns[words] is installed."""
+    cues: Literal["colours", "network"] = "colours"
+    """What superpixels are merged by: colours and edges, or also features of a small network (needs ag2-ns[words]),
+    which see fur in light and shade as one: better where pictures are small and few, worse where they are not."""
     sam_checkpoint: Path | None = None
     """A segment-anything checkpoint: vit_b, vit_l or vit_h, recognised by its content."""
     checkpoint: str | None = None
@@ -282,7 +282,7 @@ class Prepare:
         elif name == "langsplat":
             options = {"folder": self._language_features(), "level": self.masks_level, "resize": self.resize_masks}
         elif name == "superpixel":
-            options = {"preset": self.preset, "cues": self._cues()}
+            options = {"preset": self.preset, "cues": self.cues}
         return registry.make_segmenter(name, **options)
 
     def make_encoder(self) -> Encoder | None:
@@ -339,13 +339,6 @@ class Prepare:
         found = auto_segmenter(self._folder(), self.masks_dir, self.sam_checkpoint)
         own = self.masks_dir is not None and any(self.masks_dir.glob("*_s.npy"))
         return "langsplat" if own or (found == "superpixel" and find_folder(self._folder())) else found
-
-    def _cues(self) -> str:
-        if self.cues != "auto":
-            return self.cues
-        from ag2_ns.perception.deep_features import available
-
-        return "network" if available() else "colours"
 
     def _language_features(self) -> Path:
         from ag2_ns.io.language_features import FOLDERS

@@ -44,29 +44,27 @@ def test_defaults_are_left_out(tmp_path):
     scene = tmp_path / "s"
     assert FeatureStore.command_for(scene) == f"ag2 prepare {scene}"
     assert store(scene, features=("openclip", {"model": "ViT-B-16", "prompts": "photo"})).startswith("ag2 prepare")
-    # Left alone, the better cues and encoder are taken where they are installed: what was made without says so.
-    plain = "--cues colours --encoder palette"
-    assert store(scene, ("superpixel", {"preset": "default"})) == f"ag2 prepare {scene} {plain}"
-    assert store(scene, downscale=4) == f"ag2 prepare {scene} --downscale-factor 4 {plain}"
+    # Without --encoder the better one is taken where it is installed: what was made by the palette says so.
+    assert store(scene, ("superpixel", {"preset": "default"})) == f"ag2 prepare {scene} --encoder palette"
+    assert store(scene, downscale=4) == f"ag2 prepare {scene} --downscale-factor 4 --encoder palette"
 
 
 @pytest.mark.parametrize(
     "masks, features, expected",
     [
-        (("superpixel", {"preset": "detail"}), ("palette", {}),
-         {"preset": "detail", "cues": "colours", "encoder": "palette"}),
+        (("superpixel", {"preset": "detail"}), ("palette", {}), {"preset": "detail", "encoder": "palette"}),
         (("superpixel", {"cues": "network"}), None, {"cues": "network", "encoder": "none"}),
         (("sam", {"checkpoint": "/my weights/sam.pth", "preset": "coarse"}), ("palette", {}),
          {"sam_checkpoint": Path("/my weights/sam.pth"), "preset": "coarse", "encoder": "palette"}),
         (("superpixel", {}), ("openclip", {"model": "ViT-B-16", "checkpoint": "openai", "prompts": "a {} here"}),
-         {"cues": "colours", "clip_model": "ViT-B-16", "clip_checkpoint": "openai", "prompts": "a {} here"}),
+         {"clip_model": "ViT-B-16", "clip_checkpoint": "openai", "prompts": "a {} here"}),
         (("files", {"folder": "/my masks", "resize": True, "allow_missing": True}), ("palette", {}),
          {"masks_dir": Path("/my masks"), "resize_masks": True, "allow_missing_masks": True,
           "encoder": "palette"}),
         (("files", {"folder": "/m"}), ("table", {"features": "/f", "texts": "/t.json"}),
          {"masks_dir": Path("/m"), "clip_features_dir": Path("/f"), "text_features": Path("/t.json")}),
         (("superpixel", {}), ("table", {"features": "/f", "texts": None}),
-         {"cues": "colours", "encoder": "table", "clip_features_dir": Path("/f")}),
+         {"encoder": "table", "clip_features_dir": Path("/f")}),
         (("halves", {"share": 2}), ("means", {}), {"segmenter": "halves", "encoder": "means"}),
     ],
 )  # fmt: skip
@@ -90,7 +88,7 @@ def test_files_that_prepare_finds_by_itself_are_left_out_also_after_a_move(tmp_p
     assert MaskStore.open(moved).command == f"ag2 prepare {moved}"
     shutil.rmtree(moved / "ag2")
     # Where such folders are found, what was made otherwise has to be named.
-    assert options(store(moved)) == {"data": moved, "segmenter": "superpixel", "cues": "colours", "encoder": "palette"}
+    assert options(store(moved)) == {"data": moved, "segmenter": "superpixel", "encoder": "palette"}
     shutil.rmtree(moved / "ag2")
     assert options(store(moved, made[0])) == {"data": moved, "encoder": "palette"}
 
@@ -99,7 +97,7 @@ def test_features_that_are_missing_are_asked_for(tmp_path):
     store(tmp_path, features=None)
     with pytest.raises(UserError) as error:
         FeatureStore.open(tmp_path)
-    assert str(error.value).endswith(f"make them with: ag2 prepare {tmp_path} --cues colours")
+    assert str(error.value).endswith(f"make them with: ag2 prepare {tmp_path}")
 
 
 def test_the_printed_command_mends_the_store(tmp_path, capsys):
