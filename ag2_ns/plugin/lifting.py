@@ -238,7 +238,6 @@ def read_model_state(config: TrainerConfig, config_path: Path) -> dict[str, Any]
     from ag2_ns.plugin.compat import allow_numpy_scalars
     from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_truncated
 
-    allow_numpy_scalars()  # runs of other methods are read before any pipeline is set up
     folder = config.get_checkpoint_dir()
     if not folder.is_dir():
         folder = (config_path if config_path.is_dir() else config_path.parent) / "nerfstudio_models"
