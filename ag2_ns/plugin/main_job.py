@@ -92,12 +92,13 @@ class Demo:
         return config
 
     def _train(self, method: str, data: Path, device: str, timings: dict[str, float]) -> Trainer:
-        from nerfstudio.utils import writer
-
         from ag2_ns.plugin.train import seed
 
         start = time.perf_counter()
         config = self._config(method, data, device)
+
+        from nerfstudio.utils import writer  # it and nerfstudio's configurations import each other: they come first
+
         seed(config.machine.seed)
         config.save_config()
         trainer: Any = config.setup(local_rank=0, world_size=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -62,9 +64,12 @@ def test_prepare_skips_what_is_valid(scene, capfd):
 
 
 def test_demo(scene, tmp_path, capfd):
+    # In a process of its own, as a user does: what imports what first is part of it.
     options = ("--steps", 15, "--frames", 6, "--device", "cpu", "--output-dir", tmp_path)
-    ag2("demo", "--data", scene, *options)
-    out = capfd.readouterr().out
+    command = [sys.executable, "-m", "ag2_ns.cli.main", "demo", "--data", scene, *options]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout
     (folder,) = (tmp_path / "scene" / "ag2aussian-small").iterdir()
     for word in ("psnr", "ssim", "gaussians", "anchors", "time: train", "ns-viewer --load-config"):
         assert word in out, word
