@@ -1,11 +1,7 @@
 """The compiled loops, and the CUDA kernels as Triton's interpreter runs them, against the plain form."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from own_process import run_script
 
 pytest.importorskip("triton")
 
@@ -55,9 +51,5 @@ print("equal")
 
 @pytest.mark.parametrize("triton", [True, False])
 def test_equals_the_plain_form(triton):
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "TRITON_INTERPRET": str(int(triton)), "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("TRITON", str(triton))], capture_output=True, text=True, env=environment
-    )
+    done = run_script(SCRIPT.replace("TRITON", str(triton)), interpreted=triton)
     assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]

@@ -1,11 +1,7 @@
 """The CUDA kernels, run by Triton's interpreter where there is no CUDA device, against the plain form."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from own_process import run_script
 
 pytest.importorskip("triton")
 
@@ -44,6 +40,5 @@ print("agree")
 
 @pytest.mark.slow
 def test_kernels_agree_with_the_plain_form():
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=240)
+    done = run_script(SCRIPT)
     assert done.stdout.strip() == "agree", done.stderr[-2000:]

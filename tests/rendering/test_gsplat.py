@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import types
 from inspect import signature
-from pathlib import Path
 
 import pytest
 import torch
+from own_process import run_script
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.view import View
@@ -145,8 +143,7 @@ print("equal")
 
 def test_the_reach_of_the_kernel_is_that_of_the_plain_form():
     pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", REACH], capture_output=True, text=True, env=environment)
+    done = run_script(REACH)
     assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
 
 

@@ -1,10 +1,6 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from own_process import run_script
 
 from ag2_ns.splat.losses import (
     near_anchor_loss,
@@ -104,8 +100,7 @@ print("equal")
 
 def test_ssim_of_the_kernels_is_that_of_the_plain_form():
     pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True, env=environment)
+    done = run_script(KERNELS)
     assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
 
 

@@ -1,11 +1,8 @@
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from own_process import run_script
 from torch.nn import Parameter
 
 from ag2_ns.splat.optim import LeanAdam, rebind, replace_parameter, step_together, zero_moments
@@ -101,8 +98,7 @@ print("equal")
 
 def test_the_kernel_of_many_tensors_is_adam():
     pytest.importorskip("triton")
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", KERNEL], capture_output=True, text=True, env=environment)
+    done = run_script(KERNEL)
     assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
 
 
