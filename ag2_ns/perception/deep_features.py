@@ -17,8 +17,8 @@ from torch.nn.functional import interpolate, normalize
 
 from ag2_ns.perception.kinds import DEVIATION, MEAN, classifier
 
-LAYERS = (2,)
-"""Stages of the network; this one is at 1/8 of the picture's resolution. Later ones find a dark face no better."""
+LAYER = 2
+"""Stage of the network, at 1/8 of the picture's resolution. Later ones find a dark face no better."""
 
 SIDE = 384
 """Longest side of what the network sees, pixels."""
@@ -33,7 +33,7 @@ STEP = 1 / 64
 """Values are rounded to this, so that the number of threads changes no region."""
 
 
-SETTINGS = {"name": "efficientnet-lite2", "layers": list(LAYERS), "side": SIDE, "channels": CHANNELS}
+SETTINGS = {"name": "efficientnet-lite2", "layers": [LAYER], "side": SIDE, "channels": CHANNELS}
 """For fingerprints."""
 
 
@@ -51,17 +51,16 @@ def deep_channels(image: UInt8[Array, "H W 3"]) -> Float[Array, "H W C"]:
     picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
     picture = interpolate(picture, size, mode="bilinear", antialias=True, align_corners=False)
     network = classifier("cpu")
-    value, found = network.bn1(network.conv_stem((picture - MEAN) / DEVIATION)), []
-    for number, stage in enumerate(network.blocks[: max(LAYERS) + 1]):
+    value = network.bn1(network.conv_stem((picture - MEAN) / DEVIATION))
+    for stage in network.blocks[: LAYER + 1]:
         value = stage(value)
-        if number in LAYERS:
-            at = found[0].shape[2:] if found else value.shape[2:]
-            found.append(interpolate(normalize(value, dim=1), at, mode="bilinear", align_corners=False))
-    rows = torch.cat(found, 1)[0].flatten(1).T.double()
+    rows = normalize(value, dim=1)[0].flatten(1).T.double()
     rows -= rows.mean(0)
     direction = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -CHANNELS:]
     direction = direction * direction.gather(0, direction.abs().argmax(0, keepdim=True)).sign()
     channels = rows @ direction
     channels = channels / channels.std().clamp_min(1e-9) * SCALE
-    channels = interpolate(channels.T.reshape(1, -1, *at), (height, width), mode="bilinear", align_corners=False)
+    channels = interpolate(
+        channels.T.reshape(1, -1, *value.shape[2:]), (height, width), mode="bilinear", align_corners=False
+    )
     return (torch.round(channels[0] / STEP) * STEP).permute(1, 2, 0).float().numpy()
