@@ -280,7 +280,7 @@ class Benchmark:
     def main(self) -> None:
         """Make, ask, print."""
         self.output = self.output.resolve()
-        jobs = [(world, seed) for seed in self.seeds for world in self.worlds]
+        jobs = [(world, seed) for world in self.worlds for seed in self.seeds]
         if self.processes > 1:
             same = ["--output", self.output, "--views", self.views, "--width", self.width, "--splat", self.splat,
                     "--steps", self.steps, "--published-steps", self.published_steps, "--tile", self.tile,
@@ -298,6 +298,7 @@ class Benchmark:
         path = self.output / self.rows / f"{world.replace(':', '_')}_{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         making = Making(self.output, self.views, self.width, self.width * 3 // 4, self.splat)
+        start = time.perf_counter()
         config, data = making.run(world, seed), making.data(world, seed)
         trained = Trained.read(config, data).tiled(self.tile)
         words, rows = Words(world, str(trained.scene.device)), []
@@ -306,7 +307,7 @@ class Benchmark:
             rows.append({"world": world, "seed": seed, "way": way.name, "field s": way.seconds, **row})
             path.write_text(json.dumps(rows, indent=1))
             figures = {k: round(v, 3) for k, v in row.items() if isinstance(v, float)}
-            print(world, seed, way.name, figures, row["wrong"], flush=True)
+            print(f"{time.perf_counter() - start:.0f} s:", world, seed, way.name, figures, row["wrong"], flush=True)
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
         if self.scores:
