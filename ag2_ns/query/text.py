@@ -22,6 +22,9 @@ from ag2_ns.query.rivals import adds_a_word, against, mentions_several, rivals_o
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
+SCRAPS = 0.1
+"""Share of a thing, by visible area, that need not answer."""
+
 
 def select_text(
     index: SceneIndex,
@@ -85,9 +88,13 @@ def select_text(
     best = int(ranked.argmax())
     if rivals is not None and len(rivals) and float(ranked[best]) < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
-    handicap = config.part_handicap * (tree.level < 0.5)
+    part, group = tree.level < 0.5, tree.level > 0.5
+    if _is_one_thing(tree, ranked, best, typical + config.member_share * (float(ranked[best]) - typical)):
+        part[best + 1 : int(tree.last[best]) + 1] = True
+        group[best] = False
+    handicap = config.part_handicap * part
     if not mentions_several(text):
-        handicap = handicap + config.group_handicap * (tree.level > 0.5)
+        handicap = handicap + config.group_handicap * group
     best = _most_about(tree, ranked, index.language.quality - handicap, best, typical, config)
     nodes = [best]
     if asks_for_several(text) if several is None else several:
@@ -122,6 +129,19 @@ def _most_about(
     related = (number >= best) & (number <= tree.last[best]) | (number <= best) & (tree.last >= best)
     least = typical + config.related_share * (float(ranked[best]) - typical)
     return int(torch.where(related & (ranked >= least), quality.to(ranked), -1.0).argmax())
+
+
+def _is_one_thing(tree: InstanceTree, ranked: Float[Tensor, " R"], best: int, least: float) -> bool:
+    """Whether the node that answers best is a group all of whose members answer too: one thing of large parts.
+
+    A dish and the candle on it are both called a candle; of a bowl and its plate, or of two books, only one is.
+    """
+    below = slice(best + 1, int(tree.last[best]) + 1)
+    number = torch.arange(tree.num_nodes, device=ranked.device)
+    member = ((tree.top(0.5) == number) & (tree.level <= 0.5))[below]
+    size = tree.support[below][member]
+    silent = size[ranked[below][member] < least]
+    return bool((tree.level[best] > 0.5) & (silent.sum() <= SCRAPS * size.sum()))
 
 
 def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:

@@ -116,3 +116,31 @@ def test_the_whole_is_meant_unless_masks_speak_for_the_part(part, meant):
     language = NodeLanguage(feature, one, torch.tensor([0.5, part, 0.5, 0.5]), one)
     index = SceneIndex(torch.arange(4), torch.zeros(4, 3), torch.zeros(2, 0, dtype=torch.long), tree, language)
     assert select_text(index, "bottle", torch.tensor([1.0, 0.0])).nodes == (meant,)
+
+
+@pytest.mark.parametrize(
+    ("cosines", "text", "meant"),
+    [
+        ((1.0, 0.9, 0.8), "candle", 0),  # a dish and a stick of wax, each as much a candle
+        ((1.0, 0.97, 0.3), "plate", 1),  # a bowl on a plate
+        ((0.97, 1.0, 0.9), "book", 1),  # two books, one of which is meant
+        ((1.0, 0.9, 0.8), "bowl on the plate", 0),
+    ],
+)
+def test_a_group_all_of_which_answers_is_one_thing(cosines, text, meant):
+    one = torch.ones(6)
+    tree = InstanceTree(
+        torch.tensor([-1, 0, 0, -1, -1, -1]), torch.tensor([2, 1, 2, 3, 4, 5]),
+        torch.tensor([0.75, 0.5, 0.5, 0.5, 0.5, 0.5]), one.long(), one, torch.arange(6), one.bool(),
+    )  # fmt: skip
+    cosine = 0.1 * torch.tensor([*cosines, 0.0, 0.0, 0.0])
+    feature = torch.stack((cosine, (1 - cosine**2).sqrt()), 1).half()
+    quality = torch.tensor([0.6, 0.65, 0.6, 0.5, 0.5, 0.5])
+    index = SceneIndex(
+        torch.arange(6),
+        torch.zeros(6, 3),
+        torch.zeros(2, 0, dtype=torch.long),
+        tree,
+        NodeLanguage(feature, one, quality, one),
+    )
+    assert select_text(index, text, torch.tensor([1.0, 0.0])).nodes == (meant,)
