@@ -36,6 +36,9 @@ ENTRY_BYTES = 32
 MOST_MEMORY = 0.5
 """Share of the free memory that weights by Gaussian may take; beyond that only those at borders are kept."""
 
+MOST_PASSES = 6
+"""Most passes over all masks that Gaussians at borders get their weights in, where those do not fit at once."""
+
 
 @dataclass(frozen=True)
 class SceneIndex:
@@ -159,7 +162,7 @@ def build_index(
         anchor_xyz: the anchors' centres.
         edges: the anchor graph.
         views: the views that have masks.
-        masks: the masks of each view; iterated once, or twice where there are too many Gaussians for all their weights.
+        masks: the masks of each view; iterated once, or again where there are too many Gaussians for all their weights.
         features: one row per mask, per view, read after the masks; without those of every view the index answers clicks
             and boxes only.
         anchor_feature: instance features of a trained run, as further evidence for merging.
@@ -202,27 +205,42 @@ def _refined_at_borders(
 ) -> tuple[Int[Tensor, " N"], LiftedMasks]:
     """`refine_anchors` where the weights of all Gaussians are too many: only those at borders get weights of their own.
 
-    No other Gaussian could move, and sums of weights are exact, so the result is the same.
+    No other Gaussian could move, and sums of weights are exact, so the result is the same. Where not even these fit,
+    they get them in several passes, each for some of the anchors.
 
     Returns:
         (anchor of each Gaussian, masks lifted onto the anchors).
     """
     border, count = contested_anchors(edges, label)[gaussian_anchor], len(anchor_xyz)
     needed = int(entries[border].sum()) * ENTRY_BYTES
-    if not fits(needed, gaussians.device):
+    passes = next((n for n in range(1, MOST_PASSES + 1) if fits(-(-needed // n), gaussians.device)), 0)
+    if not passes:
         warnings.warn(
             f"anchors are not refined: the weights of {int(border.sum()):,} Gaussians at borders need {needed >> 20:,} "
-            f"MiB, more than {gaussians.device} has free; borders of instances will be coarser",
+            f"MiB, more than {gaussians.device} holds in {MOST_PASSES} passes; borders of instances will be coarser",
             stacklevel=3,
         )
         return gaussian_anchor, lifted
-    # Units: all anchors, and behind them the Gaussians at borders.
-    unit = torch.where(border, torch.cumsum(border, 0) - 1 + count, gaussian_anchor)
-    of_unit = torch.cat([torch.arange(count, device=unit.device), gaussian_anchor[border]])
-    means = torch.cat([anchor_xyz, gaussians.means[border]])
-    by_unit = lift(masks, unit=unit, num_units=len(of_unit))
-    of_unit = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label, config)
-    return of_unit[unit], by_unit.group(of_unit, count)
+    # Anchors in parts whose Gaussians at borders have about as many weights.
+    by_anchor = entries.new_zeros(count).index_add_(0, gaussian_anchor.clamp(min=0), entries * border)
+    before = torch.cumsum(by_anchor, 0) - by_anchor
+    part = torch.div(before * passes, by_anchor.sum().clamp(min=1), rounding_mode="floor")[gaussian_anchor]
+    out, by_unit = gaussian_anchor.clone(), None
+    for k in range(passes):
+        del by_unit  # before there are new ones
+        here = border & (part == k)
+        # Units: all anchors, and behind them these Gaussians.
+        unit = torch.where(here, torch.cumsum(here, 0) - 1 + count, gaussian_anchor)
+        of_unit = torch.cat([torch.arange(count, device=unit.device), gaussian_anchor[here]])
+        means = torch.cat([anchor_xyz, gaussians.means[here]])
+        by_unit = lift(masks, unit=unit, num_units=len(of_unit))
+        moved = refine_anchors(by_unit, means, of_unit, anchor_xyz, edges, label, config)
+        out[here] = moved[count:]
+    if passes == 1:
+        moved[:count] = of_unit[:count]
+        return out, by_unit.group(moved, count)
+    del by_unit
+    return out, lift(masks, unit=out, num_units=count)
 
 
 def fits(needed: int, device: torch.device) -> bool:

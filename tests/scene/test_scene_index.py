@@ -33,6 +33,22 @@ def test_gaussians_beyond_memory_are_refined_alike_at_borders(parts, monkeypatch
     assert not torch.equal(whole.gaussian_anchor, parts[1]) and same(whole, at_borders)
 
 
+@pytest.mark.parametrize("passes", [2, 5])
+def test_gaussians_at_borders_that_do_not_fit_at_once_are_refined_alike_in_passes(parts, monkeypatch, passes):
+    whole = build_index(CpuRasterizer(), *parts)
+    asked, lifted = [], []
+
+    def fits(needed, device):
+        asked.append(needed)
+        return len(asked) > 1 and needed * (passes - 0.5) < asked[1]
+
+    lift = scene_index.lift_masks
+    monkeypatch.setattr(scene_index, "fits", fits)
+    monkeypatch.setattr(scene_index, "lift_masks", lambda *a, **k: lifted.append(1) or lift(*a, **k))
+    assert same(whole, build_index(CpuRasterizer(), *parts))
+    assert len(lifted) == passes + 2
+
+
 def test_where_not_even_borders_fit_it_is_said(parts, monkeypatch):
     monkeypatch.setattr(scene_index, "fits", lambda needed, device: False)
     with pytest.warns(UserWarning, match="anchors are not refined: the weights of .* Gaussians at borders need .* MiB"):
