@@ -2,8 +2,8 @@
 
 A text names a thing only as far as nothing else names it better: a red mug is not what "red cup" means where "red mug"
 is a word. Texts compete within their granularity: those that mention several things ("stack of books") with each other
-only, and what is named by some of the things that a text mentions is no rival of it either ("red mug" of "red mug
-handle").
+only, and neither what is named by some of the things that a text mentions ("red mug" of "red mug handle") nor what adds
+a part to it is a rival.
 
 A closed list of texts is a list of rivals. An encoder that takes any text has none, so nouns stand in for it: those
 that the nodes in question resemble most, alone and in place of the noun that is asked, and the other colours.
@@ -57,7 +57,7 @@ def rivals_of(
         if len(words) < config.least_rivals:
             return None
         several = mentions_several(text)
-        others = [t for t in words if mentions_several(t) == several and not within(t, text)]
+        others = [t for t in words if mentions_several(t) == several and not within(t, text) and not part_of(t, text)]
         return torch.stack([texts.embed(t) for t in others]) if others else texts.embed(text)[None][:0]
     if not config.nouns or hasattr(encoder, "knows"):
         return None
@@ -79,6 +79,12 @@ def mentions_several(text: str) -> bool:
 def adds_a_word(text: str, known: Iterable[str]) -> bool:
     """Whether a text is another one that is known and one word more, as that of a part is: "red mug handle"."""
     return any(t and text.startswith(f"{t} ") and len(words_of(text)) == len(words_of(t)) + 1 for t in known)
+
+
+def part_of(other: str, text: str) -> bool:
+    """Whether a text names what another one does and goes on, as that of a part does: where a "red mug handle" is, there
+    is a red mug."""
+    return other.startswith(f"{text} ")
 
 
 def within(other: str, text: str) -> bool:

@@ -86,7 +86,8 @@ def select_text(
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
     best = int(ranked.argmax())
-    if rivals is not None and len(rivals) and float(ranked[best]) < config.present:
+    evidence = _evidence(tree, ranked, level, config)
+    if rivals is not None and len(rivals) and evidence < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
     part, group = tree.level < 0.5, tree.level > 0.5
     if _is_one_thing(tree, ranked, best, typical + config.member_share * (float(ranked[best]) - typical)):
@@ -105,12 +106,23 @@ def select_text(
     for node in nodes:
         inside = tree.anchors_of(node)
         anchor_score = torch.where(inside, score[node], anchor_score)
-    return index.selection(nodes, text, float(ranked[best]), level, anchor_score)
+    return index.selection(nodes, text, evidence, level, anchor_score)
 
 
 def for_parts(config: QueryConfig) -> QueryConfig:
     """The thresholds of a text that names a part of a thing."""
     return replace(config, present=config.present_part, part_handicap=-config.part_bonus)
+
+
+def _evidence(tree: InstanceTree, ranked: Float[Tensor, " R"], level: float | None, config: QueryConfig) -> float:
+    """How well anything answers: any node where a part is asked for or a level is given, else things and groups.
+
+    There are many pieces of things, small and seen in few views: one of them always resembles what is not there.
+    """
+    things = tree.level >= 0.5
+    if level is None and config.part_handicap >= 0 and bool((ranked[things] >= 0).any()):
+        return float(ranked[things].max())
+    return float(ranked.max())
 
 
 def _most_about(
