@@ -82,8 +82,7 @@ def adds_a_word(text: str, known: Iterable[str]) -> bool:
 
 
 def part_of(other: str, text: str) -> bool:
-    """Whether a text names what another one does and goes on, as that of a part does: where a "red mug handle" is, there
-    is a red mug."""
+    """Whether a text names another one and goes on, as that of a part does: with a "red mug handle" goes a red mug."""
     return other.startswith(f"{text} ")
 
 

@@ -93,6 +93,9 @@ def test_closed_lists(scene):
     assert len(rivals_of(Words([*known, *groups]), groups[0], scene.index)) == 1, "groups compete with groups only"
     assert len(rivals_of(Words([*known, *groups]), known[0], scene.index)) == len(known) - 1
     assert len(rivals_of(Words(known), groups[0], scene.index)) == 0
+    part = f"{known[0]} handle"
+    assert len(rivals_of(Words([*known, part]), known[0], scene.index)) == len(known) - 1, "nor with their parts"
+    assert len(rivals_of(Words([*known, part]), known[1], scene.index)) == len(known)
     assert rivals_of(Words(known[:50]), known[0], scene.index) is None, "a short list says nothing of what is not there"
     assert rivals_of(Words(knows="colours"), "red", scene.index) is None
 

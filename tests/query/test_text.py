@@ -6,7 +6,8 @@ from ag2_ns.grouping.tree import InstanceTree
 from ag2_ns.language.node_language import NodeLanguage
 from ag2_ns.language.relevancy import relevancy, trusted_relevancy
 from ag2_ns.perception.english import asks_for_several
-from ag2_ns.query.text import select_text
+from ag2_ns.query.config import DEFAULTS
+from ag2_ns.query.text import for_parts, select_text
 from ag2_ns.scene.scene_index import SceneIndex
 
 
@@ -144,3 +145,21 @@ def test_a_group_all_of_which_answers_is_one_thing(cosines, text, meant):
         NodeLanguage(feature, one, quality, one),
     )
     assert select_text(index, text, torch.tensor([1.0, 0.0])).nodes == (meant,)
+
+
+def test_pieces_are_no_evidence_of_things():
+    """A piece of a bottle resembles a vase, as one of many pieces will: no vase is there, though its neck may be."""
+    one = torch.ones(3)
+    tree = InstanceTree(
+        torch.tensor([-1, 0, -1]), torch.tensor([1, 1, 2]), torch.tensor([0.5, 0.0, 0.5]), one.long(), one,
+        torch.tensor([0, 1, 2]), one.bool(),
+    )  # fmt: skip
+    feature = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2, 0], [0.2, 1.0, 0], [0.6, 0.5, 0.6]]), dim=1)
+    index = SceneIndex(
+        torch.arange(3), torch.zeros(3, 3), torch.zeros(2, 0, dtype=torch.long), tree,
+        NodeLanguage(feature.half(), one, one / 2, one),
+    )  # fmt: skip
+    bottle, vase = torch.eye(3)[:2]
+    assert select_text(index, "bottle", bottle, rivals=vase[None]).nodes == (0,)
+    assert select_text(index, "vase", vase, rivals=bottle[None]).empty
+    assert select_text(index, "vase neck", vase, rivals=bottle[None], config=for_parts(DEFAULTS)).nodes == (1,)
