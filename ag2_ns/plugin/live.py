@@ -82,7 +82,7 @@ class LiveScene:
             float(model.on_host("extent")),
             index,
             CaptureViews(self),  # type: ignore[arg-type]
-            model._get_background_color(),
+            model.background_color.to(model.device),  # in training, nerfstudio would draw one
             model.shown_degree(),
             self._source,
             self._frame(),

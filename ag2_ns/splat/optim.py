@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -26,7 +27,9 @@ class LeanAdam(torch.optim.Adam):
         plain = all(g["fused"] and not (g["amsgrad"] or torch.is_tensor(g["lr"])) for g in self.param_groups)
         begun = all(self.state[p] for g in self.param_groups for p in g["params"] if p.grad is not None)
         if closure is not None or scaled or not plain or not begun:
-            return super().step(closure)
+            loss = super().step(closure)
+            _moved(p for g in self.param_groups for p in g["params"])
+            return loss
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -39,6 +42,7 @@ class LeanAdam(torch.optim.Adam):
                 [], steps, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
                 weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=group["maximize"],
             )  # fmt: skip
+            _moved(params)
         return None
 
     step.hooked = True  # torch would wrap it for its profiler
@@ -72,7 +76,13 @@ def step_together(optimizers: Iterable[Optimizer]) -> None:
         from ag2_ns.ops.adam_triton import adam
 
         adam(*zip(*rows), betas, eps)
+        _moved(row[0] for row in rows)
         torch._foreach_add_([row[4] for row in rows], 1)
+
+
+def _moved(parameters: Iterable[Tensor]) -> None:
+    """Count one more version of parameters, as fused kernels do not: who keeps what was made of them looks there."""
+    increment_version(parameters)
 
 
 def _rows(optimizer: LeanAdam) -> list[tuple[dict, tuple]] | None:

@@ -52,6 +52,18 @@ def test_a_new_scene_whenever_a_tensor_has_changed(loaded):
     assert live.scene() is seen[-1]
 
 
+def test_the_scene_after_a_step_is_that_of_the_step(loaded):
+    """Fused optimizers do not say that they have changed a parameter."""
+    model = loaded.model
+    optimizers = attach(model, steps=100)
+    for step in range(4):
+        training_step(model, optimizers, step)
+        scene = loaded.pipeline.live.scene()
+        for name, tensor in tensors(model.gaussians().detach()):
+            assert torch.equal(tensor, dict(tensors(scene.gaussians))[name]), (step, name)
+        assert torch.equal(scene.background, model.background_color)
+
+
 def test_an_index_of_other_gaussians_is_none(loaded):
     index = loaded.model.scene_index()
     keep = torch.ones(len(loaded.model.child_anchor), dtype=torch.bool)

@@ -40,6 +40,17 @@ def test_lean_adam_is_adam(options):
     torch.testing.assert_close(other, again.param_groups[0]["params"][0], rtol=0, atol=0)
 
 
+def test_every_step_is_a_version_of_its_own():
+    parameter = Parameter(torch.ones(3))
+    optimizer = LeanAdam([parameter], fused=True)
+    versions = [parameter._version]
+    for step in range(6):
+        parameter.grad = torch.ones(3)
+        optimizer.step() if step < 3 else step_together([optimizer])
+        versions.append(parameter._version)
+    assert len(set(versions)) == 7
+
+
 def test_lean_adam_with_a_closure_and_scaled_gradients():
     parameter = Parameter(torch.ones(3))
     optimizer = LeanAdam([parameter], lr=0.1, fused=True)
