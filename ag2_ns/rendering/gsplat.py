@@ -104,23 +104,18 @@ class GsplatRasterizer:
         maps: Float[Tensor, "H W C"],
         view: View,
     ) -> Float[Tensor, "N C"]:
-        """Rendering weight of every Gaussian summed over `maps`; see `Rasterizer.lift`.
-
-        Compositing is linear in the values, so its gradient with respect to them, with `maps` as incoming gradient,
-        is the sum wanted, whatever the values are.
-        """
+        """Rendering weight of every Gaussian summed over `maps`; see `Rasterizer.lift`."""
         require_cuda(means)
         if len(means) == 0:
             return means.new_zeros(0, maps.shape[-1])
+        from ag2_ns.rendering import lift_triton
+
         with torch.no_grad():
             prepared = self._sort(means, quats, scales, opacities, view)
-        weights = []
-        for chunk in maps.to(means.dtype).split(CHUNK, dim=-1):
-            with torch.enable_grad():
-                values = means.new_zeros(len(means), chunk.shape[-1]).requires_grad_()
-                out, _ = self._composite(prepared, opacities.detach(), values, view, absgrad=False)
-            weights.append(torch.autograd.grad(out, values, chunk)[0])
-        return weights[0] if len(weights) == 1 else torch.cat(weights, dim=-1)
+            return lift_triton.lift(
+                prepared.means2d, prepared.conics, opacities, prepared.tile_offsets[0], prepared.members,
+                maps.to(means.dtype), TILE,
+            )  # fmt: skip
 
     def sh_colours(
         self, sh: Float[Tensor, "N K 3"], directions: Float[Tensor, "N 3"], degree: int | None = None
