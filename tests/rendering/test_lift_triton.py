@@ -1,11 +1,7 @@
 """The CUDA kernel that lifts, run by Triton's interpreter where there is no CUDA device, against the CPU backend."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from own_process import run_script
 
 pytest.importorskip("triton")
 
@@ -40,6 +36,5 @@ print("agree")
 
 
 def test_the_kernel_agrees_with_the_cpu_backend():
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=240)
+    done = run_script(SCRIPT)
     assert done.stdout.strip() == "agree", done.stderr[-2000:]
