@@ -34,9 +34,9 @@ class Train:
         """
         known = methods()
         if not self.arguments or self.arguments[0] not in known:
-            asked = " ".join(self.arguments[:1])
+            asked = " ".join(("ag2 train", *self.arguments[:1]))
             raise UserError(
-                f"ag2 train {asked}: name a method first, one of {', '.join(known)}; ns-train knows the others"
+                f"{asked}: name a method first, one of {', '.join(known)}; ns-train knows the others"
             )
         name, *options = self.arguments
         config = _read(name, known[name], options)
