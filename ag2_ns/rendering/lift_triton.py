@@ -17,10 +17,10 @@ MEMBERS = 16
 CHANNELS = 32
 """Maps of one program."""
 
-ROWS = 4
+ROWS = 2
 """Rows of a tile that a program has: more need more registers than there are."""
 
-WARPS = 4
+WARPS = 2
 """Of a program."""
 
 PRECISION = "tf32x3"
