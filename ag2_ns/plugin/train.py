@@ -35,9 +35,7 @@ class Train:
         known = methods()
         if not self.arguments or self.arguments[0] not in known:
             asked = " ".join(("ag2 train", *self.arguments[:1]))
-            raise UserError(
-                f"{asked}: name a method first, one of {', '.join(known)}; ns-train knows the others"
-            )
+            raise UserError(f"{asked}: name a method first, one of {', '.join(known)}; ns-train knows the others")
         name, *options = self.arguments
         config = _read(name, known[name], options)
         if config.machine.num_devices * config.machine.num_machines > 1:
