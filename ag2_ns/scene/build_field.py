@@ -41,7 +41,9 @@ class LanguageFieldConfig:
     instance: InstanceFieldConfig = field(default_factory=InstanceFieldConfig)
     regression: Literal["kernel", "mlp"] = "kernel"
     """From instance features to language."""
-    kernel: KernelConfig = field(default_factory=KernelConfig)
+    kernel: KernelConfig = field(default_factory=lambda: KernelConfig("paper"))
+    """The paper's by default: the published code's gives a thing the language of what touches it, too (table-tops of
+    seeds 1 and 2: text mIoU 0.898 and 0.869 against 0.866 and 0.783)."""
     mlp: MlpConfig = field(default_factory=MlpConfig)
     smoothing: Smoothing = "graph"
     """Of language over neighbours; anchors only have a graph."""

@@ -331,7 +331,7 @@ class Benchmark:
             for name in ("collaborative", "both"):
                 if asked(name):
                     yield ours(scene, language, name, words, took)
-        published = LanguageFieldConfig(units="gaussian", smoothing="nearest")
+        published = LanguageFieldConfig(units="gaussian", kernel=KernelConfig("published"), smoothing="nearest")
         kinds = {
             "published kernel": published,
             "paper's kernel": replace(published, kernel=KernelConfig("paper")),
