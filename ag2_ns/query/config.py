@@ -37,10 +37,11 @@ class QueryConfig:
     the same on seeds below 100)."""
     group_handicap: float = 0.1
     """Likewise a group, where the text mentions one thing ("stack of books" mentions several)."""
+    whole_share: float = 0.9
+    """A group may be one thing of several parts where it rises at least this share as far as the best node does, ..."""
     member_share: float = 0.5
-    """A group is one thing of several parts where all its members rise this share as far above the typical relevancy as
-    it does itself, and none further. (Seeds 3 to 7: of such things the least has 0.59, of groups that answer best the
-    other members have at most 0.25.)"""
+    """... and all its members this share. (Seeds 3 to 7: of such things the least has 0.59; of groups that answer as
+    well as that, the other members have at most 0.05.)"""
     part_bonus: float = 0.5
     """How much worse a part may fit where the text adds a word to another text that is known ("red mug handle")."""
     synonym: float = 0.95

@@ -90,9 +90,9 @@ def select_text(
     if rivals is not None and len(rivals) and evidence < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
     part, group = tree.level < 0.5, tree.level > 0.5
-    if _is_one_thing(tree, ranked, best, typical + config.member_share * (float(ranked[best]) - typical)):
-        part[best + 1 : int(tree.last[best]) + 1] = True
-        group[best] = False
+    if (thing := _one_thing(tree, ranked, best, typical, config)) is not None:
+        part[thing + 1 : int(tree.last[thing]) + 1] = True
+        group[thing] = False
     handicap = config.part_handicap * part
     if not mentions_several(text):
         handicap = handicap + config.group_handicap * group
@@ -143,17 +143,24 @@ def _most_about(
     return int(torch.where(related & (ranked >= least), quality.to(ranked), -1.0).argmax())
 
 
-def _is_one_thing(tree: InstanceTree, ranked: Float[Tensor, " R"], best: int, least: float) -> bool:
-    """Whether the node that answers best is a group all of whose members answer too: one thing of large parts.
+def _one_thing(
+    tree: InstanceTree, ranked: Float[Tensor, " R"], best: int, typical: float, config: QueryConfig
+) -> int | None:
+    """The group around the best node, or that node, if it is one thing of large parts: it answers, and all its members.
 
     A dish and the candle on it are both called a candle; of a bowl and its plate, or of two books, only one is.
     """
-    below = slice(best + 1, int(tree.last[best]) + 1)
+    group = next((n for n in tree.ancestors(best) if float(tree.level[n]) > 0.5), None)
+    if group is None:
+        return None
+    rise = (ranked - typical) / (float(ranked[best]) - typical)
+    below = slice(group + 1, int(tree.last[group]) + 1)
     number = torch.arange(tree.num_nodes, device=ranked.device)
     member = ((tree.top(0.5) == number) & (tree.level <= 0.5))[below]
     size = tree.support[below][member]
-    silent = size[ranked[below][member] < least]
-    return bool((tree.level[best] > 0.5) & (silent.sum() <= SCRAPS * size.sum()))
+    silent = size[rise[below][member] < config.member_share]
+    one = (rise[group] >= config.whole_share) & (silent.sum() <= SCRAPS * size.sum())
+    return group if bool(one) else None
 
 
 def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:
