@@ -6,7 +6,8 @@ only, and neither what is named by some of the things that a text mentions ("red
 a part to it is a rival.
 
 A closed list of texts is a list of rivals. An encoder that takes any text has none, so nouns stand in for it: those
-that the nodes in question resemble most, alone and in place of the noun that is asked, and the other colours.
+that the nodes in question resemble most, alone and in place of the noun that is asked, the other colours, and what each
+of those nodes would be called by itself: a colour and a noun.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ SHADES = (
 NODES, NEAREST = 8, 32
 """Nodes that might be meant, and nouns that resemble them most, of an encoder that takes any text."""
 
-_NOUNS: WeakKeyDictionary[TextEncoder, Float[Tensor, "V D"]] = WeakKeyDictionary()
+NAMED, NAMES = 16, 3
+"""Nodes that get names of their own, of so many colours and so many nouns each. (Dev seeds: with fewer, more of what is
+not there is found.)"""
+
+_EMBEDDED: WeakKeyDictionary[TextEncoder, dict[str, Float[Tensor, " D"]]] = WeakKeyDictionary()
 
 
 def rivals_of(
@@ -61,14 +66,24 @@ def rivals_of(
         return torch.stack([texts.embed(t) for t in others]) if others else texts.embed(text)[None][:0]
     if not config.nouns or hasattr(encoder, "knows"):
         return None
-    if texts not in _NOUNS:
-        _NOUNS[texts] = encoder.encode_text(list(NOUNS)).float().cpu()
     score, _ = trusted_relevancy(index.language, texts.embed(text), texts.negatives())
-    nodes = torch.topk(score, min(NODES, len(score))).indices
-    alike = _NOUNS[texts] @ index.language.feature[nodes].float().cpu().T
-    order = torch.argsort(alike.amax(1), descending=True).tolist()
+    best = index.language.feature[torch.topk(score, min(NAMED, len(score))).indices].float().cpu()
+    alike = _embedded(texts, NOUNS) @ best.T
+    order = torch.argsort(alike[:, :NODES].amax(1), descending=True).tolist()
     nouns = [NOUNS[k] for k in order[:NEAREST] if not within(NOUNS[k], text)]
-    return encoder.encode_text(list(dict.fromkeys((*nouns, *instead(words_of(text), nouns))))).float()
+    shade = (_embedded(texts, SHADES) @ best.T).topk(NAMES, dim=0).indices.T.tolist()
+    noun = alike.topk(NAMES, dim=0).indices.T.tolist()
+    names = [f"{SHADES[c]} {NOUNS[k]}" for cs, ks in zip(shade, noun) for c in cs for k in ks]
+    others = [*nouns, *instead(words_of(text), nouns), *(n for n in names if not (within(n, text) or part_of(n, text)))]
+    return _embedded(texts, others)
+
+
+def _embedded(texts: TextEncoder, words: Iterable[str]) -> Float[Tensor, "V D"]:
+    """Embeddings on the CPU of words, each once, kept for the next question."""
+    known, words = _EMBEDDED.setdefault(texts, {}), list(dict.fromkeys(words))
+    if new := [w for w in words if w not in known]:
+        known.update(zip(new, texts.encoder().encode_text(new).float().cpu()))
+    return torch.stack([known[w] for w in words])
 
 
 def mentions_several(text: str) -> bool:

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from ag2_ns.perception.nouns import NOUNS
 from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.query.config import QueryConfig
-from ag2_ns.query.rivals import adds_a_word, against, instead, rivals_of, within
+from ag2_ns.query.rivals import SHADES, adds_a_word, against, instead, rivals_of, within
 from ag2_ns.query.text import for_parts, select_text
 
 
@@ -107,6 +107,14 @@ def test_nouns_stand_in_for_a_closed_list(scene):
     texts.asked.clear()
     assert len(rivals_of(texts, "blue mug", scene.index)) and len(texts.asked) < 130, "nouns are embedded once"
     assert rivals_of(texts, "red mug", scene.index, QueryConfig(nouns=False)) is None
+
+
+def test_nodes_are_called_something_by_themselves(scene):
+    """What the nodes in question would be called competes, though it shares no word with what is asked."""
+    texts = Words()
+    rows = rivals_of(texts, "red mug", scene.index)
+    others = [t for t in texts.asked if t.split()[0] in SHADES and not {"red", "mug"} & set(t.split())]
+    assert len(others) > 10 and len(rows) < 300
 
 
 def test_a_text_that_rivals_outdo_selects_nothing(scene):
