@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ag2_ns.core.answer import Answer, Candidate
@@ -89,17 +89,19 @@ def select_text(
     evidence = _evidence(tree, ranked, level, config)
     if rivals is not None and len(rivals) and evidence < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
-    part, group = tree.level < 0.5, tree.level > 0.5
-    if (thing := _one_thing(tree, ranked, best, typical, config)) is not None:
-        part[thing + 1 : int(tree.last[thing]) + 1] = True
-        group[thing] = False
-    handicap = config.part_handicap * part
-    if not mentions_several(text):
-        handicap = handicap + config.group_handicap * group
-    best = _most_about(tree, ranked, index.language.quality - handicap, best, typical, config)
-    nodes = [best]
+    single = not mentions_several(text)
+    nodes = [_meant(tree, ranked, index.language.quality, best, typical, single, config)]
     if asks_for_several(text) if several is None else several:
-        nodes = sorted(_antichain(tree, ranked, typical + config.several_share * (float(ranked[best]) - typical)))
+        least = typical + config.several_share * (float(ranked[best]) - typical)
+        rest = ranked
+        if level is None and config.part_handicap >= 0:  # of parts, some resemble anything
+            rest = torch.where(tree.level >= 0.5, ranked, -1.0)
+        while True:
+            rest = torch.where(_apart(tree, nodes[-1]), rest, -1.0)
+            if float(rest[best := int(rest.argmax())]) < least:
+                break
+            nodes.append(_meant(tree, rest, index.language.quality, best, typical, single, config))
+        nodes = sorted(nodes)
     map_level = 0.5 if level is None else level
     node_map = tree.cut(map_level)
     anchor_score = torch.where(node_map >= 0, score[node_map.clamp_min(0)], score.new_zeros(()))
@@ -125,22 +127,32 @@ def _evidence(tree: InstanceTree, ranked: Float[Tensor, " R"], level: float | No
     return float(ranked.max())
 
 
-def _most_about(
+def _meant(
     tree: InstanceTree,
     ranked: Float[Tensor, " R"],
     quality: Float[Tensor, " R"],
     best: int,
     typical: float,
+    single: bool,
     config: QueryConfig,
 ) -> int:
     """The node that fits its masks best, among the best one and those above and below it that answer nearly as well.
 
     Half of a bottle looks as much like a bottle as the whole does: between them the masks decide, not the text.
     """
-    number = torch.arange(tree.num_nodes, device=ranked.device)
-    related = (number >= best) & (number <= tree.last[best]) | (number <= best) & (tree.last >= best)
+    part, group = tree.level < 0.5, tree.level > 0.5
+    if (thing := _one_thing(tree, ranked, best, typical, config)) is not None:
+        part[thing + 1 : int(tree.last[thing]) + 1] = True
+        group[thing] = False
+    fit = quality.to(ranked) - config.part_handicap * part - (config.group_handicap if single else 0.0) * group
     least = typical + config.related_share * (float(ranked[best]) - typical)
-    return int(torch.where(related & (ranked >= least), quality.to(ranked), -1.0).argmax())
+    return int(torch.where(~_apart(tree, best) & (ranked >= least), fit, -2.0).argmax())
+
+
+def _apart(tree: InstanceTree, node: int) -> Bool[Tensor, " R"]:
+    """The nodes neither above nor below one, nor it."""
+    number = torch.arange(tree.num_nodes, device=tree.last.device)
+    return (number > tree.last[node]) | (tree.last < node)
 
 
 def _one_thing(
@@ -192,10 +204,9 @@ def best_nodes(
     """
     tree = index.tree
     score, typical = trusted_relevancy(index.language, embedding, negatives)
-    number = torch.arange(tree.num_nodes, device=score.device)
     free = index.language.trust > 0
     for node in chosen:
-        free &= ~((number >= node) & (number <= tree.last[node])) & ~((number <= node) & (tree.last >= node))
+        free &= _apart(tree, node)
     ranked = torch.where(free, score, score.new_full((), -1.0))
     return [(n, float(ranked[n])) for n in _antichain(tree, ranked, typical)][:most] if bool(free.any()) else []
 
