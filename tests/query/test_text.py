@@ -166,18 +166,18 @@ def test_pieces_are_no_evidence_of_things():
 
 
 def test_twins_are_things_that_answer_alike():
-    """A candle of two parts, its twin, another red thing with a part that looks like wax, and two more."""
-    parent = torch.tensor([-1, 0, 0, -1, -1, 4, -1, -1])
-    one = torch.ones(8)
+    """A candle of two parts, its twin, a red thing with a part like wax, and things that are not red."""
+    parent = torch.tensor([-1, 0, 0, -1, -1, 4, *[-1] * 9])
+    one = torch.ones(15)
     tree = InstanceTree(
-        parent, torch.tensor([2, 1, 2, 3, 5, 5, 6, 7]), torch.tensor([0.75, 0.5, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5]),
-        one.long(), one, torch.arange(8), one.bool(),
+        parent, torch.tensor([2, 1, 2, 3, 5, *range(5, 15)]),
+        torch.tensor([0.75, 0.5, 0.5, 0.5, 0.5, 0.0, *[0.5] * 9]), one.long(), one, torch.arange(15), one.bool(),
     )  # fmt: skip
-    cosine = 0.1 * torch.tensor([0.9, 0.9, 0.8, 1.0, 0.5, 0.85, 0.0, 0.0])
+    cosine = 0.1 * torch.tensor([0.9, 0.9, 0.8, 1.0, 0.5, 0.85, *[0.0] * 9])
     feature = torch.stack((cosine, (1 - cosine**2).sqrt()), 1).half()
-    quality = torch.tensor([0.6, 0.65, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5])
+    quality = torch.tensor([0.6, 0.65, 0.6, *[0.5] * 12])
     index = SceneIndex(
-        torch.arange(8), torch.zeros(8, 3), torch.zeros(2, 0, dtype=torch.long), tree,
+        torch.arange(15), torch.zeros(15, 3), torch.zeros(2, 0, dtype=torch.long), tree,
         NodeLanguage(feature, one, quality, one),
     )  # fmt: skip
     text = torch.tensor([1.0, 0.0])
