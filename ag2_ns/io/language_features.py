@@ -20,6 +20,8 @@ from torch import Tensor
 from ag2_ns.core.errors import UserError
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.io.atomic import write_atomic
+from ag2_ns.io.feature_store import FeatureStore
+from ag2_ns.io.mask_store import MaskStore
 
 LEVELS = ("default", "s", "m", "l")
 """The planes of a segment map, in order."""
@@ -147,6 +149,21 @@ def write_language_features(folder: Path, image: str, content: LanguageFeatures)
     feature = torch.nn.functional.normalize(content.feature.float(), dim=1)
     _save(folder / f"{stem}_f.npy", feature.numpy().astype(np.float16))
     _save(folder / f"{stem}_s.npy", content.segments.numpy().astype(np.float32))
+
+
+def export_language_features(masks: MaskStore, features: FeatureStore | None, folder: Path) -> int:
+    """Write a prepared scene as `folder/*_s.npy` and `folder/*_f.npy`. Returns the views written.
+
+    Raises:
+        UserError: no features, a view is damaged, or its features belong to other masks.
+    """
+    if features is None:
+        raise UserError(f"{folder}: language features are of masks and an encoder; prepare with one (--encoder)")
+    stems = masks.stems()
+    for stem in stems:
+        rows = features.read(stem, masks.identity(stem))
+        write_language_features(folder, stem, language_features_of(masks.read(stem), rows))
+    return len(stems)
 
 
 def _load(path: Path) -> np.ndarray:

@@ -110,6 +110,8 @@ class Prepare:
     per core and 8 views, while memory lasts."""
     export_pair: Path | None = None
     """Also write masks_sparse/ and clip_features/ into this folder, for AG2aussian's published code."""
+    export_language_features: Path | None = None
+    """Also write X_s.npy and X_f.npy of every image into this folder, for LangSplat's and COS3D's code."""
     preview_every: int = 24
     """Write a preview sheet (image, masks) per so many views; 0: none."""
 
@@ -214,20 +216,31 @@ class Prepare:
         elif (left := aside(summary.masks_folder).parent).exists():
             out.print(f"{left}: a renewal that was stopped; give its options and --overwrite to go on, or remove it")
         out.print(f"masks: {summary.masks_folder}")
-        if self.export_pair is not None and summary.in_use:
-            from ag2_ns.io.feature_store import FeatureStore
-            from ag2_ns.io.mask_store import MaskStore
-            from ag2_ns.io.published_files import export_pair
-
-            place = (self.data, views.downscale)
-            count = export_pair(
-                MaskStore.open(*place), FeatureStore.open(*place) if encoder is not None else None, self.export_pair
-            )
-            out.print(f"{count} views exported to {self.export_pair}")
+        if summary.in_use:
+            self._export(views.downscale, encoder is not None)
         if summary.sheets:
             out.print(f"look at: {summary.sheets[0].parent}")
         if summary.in_use:
             out.print(f"train:   {self.training()}")
+
+    def _export(self, downscale: float, described: bool) -> None:
+        """Write what was prepared in the layouts of others."""
+        if self.export_pair is None and self.export_language_features is None:
+            return
+        from ag2_ns.core.console import console
+        from ag2_ns.io.feature_store import FeatureStore
+        from ag2_ns.io.language_features import export_language_features
+        from ag2_ns.io.mask_store import MaskStore
+        from ag2_ns.io.published_files import export_pair
+
+        masks = MaskStore.open(self.data, downscale)
+        features = FeatureStore.open(self.data, downscale) if described else None
+        for folder, write in (
+            (self.export_pair, export_pair),
+            (self.export_language_features, export_language_features),
+        ):
+            if folder is not None:
+                console().print(f"{write(masks, features, folder)} views exported to {folder}")
 
     def _tell_lenses(self, segmenter: Segmenter, views: ServedImages) -> None:
         """Let masks from files know how the pictures were undistorted, and find out what they were made on."""

@@ -314,6 +314,17 @@ def test_prepare_imports_the_published_pair(tabletop_noisy, tmp_path, capsys):
         ours, theirs = (folder / "masks_sparse" / f"{stem}.pt" for folder in (tmp_path / "back", scene))
         assert torch.equal(read_masks_sparse(ours).dense(), read_masks_sparse(theirs).dense())
         assert torch.equal(read_clip_features(tmp_path / "back" / "clip_features" / f"{stem}.pt"), features.read(stem))
+    Prepare(scene, export_language_features=tmp_path / "theirs", preview_every=0).main()
+    copy = tmp_path / "copy"
+    shutil.copytree(scene, copy, ignore=shutil.ignore_patterns("ag2", "masks_sparse", "clip_features"))
+    shutil.move(tmp_path / "theirs", copy / "language_features")
+    Prepare(copy, preview_every=0).main()
+    assert "langsplat masks, langsplat features" in capsys.readouterr().out
+    for stem in stems[:3]:
+        assert torch.equal(MaskStore.open(copy).read(stem).dense(), masks.read(stem).dense())
+        assert torch.allclose(FeatureStore.open(copy).read(stem), features.read(stem), atol=1e-3)
+    with pytest.raises(UserError, match="prepare with one"):
+        Prepare(scene, encoder="none", overwrite=True, export_language_features=tmp_path / "x", preview_every=0).main()
     text = next(iter(json.loads((scene / "text_features.json").read_text())))
     assert encoder_of(features.manifest).encode_text([text]).shape == (1, features.manifest.settings["dim"])
 
