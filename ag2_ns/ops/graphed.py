@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ag2_ns.ops.capture import capture
+
 MOST = 8
 """Combinations of sizes that are recorded; further ones are computed as usual."""
 
@@ -43,7 +45,6 @@ class Graphed:
             try:
                 recorded = _Recorded(self.function, self.trained, tensors)
             except RuntimeError:  # a driver that cannot record, or another thread's call that must not happen meanwhile
-                torch.cuda.synchronize()
                 self._failed += 1
                 return self.function(*tensors).unbind()
             self._recorded[key] = recorded
@@ -71,10 +72,7 @@ class _Recorded:
             for _ in range(2):  # libraries choose and load their kernels outside of the graph
                 both()
         torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        # Other threads, which fetch masks, may go on allocating meanwhile.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.terms, self.gradients = both()
+        self.graph, (self.terms, self.gradients) = capture(both, stream)
 
 
 class _Replay(torch.autograd.Function):

@@ -19,9 +19,11 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import build_graph
 from ag2_ns.ops.decode import decode_seen
 from ag2_ns.ops.graphed import Graphed
+from ag2_ns.ops.replayed import Replayed
 from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
-from ag2_ns.rendering import over, render
+from ag2_ns.rendering import RenderOutput, over, render
+from ag2_ns.rendering.gsplat import GsplatRasterizer, Projection
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
@@ -34,6 +36,10 @@ from ag2_ns.splat.prototype_loss import prototype_loss
 DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
 whose extents are about 5)."""
+
+
+RECORDED = True
+"""Whether decoding and projection are recorded on a GPU."""
 
 
 class AG2Model(AnchorModel):
@@ -197,25 +203,26 @@ class AG2Model(AnchorModel):
         background = self._get_background_color()
         if not self.training:
             return self._shown_outputs(view_of(camera), background)
-        feature = None
-        if self._needs_feature(self.step):
-            feature = child_features(self.anchor_params["feature"], self.child_anchor)
-        c = self.config
+        c, featured = self.config, self._needs_feature(self.step)
         pose = None if c.camera_optimizer.mode == "off" else self.camera_optimizer.apply_to_camera(camera)
         view = view_of(camera, pose, 1 / self._get_downscale_factor())
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
-        gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
-        out = render(
-            gaussians,
-            view,
-            self.backend(),
-            sh_degree=self._sh_degree(),
-            rgb=colours,
-            feature=feature,
-            depth=False,
-            distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
-            absgrad=c.grow_by == "splits" and self.step <= self.at(c.grow_until),
-        )
+        absgrad = c.grow_by == "splits" and self.step <= self.at(c.grow_until)
+        if RECORDED and pose is None and not distort and isinstance(self.backend(), GsplatRasterizer):
+            out = self._replayed(camera.camera_to_worlds[0, :3, 3], view, featured, absgrad)
+        else:
+            gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
+            out = render(
+                gaussians,
+                view,
+                self.backend(),
+                sh_degree=self._sh_degree(),
+                rgb=colours,
+                feature=child_features(self.anchor_params["feature"], self.child_anchor) if featured else None,
+                depth=False,
+                distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
+                absgrad=absgrad,
+            )
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
             self._raster = out
@@ -237,6 +244,34 @@ class AG2Model(AnchorModel):
             child["opacity_logit"], child["sh_dc"], child["sh_rest"], eye, self._sh_degree(),
         )  # fmt: skip
         return Gaussians(means, child["quat"], scales, opacities, child["sh_dc"][:, None]), rgb
+
+    def _replayed(self, eye: Tensor, view: View, featured: bool, absgrad: bool) -> RenderOutput:
+        """What `render` makes of the children as a camera at `eye` sees them; all up to the tiles is recorded."""
+        child, feature = self.child_params, self.anchor_params["feature"]
+        leaves = [child[k] for k in ("offset", "log_scale", "opacity_logit", "sh_dc", "sh_rest", "quat")]
+        *projection, opacities, values = self._projection(
+            [*leaves, feature],
+            (eye, view.viewmat, view.K),
+            *(view.width, view.height, self._sh_degree(), featured),
+            fixed=(self.anchor_xyz, self.anchor_radius, self.child_anchor),
+        )
+        raster = self.backend().composite(Projection(*projection), opacities, values, view, absgrad)
+        parts = raster.values.split((3, feature.shape[1]), dim=-1) if featured else (raster.values, None)
+        return RenderOutput(parts[0], parts[1], None, raster.alpha, None, raster.means2d, raster.radii)
+
+    @cached_property
+    def _projection(self) -> Replayed:
+        def projection(
+            offset, log_scale, logit, dc, rest, quat, feature, eye, viewmat, K, width, height, degree, featured
+        ):
+            means, scales, opacities, rgb = decode_seen(
+                self.anchor_xyz, self.anchor_radius, self.child_anchor, offset, log_scale, logit, dc, rest, eye, degree
+            )
+            projected = self.backend().project(means, quat, scales, opacities, View(viewmat, K, width, height))
+            values = torch.cat((rgb, child_features(feature, self.child_anchor)), dim=1) if featured else rgb
+            return *projected, opacities, values
+
+        return Replayed(projection)
 
     def _shown_outputs(self, view: View, background: Tensor) -> dict[str, Tensor]:
         if self.shown is not None:

@@ -23,13 +23,21 @@ SIGMAS_OF_TWO = 3.33
 `ALPHA_MIN` there. Until 1.4 it was one radius of `SIGMAS`, which cuts opaque Gaussians off at borders of tiles."""
 
 
-class _Sorted(NamedTuple):
-    """Projected Gaussians of one view and their tile lists, in gsplat's layout for one packed camera."""
+class Projection(NamedTuple):
+    """Gaussians as one view sees them, in gsplat's layout for one packed camera."""
 
     means2d: Float[Tensor, "N 2"]
     conics: Float[Tensor, "N 3"]
+    depths: Float[Tensor, "1 N"]
     radii: Int[Tensor, " N"]
-    tile_offsets: Int[Tensor, "1 TY TX"]
+    reach: Int[Tensor, "1 N *axes"]
+    """See `reach`."""
+
+
+class _Tiles(NamedTuple):
+    """The Gaussians that each tile draws, front to back."""
+
+    offsets: Int[Tensor, "1 TY TX"]
     members: Int[Tensor, " E"]
 
 
@@ -85,15 +93,24 @@ class GsplatRasterizer:
         require_cuda(means)
         if len(means) == 0:
             return _empty(means, quats, scales, opacities, values, view)
-        prepared = self._sort(means, quats, scales, opacities, view)
-        outs = []
-        alpha = None
+        return self.composite(self.project(means, quats, scales, opacities, view), opacities, values, view, absgrad)
+
+    def composite(
+        self,
+        projection: Projection,
+        opacities: Float[Tensor, " N"],
+        values: Float[Tensor, "N C"],
+        view: View,
+        absgrad: bool,
+    ) -> Raster:
+        """The second half of `rasterize`, for at least one Gaussian."""
+        tiles, outs, alpha = self._sort(projection, view), [], None
         for chunk in values.split(CHUNK, dim=-1):
-            out, chunk_alpha = self._composite(prepared, opacities, chunk, view, absgrad=absgrad and alpha is None)
+            out, chunk_alpha = self._composite(projection, tiles, opacities, chunk, view, absgrad and alpha is None)
             outs.append(out)
             alpha = chunk_alpha if alpha is None else alpha
         out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=-1)
-        return Raster(out, alpha, prepared.means2d, prepared.radii)
+        return Raster(out, alpha, projection.means2d, projection.radii)
 
     def lift(
         self,
@@ -111,9 +128,10 @@ class GsplatRasterizer:
         from ag2_ns.rendering import lift_triton
 
         with torch.no_grad():
-            prepared = self._sort(means, quats, scales, opacities, view)
+            projection = self.project(means, quats, scales, opacities, view)
+            tiles = self._sort(projection, view)
             return lift_triton.lift(
-                prepared.means2d, prepared.conics, opacities, prepared.tile_offsets[0], prepared.members,
+                projection.means2d, projection.conics, opacities, tiles.offsets[0], tiles.members,
                 maps.to(means.dtype), TILE,
             )  # fmt: skip
 
@@ -125,8 +143,15 @@ class GsplatRasterizer:
         degree = stored if degree is None else min(degree, stored)
         return (self._ops.spherical_harmonics(degree, directions, sh) + 0.5).clamp(min=0)
 
-    def _sort(self, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, view: View) -> _Sorted:
-        tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
+    def project(
+        self,
+        means: Float[Tensor, "N 3"],
+        quats: Float[Tensor, "N 4"],
+        scales: Float[Tensor, "N 3"],
+        opacities: Float[Tensor, " N"],
+        view: View,
+    ) -> Projection:
+        """The first half of `rasterize`, of fixed size and without waiting for the device."""
         radii, means2d, depths, conics, _ = self._ops.fully_fused_projection(
             means,
             None,
@@ -139,26 +164,31 @@ class GsplatRasterizer:
             eps2d=BLUR,
             near_plane=NEAR_PLANE,
         )  # radii: 1 x N until gsplat 1.4, 1 x N x 2 (width and height) since 1.5
-        _, tile_keys, members = self._ops.isect_tiles(means2d, reach(radii, opacities), depths, TILE, tiles_x, tiles_y)
-        tile_offsets = self._ops.isect_offset_encode(tile_keys, 1, tiles_x, tiles_y).reshape(1, tiles_y, tiles_x)
-        radii = radii[0] if radii.dim() == 2 else radii[0].amax(dim=-1)
-        # Indexing would be filled with zeros and copied in its backward.
-        return _Sorted(means2d.squeeze(0), conics.squeeze(0), radii, tile_offsets, members)
+        first = radii[0] if radii.dim() == 2 else radii[0].amax(dim=-1)
+        # Squeezed, not indexed, which would be filled with zeros and copied in its backward.
+        return Projection(means2d.squeeze(0), conics.squeeze(0), depths.detach(), first, reach(radii, opacities))
+
+    def _sort(self, projection: Projection, view: View) -> _Tiles:
+        tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
+        means2d = projection.means2d.detach()[None]
+        _, keys, members = self._ops.isect_tiles(means2d, projection.reach, projection.depths, TILE, tiles_x, tiles_y)
+        offsets = self._ops.isect_offset_encode(keys, 1, tiles_x, tiles_y).reshape(1, tiles_y, tiles_x)
+        return _Tiles(offsets, members)
 
     def _composite(
-        self, prepared: _Sorted, opacities: Tensor, values: Tensor, view: View, *, absgrad: bool
+        self, projection: Projection, tiles: _Tiles, opacities: Tensor, values: Tensor, view: View, absgrad: bool
     ) -> tuple[Float[Tensor, "H W C"], Float[Tensor, "H W 1"]]:
         """One pass. The packed layout takes `means2d` as N x 2, so that its gradients land on that very tensor."""
         out, alpha = self._ops.rasterize_to_pixels(
-            prepared.means2d,
-            prepared.conics,
+            projection.means2d,
+            projection.conics,
             values,
             opacities,
             view.width,
             view.height,
             TILE,
-            prepared.tile_offsets,
-            prepared.members,
+            tiles.offsets,
+            tiles.members,
             packed=True,
             absgrad=absgrad,
         )
