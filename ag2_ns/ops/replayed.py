@@ -1,4 +1,4 @@
-"""The beginning of a training step, recorded as two CUDA graphs: one that computes, one that takes gradients back."""
+"""What a training step draws, recorded as two CUDA graphs: one that computes, one that takes gradients back."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ class Replayed:
 
     Args:
         function: takes the leaves, then constants, then options; it must not wait for the device.
+        watched: index of a result whose gradient is asked for but that no loss reads: its `grad` (and `absgrad`, where
+            the function's gradient sets that) are there after the backward pass.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., tuple[Tensor, ...]], watched: int | None = None) -> None:
+        self.function, self.watched = function, watched
+        self.recorded = False
+        """Whether the last call was played from a recording."""
         self._recorded: dict[tuple, _Recording] = {}
         self._calls: dict[tuple, int] = {}
         self._at: tuple = ()
@@ -45,6 +49,7 @@ class Replayed:
             options: what else the function needs; each combination is recorded apart.
             fixed: what it reads beside its arguments; where one has moved it is recorded anew.
         """
+        self.recorded = False
         if not leaves[0].is_cuda or self._failed >= TRIES or not torch.is_grad_enabled():
             return self.function(*leaves, *constants, *options)
         at = tuple((t.data_ptr(), len(t)) for t in (*leaves, *fixed))
@@ -59,18 +64,22 @@ class Replayed:
                 return self.function(*leaves, *constants, *options)
             try:
                 self._memory = self._memory or MemoryPool()
-                recorded = _Recording(self.function, leaves, constants, options, self._memory)
+                recorded = _Recording(self.function, leaves, constants, options, self.watched, self._memory)
             except RuntimeError:
                 self._failed += 1
                 return self.function(*leaves, *constants, *options)
             self._recorded[options] = recorded
-        return _Replay.apply(recorded, len(leaves), *leaves, *constants)
+        self.recorded = True
+        results = _Replay.apply(recorded, len(leaves), *leaves, *constants)
+        if self.watched is not None:
+            results[self.watched].grad, results[self.watched].absgrad = recorded.watched
+        return results
 
 
 class _Recording:
     """Two graphs, and the tensors that they read and write."""
 
-    def __init__(self, function, leaves, constants, options, memory: MemoryPool) -> None:
+    def __init__(self, function, leaves, constants, options, watched: int | None, memory: MemoryPool) -> None:
         inputs = [t.detach().requires_grad_() for t in leaves]
         self.constants = [t.detach().clone() for t in constants]
 
@@ -80,15 +89,17 @@ class _Recording:
 
         def gradients() -> tuple[Tensor | None, ...]:
             trained = [results[k] for k in self.differentiable]
-            return torch.autograd.grad(trained, inputs, self.incoming, allow_unused=True)
+            wanted = inputs if watched is None else [*inputs, results[watched]]
+            return torch.autograd.grad(trained, wanted, self.incoming, allow_unused=True)
 
         # The function has been called as it is by now, so that its kernels are compiled and loaded.
         self.forward, results = capture(compute, memory.stream, memory.handle)
-        self.differentiable = [k for k, r in enumerate(results) if r.requires_grad]
+        self.differentiable = [k for k, r in enumerate(results) if r.requires_grad and k != watched]
         self.incoming = [torch.zeros_like(results[k]) for k in self.differentiable]
         self.backward, found = capture(gradients, memory.stream, memory.handle)
         self.results = [r.detach() for r in results]
-        self.gradients = [None if g is None else g.detach() for g in found]
+        self.gradients = [None if g is None else g.detach() for g in found[: len(inputs)]]
+        self.watched = None if watched is None else (found[-1].detach(), getattr(results[watched], "absgrad", None))
 
 
 class _Replay(torch.autograd.Function):

@@ -23,7 +23,7 @@ from ag2_ns.ops.replayed import Replayed
 from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
 from ag2_ns.rendering import RenderOutput, over, render
-from ag2_ns.rendering.gsplat import GsplatRasterizer, Projection
+from ag2_ns.rendering.gsplat import GsplatRasterizer
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
@@ -39,7 +39,14 @@ whose extents are about 5)."""
 
 
 RECORDED = True
-"""Whether decoding and projection are recorded on a GPU."""
+"""Whether drawing is recorded on a GPU."""
+
+CHECK_ROOM = 64
+"""Steps between looks at how many pairs of Gaussian and tile there are: to know it is to wait for the GPU."""
+
+
+def _room(pairs: int) -> int:
+    return -(-max(pairs, 1) // 2**17) * 2**17
 
 
 class AG2Model(AnchorModel):
@@ -208,7 +215,13 @@ class AG2Model(AnchorModel):
         view = view_of(camera, pose, 1 / self._get_downscale_factor())
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         absgrad = c.grow_by == "splits" and self.step <= self.at(c.grow_until)
-        if RECORDED and pose is None and not distort and isinstance(self.backend(), GsplatRasterizer):
+        if (
+            RECORDED
+            and self.num_points
+            and pose is None
+            and not distort
+            and isinstance(self.backend(), GsplatRasterizer)
+        ):
             out = self._replayed(camera.camera_to_worlds[0, :3, 3], view, featured, absgrad)
         else:
             gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
@@ -225,6 +238,7 @@ class AG2Model(AnchorModel):
             )
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
+        if out.means2d.requires_grad or out.means2d.grad is not None:
             self._raster = out
         # Nothing of a step but a logged PSNR reads the picture over its background: see `_picture`.
         outputs = {"premultiplied": out.rgb, "accumulation": out.alpha, "background": background}
@@ -246,32 +260,49 @@ class AG2Model(AnchorModel):
         return Gaussians(means, child["quat"], scales, opacities, child["sh_dc"][:, None]), rgb
 
     def _replayed(self, eye: Tensor, view: View, featured: bool, absgrad: bool) -> RenderOutput:
-        """What `render` makes of the children as a camera at `eye` sees them; all up to the tiles is recorded."""
-        child, feature = self.child_params, self.anchor_params["feature"]
+        """What `render` makes of the children as a camera at `eye` sees them, recorded."""
+        child, size = self.child_params, (view.width, view.height)
         leaves = [child[k] for k in ("offset", "log_scale", "opacity_logit", "sh_dc", "sh_rest", "quat")]
-        *projection, opacities, values = self._projection(
-            [*leaves, feature],
-            (eye, view.viewmat, view.K),
-            *(view.width, view.height, self._sh_degree(), featured),
-            fixed=(self.anchor_xyz, self.anchor_radius, self.child_anchor),
-        )
-        raster = self.backend().composite(Projection(*projection), opacities, values, view, absgrad)
-        parts = raster.values.split((3, feature.shape[1]), dim=-1) if featured else (raster.values, None)
-        return RenderOutput(parts[0], parts[1], None, raster.alpha, None, raster.means2d, raster.radii)
+        while True:
+            room = self._room.setdefault(size, _room(2 * self.num_points))
+            rgb, alpha, means2d, radii, pairs, *feature = self._drawing(
+                [*leaves, self.anchor_params["feature"]],
+                (eye, view.viewmat, view.K),
+                *(*size, self._sh_degree(), featured, absgrad, room),
+                fixed=(self.anchor_xyz, self.anchor_radius, self.child_anchor),
+            )
+            if self._drawing.recorded and self.step % CHECK_ROOM:
+                break
+            wanted = int(pairs)
+            if 1.3 * wanted > room or 8 * wanted < room:
+                self._room[size] = _room(2 * wanted)
+            if wanted <= room:
+                break
+        return RenderOutput(rgb, feature[0] if featured else None, None, alpha, None, means2d, radii)
 
     @cached_property
-    def _projection(self) -> Replayed:
-        def projection(
-            offset, log_scale, logit, dc, rest, quat, feature, eye, viewmat, K, width, height, degree, featured
-        ):
+    def _room(self) -> dict[tuple[int, int], int]:
+        """For how many pairs of Gaussian and tile there is room in pictures of a size."""
+        return {}
+
+    @cached_property
+    def _drawing(self) -> Replayed:
+        def drawing(
+            offset, log_scale, logit, dc, rest, quat, feature, eye, viewmat, K,
+            width, height, degree, featured, absgrad, room,
+        ):  # fmt: skip
             means, scales, opacities, rgb = decode_seen(
                 self.anchor_xyz, self.anchor_radius, self.child_anchor, offset, log_scale, logit, dc, rest, eye, degree
             )
-            projected = self.backend().project(means, quat, scales, opacities, View(viewmat, K, width, height))
+            view, backend = View(viewmat, K, width, height), self.backend()
+            projection = backend.project(means, quat, scales, opacities, view)
+            tiles, pairs = backend.tiles(projection, view, room)
             values = torch.cat((rgb, child_features(feature, self.child_anchor)), dim=1) if featured else rgb
-            return *projected, opacities, values
+            raster = backend.composite(projection, opacities, values, view, absgrad, tiles)
+            parts = raster.values.split((3, values.shape[1] - 3), dim=-1) if featured else (raster.values,)
+            return parts[0], raster.alpha, raster.means2d, raster.radii, pairs, *parts[1:]
 
-        return Replayed(projection)
+        return Replayed(drawing, watched=2)
 
     def _shown_outputs(self, view: View, background: Tensor) -> dict[str, Tensor]:
         if self.shown is not None:

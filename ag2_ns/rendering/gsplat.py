@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
@@ -34,11 +34,13 @@ class Projection(NamedTuple):
     """See `reach`."""
 
 
-class _Tiles(NamedTuple):
+class Tiles(NamedTuple):
     """The Gaussians that each tile draws, front to back."""
 
     offsets: Int[Tensor, "1 TY TX"]
     members: Int[Tensor, " E"]
+    drawn: Bool[Tensor, "1 TY TX"] | None = None
+    """Tiles that are drawn; all where missing."""
 
 
 class GsplatRasterizer:
@@ -102,9 +104,10 @@ class GsplatRasterizer:
         values: Float[Tensor, "N C"],
         view: View,
         absgrad: bool,
+        tiles: Tiles | None = None,
     ) -> Raster:
         """The second half of `rasterize`, for at least one Gaussian."""
-        tiles, outs, alpha = self._sort(projection, view), [], None
+        tiles, outs, alpha = tiles or self._sort(projection, view), [], None
         for chunk in values.split(CHUNK, dim=-1):
             out, chunk_alpha = self._composite(projection, tiles, opacities, chunk, view, absgrad and alpha is None)
             outs.append(out)
@@ -168,15 +171,34 @@ class GsplatRasterizer:
         # Squeezed, not indexed, which would be filled with zeros and copied in its backward.
         return Projection(means2d.squeeze(0), conics.squeeze(0), depths.detach(), first, reach(radii, opacities))
 
-    def _sort(self, projection: Projection, view: View) -> _Tiles:
+    def tiles(self, projection: Projection, view: View, capacity: int) -> tuple[Tiles, Int[Tensor, ""]]:
+        """Tile lists of a fixed size, made without waiting for the device, and how many pairs they want to hold.
+
+        Args:
+            projection: of at least one Gaussian.
+            view: camera.
+            capacity: see `tile_lists`.
+        """
+        from ag2_ns.rendering.tiles_triton import tile_lists
+
+        tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
+        reach = projection.reach.reshape(len(projection.means2d), -1)
+        offsets, members, pairs = tile_lists(
+            projection.means2d.detach(), reach, projection.depths[0], TILE, tiles_x, tiles_y, capacity
+        )
+        drawn = torch.ones(1, tiles_y + 1, tiles_x, dtype=torch.bool, device=reach.device)
+        drawn[:, -1] = False
+        return Tiles(offsets, members, drawn), pairs
+
+    def _sort(self, projection: Projection, view: View) -> Tiles:
         tiles_x, tiles_y = -(-view.width // TILE), -(-view.height // TILE)
         means2d = projection.means2d.detach()[None]
         _, keys, members = self._ops.isect_tiles(means2d, projection.reach, projection.depths, TILE, tiles_x, tiles_y)
         offsets = self._ops.isect_offset_encode(keys, 1, tiles_x, tiles_y).reshape(1, tiles_y, tiles_x)
-        return _Tiles(offsets, members)
+        return Tiles(offsets, members)
 
     def _composite(
-        self, projection: Projection, tiles: _Tiles, opacities: Tensor, values: Tensor, view: View, absgrad: bool
+        self, projection: Projection, tiles: Tiles, opacities: Tensor, values: Tensor, view: View, absgrad: bool
     ) -> tuple[Float[Tensor, "H W C"], Float[Tensor, "H W 1"]]:
         """One pass. The packed layout takes `means2d` as N x 2, so that its gradients land on that very tensor."""
         out, alpha = self._ops.rasterize_to_pixels(
@@ -189,6 +211,7 @@ class GsplatRasterizer:
             TILE,
             tiles.offsets,
             tiles.members,
+            masks=tiles.drawn,
             packed=True,
             absgrad=absgrad,
         )

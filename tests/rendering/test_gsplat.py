@@ -81,7 +81,7 @@ class GsplatOnCpu:
         return torch.zeros(cameras, tiles_y, tiles_x, dtype=torch.int32)
 
     def rasterize_to_pixels(
-        self, means2d, conics, colors, opacities, width, height, tile_size, offsets, members, packed, absgrad
+        self, means2d, conics, colors, opacities, width, height, tile_size, offsets, members, masks, packed, absgrad
     ):
         assert packed and means2d.dim() == 2 and colors.shape[-1] <= 32
         self.calls.append(("composite", colors.shape[-1], absgrad))
@@ -224,3 +224,36 @@ class TestOnCuda:
         scene = scene_factory(count=2, dtype=torch.float32)
         with pytest.raises(UserError, match="move to cuda"):
             backend.rasterize(*scene.tensors, scene.view)
+
+
+def replayed(backend, means, quats, scales, opacities, values, view, capacity):
+    projection = backend.project(means, quats, scales, opacities, view)
+    tiles, pairs = backend.tiles(projection, view, capacity)
+    return backend.composite(projection, opacities, values, view, True, tiles), int(pairs)
+
+
+class TestTilesOfFixedSizeOnCuda:
+    pytestmark = gpu
+
+    @pytest.mark.parametrize("channels", [3, 6, 40])
+    def test_pictures_and_gradients_are_those_of_gsplats_lists(self, backend, scene_factory, channels):
+        scene = scene_factory(count=800, channels=channels, width=150, height=120, dtype=torch.float32)
+        (one, view), (two, _) = on_cuda(scene), on_cuda(scene)
+        found, pairs = replayed(backend, *one, view, 2**16)
+        expected = backend.rasterize(*two, view, absgrad=True)
+        assert 0 < pairs < 2**16
+        torch.testing.assert_close(found.values, expected.values, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.alpha, expected.alpha, rtol=1e-5, atol=1e-6)
+        for raster in (found, expected):
+            raster.means2d.retain_grad()
+            (raster.values.square().sum() + raster.alpha.sum()).backward()
+        for a, b in zip([*one, found.means2d], [*two, expected.means2d]):
+            assert relative(a.grad, b.grad.cpu()) < 1e-4
+        assert relative(found.means2d.absgrad, expected.means2d.absgrad.cpu()) < 1e-4
+
+    def test_where_there_is_no_room_the_farthest_are_left_out(self, backend, scene_factory):
+        scene = scene_factory(count=800, channels=3, width=150, height=120, dtype=torch.float32)
+        given, view = on_cuda(scene)
+        found, pairs = replayed(backend, *given, view, 1024)
+        assert pairs > 1024 and found.values.isfinite().all()
+        assert (found.alpha <= backend.rasterize(*given, view).alpha + 1e-5).all()
