@@ -39,6 +39,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     parser.add_argument("--gaussians", type=int, nargs="+", default=[20_000, 350_000, 900_000] if cuda else [5_000])
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480) if cuda else (160, 120), metavar=("W", "H"))
+    parser.add_argument("--losses", nargs="+", choices=("colour", "all"), default=("colour", "all"))
     parser.add_argument("--steps", type=int, default=300 if cuda else 20)
     parser.add_argument("--profile", action="store_true", help="also print what the CPU does in a step")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the model")
@@ -56,10 +57,10 @@ def main() -> None:
         generate(data, objects=4, views=6, width=args.size[0], height=args.size[1], progress=False)
         _prepare(data)
         for count in args.gaussians:
-            for features in (False, True):
-                row = measure(data, Path(folder), count, features, args)
-                bar = f"{BAR_MS}" if count == 350_000 and features else ""
-                table.add_row(*row[:1], "all" if features else "colour", *row[1:], bar)
+            for losses in args.losses:
+                row = measure(data, Path(folder), count, losses == "all", args)
+                bar = f"{BAR_MS}" if count == 350_000 and losses == "all" else ""
+                table.add_row(*row[:1], losses, *row[1:], bar)
     Console(width=120).print(table)
 
 
