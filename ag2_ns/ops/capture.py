@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
+
+_BROKEN: list[tuple] = []
+"""Recordings that broke off: the allocator goes on asking them. Their pools take no others."""
 
 
 def capture(work: Callable[[], Any], stream: torch.cuda.Stream, pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Any]:
@@ -17,12 +19,12 @@ def capture(work: Callable[[], Any], stream: torch.cuda.Stream, pool: Any = None
     Args:
         work: must not wait for the device.
         stream: where it is recorded; the same one for all graphs of a pool.
-        pool: see `MemoryPool`.
+        pool: see `MemoryPool`; one that a recording fails in takes no others.
 
     Raises:
         RuntimeError: it cannot be recorded.
     """
-    graph, device = torch.cuda.CUDAGraph(), torch.cuda.current_device()
+    graph = torch.cuda.CUDAGraph()
     pool = torch.cuda.graph_pool_handle() if pool is None else pool
     torch.cuda.synchronize()
     try:
@@ -34,11 +36,9 @@ def capture(work: Callable[[], Any], stream: torch.cuda.Stream, pool: Any = None
                 graph.capture_end()
     except BaseException:
         torch.cuda.synchronize()
-        # Where a recording breaks off, allocator and generator go on believing that it lasts; a copy of the latter
-        # does not.
-        with suppress(RuntimeError):
-            torch._C._cuda_endAllocateToPool(device, pool)
-        generator = torch.cuda.default_generators[device]
+        _BROKEN.append((graph, pool))
+        # The generator goes on believing that it is recorded; a copy of it does not.
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())
         raise
     return graph, found

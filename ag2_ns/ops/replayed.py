@@ -14,6 +14,9 @@ from ag2_ns.ops.graphed import MOST, TRIES
 PATIENCE = 3
 """Calls of a combination until it is recorded, which takes as long as some ten of them."""
 
+SLACK = 1.1
+"""Leaves may get so many times as long, or as short, until memory is given back, which takes as long as ten steps."""
+
 
 class Replayed:
     """A function of trained leaves to several tensors, and its gradient, each as one launch.
@@ -36,6 +39,7 @@ class Replayed:
         self._calls: dict[tuple, int] = {}
         self._at: tuple = ()
         self._memory: MemoryPool | None = None
+        self._count = 0
         self._failed = 0
 
     def __call__(
@@ -57,6 +61,7 @@ class Replayed:
             self._recorded.clear()
             self._calls.clear()
             self._at = at
+            self._give_back(len(leaves[0]))
         recorded = self._recorded.get(options)
         if recorded is None:
             self._calls[options] = self._calls.get(options, 0) + 1
@@ -67,6 +72,7 @@ class Replayed:
                 recorded = _Recording(self.function, leaves, constants, options, self.watched, self._memory)
             except RuntimeError:
                 self._failed += 1
+                self._memory = None
                 return self.function(*leaves, *constants, *options)
             self._recorded[options] = recorded
         self.recorded = True
@@ -74,6 +80,14 @@ class Replayed:
         if self.watched is not None:
             results[self.watched].grad, results[self.watched].absgrad = recorded.watched
         return results
+
+    def _give_back(self, count: int) -> None:
+        """Let memory go that was made for tensors of another length: what is longer never fits in."""
+        if max(count, self._count) > SLACK * min(count, self._count):
+            if self._memory is not None:
+                self._memory = None
+                torch.cuda.empty_cache()
+            self._count = count
 
 
 class _Recording:

@@ -19,6 +19,7 @@ from ag2_ns.scene.build_field import LanguageFieldConfig
 from ag2_ns.splat.growth import GrowthRule, PruneRule
 from ag2_ns.splat.instance_field import InstanceFieldConfig
 from ag2_ns.splat.optim import LeanAdam
+from ag2_ns.splat.split import SplitRule
 
 look_no_sources_up()
 
@@ -90,6 +91,7 @@ _small = replace(
     num_random=8000,
     max_gaussians=40_000,
     children_per_anchor=3,
+    splits=SplitRule(few=0),
     sh_degree=1,
     grow_from=225,
     grow_until=900,
@@ -114,6 +116,8 @@ _published = replace(
     radius_cap=0.0,
     near_anchor_weight=0.5,
     opacity_cover_weight=0.1,
+    random_opacity_weight=0.0,
+    random_scale_weight=0.0,
     least_shown=0.0,
     offset_lr=5e-3,  # 1e-3 to 1e-4 times the extent, which is about 5 in captures that are not normalised
     offset_lr_final=5e-4,

@@ -27,7 +27,7 @@ from ag2_ns.rendering.gsplat import GsplatRasterizer
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
-from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses
+from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses, shrink_loss
 from ag2_ns.splat.mask_losses import check_sizes, contrastive_loss, plan_of
 from ag2_ns.splat.optim import rebind, zero_moments
 from ag2_ns.splat.propagation import anchor_visibility, propagation_loss
@@ -37,9 +37,6 @@ DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
 whose extents are about 5)."""
 
-
-RECORDED = True
-"""Whether drawing is recorded on a GPU."""
 
 CHECK_ROOM = 64
 """Steps between looks at how many pairs of Gaussian and tile there are: to know it is to wait for the GPU."""
@@ -215,14 +212,9 @@ class AG2Model(AnchorModel):
         view = view_of(camera, pose, 1 / self._get_downscale_factor())
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         absgrad = c.grow_by == "splits" and self.step <= self.at(c.grow_until)
-        if (
-            RECORDED
-            and self.num_points
-            and pose is None
-            and not distort
-            and isinstance(self.backend(), GsplatRasterizer)
-        ):
-            out = self._replayed(camera.camera_to_worlds[0, :3, 3], view, featured, absgrad)
+        plain = pose is None and not distort and self.num_points > 0
+        if plain and isinstance(self.backend(), GsplatRasterizer):
+            out, shrink = self._recorded(camera.camera_to_worlds[0, :3, 3].contiguous(), view, featured, absgrad)
         else:
             gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
             out = render(
@@ -236,13 +228,14 @@ class AG2Model(AnchorModel):
                 distortion_near=DISTORTION_NEAR * self.on_host("extent") if distort else None,
                 absgrad=absgrad,
             )
+            shrink = self._shrink(gaussians.opacities, gaussians.scales)
         if out.means2d.requires_grad:
             out.means2d.retain_grad()
         if out.means2d.requires_grad or out.means2d.grad is not None:
             self._raster = out
         # Nothing of a step but a logged PSNR reads the picture over its background: see `_picture`.
         outputs = {"premultiplied": out.rgb, "accumulation": out.alpha, "background": background}
-        extra = {"feature": out.feature, "distortion": out.distortion}
+        extra = {"feature": out.feature, "distortion": out.distortion, "shrink": shrink}
         return outputs | {name: value for name, value in extra.items() if value is not None}
 
     def _seen(self, pose: Tensor | None) -> tuple[Gaussians, Tensor | None]:
@@ -259,13 +252,20 @@ class AG2Model(AnchorModel):
         )  # fmt: skip
         return Gaussians(means, child["quat"], scales, opacities, child["sh_dc"][:, None]), rgb
 
-    def _replayed(self, eye: Tensor, view: View, featured: bool, absgrad: bool) -> RenderOutput:
-        """What `render` makes of the children as a camera at `eye` sees them, recorded."""
+    def _shrink(self, opacities: Tensor, scales: Tensor) -> Tensor | None:
+        """`shrink_loss` in scenes that begin with random points."""
+        weights = self.config.random_opacity_weight, self.config.random_scale_weight
+        if self.from_points or not any(weights):
+            return None
+        return shrink_loss(opacities, scales, self.on_host("extent"), *weights)
+
+    def _recorded(self, eye: Tensor, view: View, featured: bool, absgrad: bool) -> tuple[RenderOutput, Tensor | None]:
+        """What `render` makes of the children as a camera at `eye` sees them, and `_shrink`, recorded on a GPU."""
         child, size = self.child_params, (view.width, view.height)
         leaves = [child[k] for k in ("offset", "log_scale", "opacity_logit", "sh_dc", "sh_rest", "quat")]
         while True:
             room = self._room.setdefault(size, _room(2 * self.num_points))
-            rgb, alpha, means2d, radii, pairs, *feature = self._drawing(
+            rgb, alpha, means2d, radii, pairs, *others = self._drawing(
                 [*leaves, self.anchor_params["feature"]],
                 (eye, view.viewmat, view.K),
                 *(*size, self._sh_degree(), featured, absgrad, room),
@@ -278,7 +278,8 @@ class AG2Model(AnchorModel):
                 self._room[size] = _room(2 * wanted)
             if wanted <= room:
                 break
-        return RenderOutput(rgb, feature[0] if featured else None, None, alpha, None, means2d, radii)
+        feature = others.pop(0) if featured else None
+        return RenderOutput(rgb, feature, None, alpha, None, means2d, radii), others[0] if others else None
 
     @cached_property
     def _room(self) -> dict[tuple[int, int], int]:
@@ -300,7 +301,9 @@ class AG2Model(AnchorModel):
             values = torch.cat((rgb, child_features(feature, self.child_anchor)), dim=1) if featured else rgb
             raster = backend.composite(projection, opacities, values, view, absgrad, tiles)
             parts = raster.values.split((3, values.shape[1] - 3), dim=-1) if featured else (raster.values,)
-            return parts[0], raster.alpha, raster.means2d, raster.radii, pairs, *parts[1:]
+            shrink = self._shrink(opacities, scales)
+            others = (*parts[1:], *(() if shrink is None else (shrink,)))
+            return parts[0], raster.alpha, raster.means2d, raster.radii, pairs, *others
 
         return Replayed(drawing, watched=2)
 
@@ -337,6 +340,8 @@ class AG2Model(AnchorModel):
             losses["near_anchor"] = c.near_anchor_weight * near_anchor_loss(
                 child["offset"], child["log_scale"].exp(), radius, self._raster.radii > 0
             )
+        if "shrink" in outputs:
+            losses["shrink"] = outputs["shrink"]
         if "distortion" in outputs:
             losses["distortion"] = c.distortion_weight * outputs["distortion"].mean()
         if "masks" in batch and outputs.get("feature") is not None:

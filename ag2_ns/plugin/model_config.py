@@ -86,6 +86,10 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """Weight of the loss that covers every pixel (0.1 published)."""
     opacity_cover_from: int = 1500
     """First step of that loss."""
+    random_opacity_weight: float = 0.01
+    """In scenes that begin with random points: weight of the mean opacity (0 published)."""
+    random_scale_weight: float = 0.01
+    """The same: weight of the mean scale, as a share of the extent (0 published)."""
     distortion_weight: float = 0.0
     """Weight of depth distortion (20 published)."""
     distortion_from: int = 5000

@@ -73,6 +73,10 @@ class AG2Pipeline(VanillaPipeline):
         self.session = self.model.shown = Session(self.live)
         self.AG2 = PanelModule(self.session)  # the viewer finds it among the pipeline's attributes
 
+    def train(self, mode: bool = True) -> AG2Pipeline:
+        """As every module's; the trainer asks for it in every step, so nothing is done where nothing changes."""
+        return self if mode and self.training and self.model.training else super().train(mode)
+
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint, then the edits and the query that go with it.
 

@@ -160,6 +160,25 @@ def picture_losses(
     return torch.stack(terms)
 
 
+def shrink_loss(
+    opacities: Float[Tensor, " N"],
+    scales: Float[Tensor, "N 3"],
+    extent: float,
+    opacity_weight: float,
+    scale_weight: float,
+) -> Tensor:
+    """Mean opacity and mean scale, weighted: what is not needed fades and shrinks (3DGS-MCMC, Kheradmand et al. 2024).
+
+    Args:
+        opacities: of Gaussians.
+        scales: their standard deviations, scene units.
+        extent: of the scene.
+        opacity_weight: of the mean opacity.
+        scale_weight: of the mean scale as a share of the extent.
+    """
+    return opacity_weight * opacities.mean() + scale_weight / extent * scales.mean()
+
+
 def near_anchor_loss(
     offset: Float[Tensor, "N 3"],
     scale: Float[Tensor, "N 3"],

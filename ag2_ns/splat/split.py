@@ -24,6 +24,10 @@ class SplitRule:
 
     threshold: float = 8e-4
     """Mean absolute gradient, normalised device coordinates, above which a child asks for more."""
+    first_threshold: float = 5e-4
+    """The same while there are few children."""
+    few: int = 250_000
+    """So many children are no longer few."""
     large: float = 0.01
     """A child is large, and split, where its largest scale is above this share of the extent; else it is doubled."""
     shrink: float = 1.6
@@ -42,7 +46,7 @@ def asking(gradient: Float[Tensor, " N"], seen: Int[Tensor, " N"], rule: SplitRu
         budget: at most so many, those that ask loudest.
     """
     mean = gradient / seen.clamp(min=1)
-    chosen = mean > rule.threshold
+    chosen = mean > (rule.first_threshold if len(mean) < rule.few else rule.threshold)
     budget = min(budget, int(rule.most * len(mean)))
     if budget <= 0:
         return torch.zeros_like(chosen)

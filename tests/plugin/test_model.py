@@ -372,6 +372,60 @@ def test_transparent_images_are_put_on_the_background():
     assert set(metrics) >= {"psnr", "ssim"}
 
 
+def test_only_scenes_of_random_points_shrink():
+    for options, shrinks in (
+        ({}, False),
+        ({"random_init": True, "num_random": 50}, True),
+        ({"random_init": True, "num_random": 50, "random_opacity_weight": 0.0, "random_scale_weight": 0.0}, False),
+    ):
+        model = tiny_model(instances="none", **options)
+        optimizers = attach(model)
+        before = model.gaussians().opacities.detach().mean()
+        losses = [training_step(model, optimizers, step) for step in range(3)][-1]
+        assert ("shrink" in losses) == shrinks
+        if shrinks:
+            gaussians = model.gaussians()
+            scale = gaussians.scales.mean() / model.extent
+            assert losses["shrink"].item() == pytest.approx(0.01 * (float(before) + float(scale)), rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("random", [False, True])
+def test_recorded_steps_are_those_of_the_renderer(monkeypatch, random):
+    import ag2_ns.plugin.model as module
+
+    options = {"rasterizer": "gsplat", "sh_degree": 3, "sh_degree_interval": 1, "random_init": random}
+    model = tiny_model(instances="none", mask_loss_from=0, mask_loss_every=2, num_random=300, **options).to("cuda")
+    attach(model, steps=10000, masks=True)
+    model.train()
+    with torch.no_grad():
+        model.child_params["sh_rest"].normal_(std=0.2)
+    leaves = [*model.child_params.values(), model.anchor_params["feature"]]
+
+    def gradients(step):
+        model.before_step(step)
+        outputs = model(camera_ring().to("cuda")[step % 4 : step % 4 + 1])
+        weight = torch.linspace(0, 1, WIDTH, device="cuda")[:, None]
+        sums = [
+            (outputs[k] * weight).square().sum() for k in ("premultiplied", "accumulation", "feature") if k in outputs
+        ]
+        sum([*sums, outputs.get("shrink", 0.0)]).backward()
+        found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in leaves]
+        found += [model._raster.means2d.grad.clone(), model._raster.means2d.absgrad.clone(), outputs["premultiplied"]]
+        for p in leaves:
+            p.grad = None
+        return [t.detach().clone() for t in found]
+
+    for step in range(10, 26):
+        one = gradients(step)
+        with monkeypatch.context() as plain:
+            plain.setattr(module, "GsplatRasterizer", type(None))
+            other = gradients(step)
+        for a, b in zip(one, other):
+            assert (a - b).norm() <= 1e-4 * b.norm() + 1e-7
+    assert model._drawing.recorded
+
+
 def test_scenes_of_random_points_are_pruned_by_a_rule_of_their_own(monkeypatch):
     import ag2_ns.plugin.model as module
     from ag2_ns.splat.growth import PruneRule

@@ -152,3 +152,11 @@ def test_masks_are_lifted_from_the_poses_that_were_found_and_the_scene_keeps_the
         assert (right.viewmat - before.view.viewmat).abs().max() > 0.01
     for kept, before in zip(written.of_split("eval"), plain[6:]):
         assert torch.equal(kept.view.viewmat, before.view.viewmat), "held-out cameras stay where they are"
+
+
+def test_training_mode_reaches_a_model_that_was_evaluated_alone(loaded):
+    pipeline = loaded.pipeline
+    pipeline.train()
+    pipeline.model.eval()
+    assert pipeline.train().model.training and pipeline.training
+    assert not pipeline.eval().model.training and not pipeline.training

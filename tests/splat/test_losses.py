@@ -7,6 +7,7 @@ from ag2_ns.splat.losses import (
     opacity_cover_loss,
     photometric_loss,
     picture_losses,
+    shrink_loss,
     ssim,
     window_means,
 )
@@ -23,6 +24,11 @@ def test_photometric_is_zero_for_equal_pictures_and_matches_its_parts():
 def test_tiny_pictures_use_l1_alone():
     a, b = torch.rand(8, 8, 3), torch.rand(8, 8, 3)
     assert photometric_loss(a, b).item() == pytest.approx((a - b).abs().mean().item())
+
+
+def test_shrink_values():
+    opacities, scales = torch.tensor([0.2, 0.6]), torch.tensor([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]])
+    assert shrink_loss(opacities, scales, 4.0, 0.1, 0.5).item() == pytest.approx(0.1 * 0.4 + 0.5 * 2.0 / 4.0)
 
 
 def test_near_anchor_values():

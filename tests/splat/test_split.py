@@ -22,10 +22,17 @@ def scene(count: int = 40):
 
 def test_who_asks_is_seen_with_a_large_mean_gradient():
     gradient, seen = torch.tensor([8.0, 8.0, 0.0, 3.0]), torch.tensor([2, 8, 0, 1])
-    rule = SplitRule(threshold=2.0, most=1.0)
+    rule = SplitRule(threshold=2.0, few=0, most=1.0)
     assert asking(gradient, seen, rule, 10).tolist() == [True, False, False, True]
     assert asking(gradient, seen, rule, 1).tolist() == [True, False, False, False]
     assert not asking(gradient, seen, rule, 0).any()
+
+
+@pytest.mark.parametrize(("few", "expected"), [(4, [True, False, False, True]), (5, [True, True, False, True])])
+def test_few_ask_by_a_lower_threshold(few, expected):
+    gradient, seen = torch.tensor([8.0, 8.0, 0.0, 3.0]), torch.tensor([2, 8, 0, 1])
+    rule = SplitRule(threshold=2.0, first_threshold=0.5, few=few, most=1.0)
+    assert asking(gradient, seen, rule, 10).tolist() == expected
 
 
 def test_small_ones_are_doubled_and_large_ones_split():
