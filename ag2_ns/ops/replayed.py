@@ -130,7 +130,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor | None) -> tuple[None, ...]:
-        recorded = ctx.recorded
+        recorded, ctx.recorded = ctx.recorded, None  # the loss, which is kept until the next one, shall not keep it
         places, given = [], []
         for place, k in zip(recorded.incoming, recorded.differentiable):
             if grads[k] is None:
