@@ -70,19 +70,22 @@ def row_affinity(slot, weight, a, a_end, a_peak, b, b_end, b_peak, slot_view, vi
         cover_b = in_b / total_b
         apart = 0.0
         missing = 1.0
-        while True:
-            sa = slot[a] if a < a_end and slot[a] < stop else stop
-            sb = slot[b] if b < b_end and slot[b] < stop else stop
-            if sa == stop and sb == stop:
-                break
+        per_a = 1.0 / in_a if in_a > 0.0 else 0.0  # one division per view, not one per mask
+        per_b = 1.0 / in_b if in_b > 0.0 else 0.0
+        sa = slot[a] if a < a_end and slot[a] < stop else stop
+        sb = slot[b] if b < b_end and slot[b] < stop else stop
+        while sa != stop or sb != stop:
             pa = 0.0
             pb = 0.0
-            if sa <= sb:
-                pa = min(weight[a] / in_a, 1.0) if in_a > 0.0 else 0.0
+            first_of = min(sa, sb)
+            if sa == first_of:
+                pa = min(weight[a] * per_a, 1.0)
                 a += 1
-            if sb <= sa:
-                pb = min(weight[b] / in_b, 1.0) if in_b > 0.0 else 0.0
+                sa = slot[a] if a < a_end and slot[a] < stop else stop
+            if sb == first_of:
+                pb = min(weight[b] * per_b, 1.0)
                 b += 1
+                sb = slot[b] if b < b_end and slot[b] < stop else stop
             missing *= 1.0 - pa * pb
             apart = max(apart, abs(pa - pb))
         together = 1.0 - missing

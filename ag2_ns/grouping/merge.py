@@ -321,16 +321,18 @@ def _rename(parent, left, right, score, one, other):
     """Name pairs by the regions they now join, without inner ones: those whose names stay move to the front, the others
     go to (one, other). Returns the numbers of both.
     """
+    gone = np.empty(parent.shape[0], np.bool_)  # looked up twice a pair: small enough to stay in the cache
+    for r in range(parent.shape[0]):
+        gone[r] = parent[r] != r
     kept = 0
     moved = 0
     for e in range(left.shape[0]):
-        a, b = _find(parent, left[e]), _find(parent, right[e])
-        if a == b:
-            continue
-        if a == left[e] and b == right[e]:
-            left[kept], right[kept], score[kept] = a, b, score[e]
+        if not (gone[left[e]] or gone[right[e]]):
+            left[kept], right[kept], score[kept] = left[e], right[e], score[e]
             kept += 1
-        else:
+            continue
+        a, b = _find(parent, left[e]), _find(parent, right[e])
+        if a != b:
             one[moved], other[moved] = min(a, b), max(a, b)
             moved += 1
     return kept, moved
@@ -369,6 +371,7 @@ class Pairs:
         key = left * num + right
         if not ((left < right).all() and (np.diff(key) > 0).all()):  # as graphs come
             left, right = np.divmod(np.unique(key[left != right]), num)
+        left, right = left.astype(np.int32), right.astype(np.int32)  # gone through after every pass: half the memory
         self.left, self.right, self.score = self._front = left, right, np.empty(len(left))
         self._back = tuple(np.empty_like(array) for array in self._front)
         self._moved = np.empty_like(left), np.empty_like(left)
@@ -383,7 +386,7 @@ class Pairs:
         """
         kept, moved = _rename(parent, self.left, self.right, self.score, *self._moved)
         one, other = (array[:moved] for array in self._moved)
-        order = np.argsort(one * len(parent) + other, kind="stable")
+        order = np.argsort(one.astype(np.int64) * len(parent) + other, kind="stable")
         names = one[order], other[order]
         old = (array[:kept] for array in self._front)
         count, listed = _weave(*old, *names, changed, *self._back, self._listed)
