@@ -67,25 +67,28 @@ def refine_prompt(
         spread: how tight the features are, see `InstancePairs.spread`.
         config: thresholds.
     """
-    margins = torch.tensor([1 - c * spread for c in config.margins], dtype=score.dtype, device=score.device)
+    like = {"dtype": score.dtype, "device": score.device}
+    margins = torch.tensor([[1 - c * spread] for c in config.margins], **like)
     feature, opacity = feature.to(score.dtype), opacity.to(score.dtype)
-    totals = torch.stack((opacity, opacity * score, torch.ones_like(score)))
+    totals = torch.stack((opacity, opacity * score))
     answer = torch.zeros_like(score, dtype=torch.bool)
-    free = torch.ones_like(answer)
     may_seed = (score > config.seed_score) & (opacity > config.seed_opacity)
+    left = torch.where(may_seed, score, -1.0)  # scores of the seeds that are left
+    taken = torch.zeros_like(score)  # far from everything once it was in a region
+    # The first margin whose region answers; without any, the last one, whose region is given up.
+    first = torch.arange(len(margins), 0, -1, **like)
+    none = 0.5 * (first == 1).to(score.dtype)
     every = BETWEEN if score.is_cuda else 1
-    last = torch.arange(len(margins), device=score.device) == len(margins) - 1
     for step in range(config.most if len(score) else 0):
-        best, seed = torch.where(free & may_seed, score, -1.0).max(0)
+        best, seed = left.max(0, keepdim=True)
         if step % every == 0 and float(best) < 0:
             break
-        similar = (feature @ feature[seed] > margins[:, None]) & (free & (best >= 0))  # a row for each margin
-        weight, answered, count = totals @ similar.to(score.dtype).T
-        mean = torch.where(count > 0, answered / weight.clamp_min(1e-12), -1.0)
-        # The first margin whose region answers; an empty region ends the search; else the last margin.
-        stop = ((mean < 0) | (mean >= config.accept) | last).int().argmax()
-        region = similar.index_select(0, stop[None]).squeeze(0)
-        answer |= region & (mean[stop] >= config.accept)
-        free &= ~region
-        free.index_fill_(0, seed[None], False)
+        similar = torch.addmv(taken, feature, feature.index_select(0, seed)[0]) > margins  # a row for each margin
+        weight, answered = totals @ similar.to(score.dtype).T
+        answers = answered >= config.accept * weight.clamp_min(1e-12)
+        order, stop = torch.where(answers, first, none).max(0, keepdim=True)
+        region = similar.index_select(0, stop)[0]
+        answer |= region & (torch.minimum(order - 1, best) >= 0)
+        taken.masked_fill_(region, -4.0)
+        left.masked_fill_(region, -1.0).index_fill_(0, seed, -1.0)
     return answer
