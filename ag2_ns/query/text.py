@@ -80,14 +80,13 @@ def select_text(
         typical = (typical + float(beside[both].median())) / 2 if bool(both.any()) else typical
     allowed = index.language.trust > 0
     if level is not None:
-        top = tree.top(level)
-        allowed &= top == torch.arange(tree.num_nodes, device=top.device)
+        allowed &= _of_level(tree, level)
     if not bool(allowed.any()):
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
     best = int(ranked.argmax())
-    evidence = _evidence(tree, ranked, level, config)
-    if rivals is not None and len(rivals) and evidence < config.present:
+    found = evidence(index, score, typical, level, config)
+    if rivals is not None and len(rivals) and found < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
     single = not mentions_several(text)
     nodes = [_meant(tree, ranked, index.language.quality, best, typical, single, config)]
@@ -108,7 +107,7 @@ def select_text(
     for node in nodes:
         inside = tree.anchors_of(node)
         anchor_score = torch.where(inside, score[node], anchor_score)
-    return index.selection(nodes, text, evidence, level, anchor_score)
+    return index.selection(nodes, text, found, level, anchor_score)
 
 
 def for_parts(config: QueryConfig) -> QueryConfig:
@@ -116,15 +115,39 @@ def for_parts(config: QueryConfig) -> QueryConfig:
     return replace(config, present=config.present_part, part_handicap=-config.part_bonus)
 
 
-def _evidence(tree: InstanceTree, ranked: Float[Tensor, " R"], level: float | None, config: QueryConfig) -> float:
-    """How well anything answers: any node where a part is asked for or a level is given, else things and groups.
+def evidence(
+    index: SceneIndex,
+    score: Float[Tensor, " R"],
+    typical: float,
+    level: float | None = None,
+    config: QueryConfig = DEFAULTS,
+) -> float:
+    """How well anything in the scene answers: things and groups; any node where a part is asked for or a level given.
 
-    There are many pieces of things, small and seen in few views: one of them always resembles what is not there.
+    There are many pieces of things, small and seen in few views: one of them always resembles what is not there. Trust
+    counts by its root: the best node was chosen by all of it, and what few views show is there no less.
+
+    Args:
+        index: the scene, with language.
+        score: trusted relevancies.
+        typical: the typical one.
+        level: see `select_text`.
+        config: thresholds.
     """
-    things = tree.level >= 0.5
-    if level is None and config.part_handicap >= 0 and bool((ranked[things] >= 0).any()):
-        return float(ranked[things].max())
-    return float(ranked.max())
+    trust, tree = index.language.trust, index.tree
+    allowed = trust > 0
+    if level is not None:
+        allowed &= _of_level(tree, level)
+    elif config.part_handicap >= 0 and bool((allowed & (tree.level >= 0.5)).any()):
+        allowed &= tree.level >= 0.5
+    weighed = typical + (score - typical) / trust.clamp_min(1e-12).sqrt()
+    return float(weighed[allowed].max()) if bool(allowed.any()) else 0.0
+
+
+def _of_level(tree: InstanceTree, level: float) -> Bool[Tensor, " R"]:
+    """The nodes that are the instances of a level."""
+    top = tree.top(level)
+    return top == torch.arange(tree.num_nodes, device=top.device)
 
 
 def _meant(

@@ -30,7 +30,7 @@ from ag2_ns.query.collaborative import (
 )
 from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.rivals import against
-from ag2_ns.query.text import best_nodes, select_text
+from ag2_ns.query.text import best_nodes, evidence, select_text
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -74,8 +74,8 @@ class Asked:
         """How well the best node answers, rivals considered; 0 without language."""
         if not self.index.has_language:
             return 0.0
-        score, _ = trusted_relevancy(self.index.language, self.vector, self.against)
-        return float(torch.where(self.index.language.trust > 0, score, 0.0).max())
+        score, typical = trusted_relevancy(self.index.language, self.vector, self.against)
+        return evidence(self.index, score, typical, None, self.config)
 
     @cached_property
     def by_node(self) -> Float[Tensor, " R"]:
