@@ -19,14 +19,14 @@ from ag2_ns.core.view import View
 from ag2_ns.grouping.anchor_graph import build_graph
 from ag2_ns.ops.decode import decode_seen
 from ag2_ns.ops.graphed import Graphed
-from ag2_ns.ops.replayed import Replayed
 from ag2_ns.plugin.structure import AnchorModel
 from ag2_ns.plugin.views import view_of
-from ag2_ns.rendering import RenderOutput, over, render
+from ag2_ns.rendering import over, render
 from ag2_ns.rendering.gsplat import GsplatRasterizer
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import child_features, voxel_size
 from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
+from ag2_ns.splat.drawing import Drawing
 from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses, shrink_loss
 from ag2_ns.splat.mask_losses import check_sizes, contrastive_loss, plan_of
 from ag2_ns.splat.optim import rebind, zero_moments
@@ -36,14 +36,6 @@ from ag2_ns.splat.prototype_loss import prototype_loss
 DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
 whose extents are about 5)."""
-
-
-CHECK_ROOM = 64
-"""Steps between looks at how many pairs of Gaussian and tile there are: to know it is to wait for the GPU."""
-
-
-def _room(pairs: int) -> int:
-    return -(-max(pairs, 1) // 2**17) * 2**17
 
 
 class AG2Model(AnchorModel):
@@ -214,7 +206,15 @@ class AG2Model(AnchorModel):
         absgrad = c.grow_by == "splits" and self.step <= self.at(c.grow_until)
         plain = pose is None and not distort and self.num_points > 0
         if plain and isinstance(self.backend(), GsplatRasterizer):
-            out, shrink = self._recorded(camera.camera_to_worlds[0, :3, 3].contiguous(), view, featured, absgrad)
+            out, shrink = self._drawing(
+                self.anchor_state(),
+                self.child_state(),
+                camera.camera_to_worlds[0, :3, 3].contiguous(),
+                view,
+                sh_degree=self._sh_degree(),
+                feature=featured,
+                absgrad=absgrad,
+            )
         else:
             gaussians, colours = self._seen(camera.camera_to_worlds if pose is None else None)
             out = render(
@@ -259,53 +259,20 @@ class AG2Model(AnchorModel):
             return None
         return shrink_loss(opacities, scales, self.on_host("extent"), *weights)
 
-    def _recorded(self, eye: Tensor, view: View, featured: bool, absgrad: bool) -> tuple[RenderOutput, Tensor | None]:
-        """What `render` makes of the children as a camera at `eye` sees them, and `_shrink`, recorded on a GPU."""
-        child, size = self.child_params, (view.width, view.height)
-        leaves = [child[k] for k in ("offset", "log_scale", "opacity_logit", "sh_dc", "sh_rest", "quat")]
-        while True:
-            room = self._room.setdefault(size, _room(2 * self.num_points))
-            rgb, alpha, means2d, radii, pairs, *others = self._drawing(
-                [*leaves, self.anchor_params["feature"]],
-                (eye, view.viewmat, view.K),
-                *(*size, self._sh_degree(), featured, absgrad, room),
-                fixed=(self.anchor_xyz, self.anchor_radius, self.child_anchor),
-            )
-            if self._drawing.recorded and self.step % CHECK_ROOM:
-                break
-            wanted = int(pairs)
-            if 1.3 * wanted > room or 8 * wanted < room:
-                self._room[size] = _room(2 * wanted)
-            if wanted <= room:
-                break
-        feature = others.pop(0) if featured else None
-        return RenderOutput(rgb, feature, None, alpha, None, means2d, radii), others[0] if others else None
-
     @cached_property
-    def _room(self) -> dict[tuple[int, int], int]:
-        """For how many pairs of Gaussian and tile there is room in pictures of a size."""
-        return {}
+    def _drawing(self) -> Drawing:
+        return Drawing(self.backend(), self._shrink)
 
-    @cached_property
-    def _drawing(self) -> Replayed:
-        def drawing(
-            offset, log_scale, logit, dc, rest, quat, feature, eye, viewmat, K,
-            width, height, degree, featured, absgrad, room,
-        ):  # fmt: skip
-            means, scales, opacities, rgb = decode_seen(
-                self.anchor_xyz, self.anchor_radius, self.child_anchor, offset, log_scale, logit, dc, rest, eye, degree
-            )
-            view, backend = View(viewmat, K, width, height), self.backend()
-            projection = backend.project(means, quat, scales, opacities, view)
-            tiles, pairs = backend.tiles(projection, view, room)
-            values = torch.cat((rgb, child_features(feature, self.child_anchor)), dim=1) if featured else rgb
-            raster = backend.composite(projection, opacities, values, view, absgrad, tiles)
-            parts = raster.values.split((3, values.shape[1] - 3), dim=-1) if featured else (raster.values,)
-            shrink = self._shrink(opacities, scales)
-            others = (*parts[1:], *(() if shrink is None else (shrink,)))
-            return parts[0], raster.alpha, raster.means2d, raster.radii, pairs, *others
-
-        return Replayed(drawing, watched=2)
+    def forget_recordings(self) -> None:
+        """Give back what was recorded on a GPU for training, with the gradients that lie in that memory."""
+        for name in ("_drawing", "_contrastive"):
+            self.__dict__.pop(name, None)
+        self._graphed.clear()
+        self._smoothness = None
+        for parameter in self.parameters():
+            parameter.grad = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _shown_outputs(self, view: View, background: Tensor) -> dict[str, Tensor]:
         if self.shown is not None:
@@ -385,7 +352,7 @@ class AG2Model(AnchorModel):
 
     def _propagation(self) -> Graphed:
         """The weighted smoothness of features along the graph of the present anchors, recorded where there is a GPU."""
-        if self._graph is None:
+        if self._graph is None or self._smoothness is None:
             self._graph = build_graph(self.anchor_xyz, self.anchor_radius.squeeze(-1), voxel_size(float(self.extent)))
             graph, child_anchor, c = self._graph, self.child_anchor, self.config
 

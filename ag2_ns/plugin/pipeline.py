@@ -149,6 +149,7 @@ class AG2Pipeline(VanillaPipeline):
         if self.session is None:
             return
         start = time.perf_counter()
+        self.model.forget_recordings()
         try:
             self.build_instances()
             if self.config.language == "field" and self.live.scene().index is not None:
