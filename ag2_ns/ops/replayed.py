@@ -14,7 +14,7 @@ from ag2_ns.ops.graphed import MOST, TRIES
 PATIENCE = 3
 """Calls of a combination until it is recorded, which takes as long as some ten of them."""
 
-SLACK = 1.1
+SLACK = 1.2
 """Leaves may get so many times as long, or as short, until memory is given back, which takes as long as ten steps."""
 
 

@@ -65,6 +65,25 @@ def test_what_got_no_gradient_counts_for_nothing():
 
 
 @pytest.mark.gpu
+def test_the_gradient_of_what_is_watched():
+    def doubled(a, b, c):
+        middle = a * c
+        return middle * middle, middle
+
+    (a, b), constant = leaves(4, "cuda"), torch.tensor([1.0, 2.0, 3.0], device="cuda")
+    replayed = Replayed(doubled, watched=1)
+    for _ in range(6):
+        a.grad = None
+        result, middle = replayed((a, b), (constant,))
+        if middle.requires_grad:
+            middle.retain_grad()
+        result.sum().backward()
+        torch.testing.assert_close(middle.grad, 2 * (a * constant).detach())
+        torch.testing.assert_close(a.grad, (2 * a * constant.square()).detach())
+    assert replayed.recorded
+
+
+@pytest.mark.gpu
 def test_ever_new_options_are_not_recorded():
     replayed, (a, b) = Replayed(function), leaves(4, "cuda")
     for power in (k for k in range(1, 4 + MOST) for _ in range(4)):
