@@ -139,6 +139,9 @@ class _Replay(torch.autograd.Function):
                 places.append(place)
                 given.append(grads[k])
         torch._foreach_copy_(places, given)
+        for leaf, gradient in zip(ctx.leaves, recorded.gradients):
+            if leaf.grad is not None and gradient is not None and leaf.grad.data_ptr() == gradient.data_ptr():
+                leaf.grad = leaf.grad.clone()  # of a step before, to be added to
         recorded.backward.replay()
         for leaf, gradient in zip(ctx.leaves, recorded.gradients):
             if gradient is not None:

@@ -65,6 +65,15 @@ def test_what_got_no_gradient_counts_for_nothing():
 
 
 @pytest.mark.gpu
+def test_gradients_of_steps_add_up():
+    replayed, (a, b) = Replayed(function), leaves(4, "cuda")
+    for k in range(8):
+        results = replayed((a, b), (torch.full((3,), 1.0 + k, device="cuda"),), 1)
+        results[0].sum().backward()
+        torch.testing.assert_close(a.grad, torch.full_like(a, sum(1.0 + i for i in range(k + 1))))
+
+
+@pytest.mark.gpu
 def test_the_gradient_of_what_is_watched():
     def doubled(a, b, c):
         middle = a * c
