@@ -26,7 +26,7 @@ class SplitRule:
     """Mean absolute gradient, normalised device coordinates, above which a child asks for more."""
     first_threshold: float = 5e-4
     """The same while there are few children."""
-    few: int = 200_000
+    few: int = 150_000
     """So many children are no longer few."""
     large: float = 0.01
     """A child is large, and split, where its largest scale is above this share of the extent; else it is doubled."""
