@@ -7,7 +7,7 @@ from ag2_ns.language.node_language import NodeLanguage
 from ag2_ns.language.relevancy import relevancy, trusted_relevancy
 from ag2_ns.perception.english import asks_for_several
 from ag2_ns.query.config import DEFAULTS
-from ag2_ns.query.text import for_parts, select_text
+from ag2_ns.query.text import evidence, for_parts, select_text
 from ag2_ns.scene.scene_index import SceneIndex
 
 
@@ -183,3 +183,18 @@ def test_twins_are_things_that_answer_alike():
     text = torch.tensor([1.0, 0.0])
     assert select_text(index, "red candles", text).nodes == (0, 3)
     assert select_text(index, "red candle", text).nodes == (3,)
+
+
+def test_what_few_views_show_is_there_no_less():
+    """Trust ranks nodes by all of it, and counts by its root where it is asked whether anything answers."""
+    one = torch.ones(2)
+    tree = InstanceTree(
+        torch.tensor([-1, -1]), torch.tensor([0, 1]), torch.tensor([0.5, 0.0]), one.long(), one, torch.tensor([0, 1]),
+        one.bool(),
+    )  # fmt: skip
+    language = NodeLanguage(torch.eye(2).half(), one, one, torch.tensor([0.25, 1.0]))
+    index = SceneIndex(torch.arange(2), torch.zeros(2, 3), torch.zeros(2, 0, dtype=torch.long), tree, language)
+    score = torch.tensor([0.4, 0.9])
+    assert evidence(index, score, 0.3) == pytest.approx(0.3 + 0.1 / 0.5)
+    assert evidence(index, score, 0.3, config=for_parts(DEFAULTS)) == pytest.approx(0.9)
+    assert evidence(index, score, 0.3, level=0.0) == pytest.approx(0.9)
