@@ -41,7 +41,8 @@ def trusted_relevancy(
     """Relevancies drawn towards the scene's typical one by how little their node is to be trusted.
 
     Image-text models give everything nearly the same cosine, so factors on the relevancy itself would decide the
-    ranking; only a node's distance from the typical relevancy says something, and only that is discounted.
+    ranking; only a node's distance from the typical relevancy says something, and only that is discounted: by the root
+    of trust, so that what few views show is found as well.
 
     Returns:
         (relevancies [R], the typical one: the median weighted by trust).
@@ -53,4 +54,4 @@ def trusted_relevancy(
     order = torch.argsort(value)
     weight = torch.cumsum(trust[order], 0)
     middle = value[order[torch.searchsorted(weight, weight[-1:] / 2)[0].clamp_max(len(order) - 1)]]
-    return (middle + trust * (value - middle)).clamp(0, 1), float(middle)
+    return (middle + trust.sqrt() * (value - middle)).clamp(0, 1), float(middle)

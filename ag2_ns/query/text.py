@@ -85,7 +85,7 @@ def select_text(
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
     best = int(ranked.argmax())
-    found = evidence(index, score, typical, level, config)
+    found = evidence(index, score, level, config)
     if rivals is not None and len(rivals) and found < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
     single = not mentions_several(text)
@@ -116,32 +116,24 @@ def for_parts(config: QueryConfig) -> QueryConfig:
 
 
 def evidence(
-    index: SceneIndex,
-    score: Float[Tensor, " R"],
-    typical: float,
-    level: float | None = None,
-    config: QueryConfig = DEFAULTS,
+    index: SceneIndex, score: Float[Tensor, " R"], level: float | None = None, config: QueryConfig = DEFAULTS
 ) -> float:
     """How well anything in the scene answers: things and groups; any node where a part is asked for or a level given.
 
-    There are many pieces of things, small and seen in few views: one of them always resembles what is not there. Trust
-    counts by its root: the best node was chosen by all of it, and what few views show is there no less.
+    There are many pieces of things, small and seen in few views: one of them always resembles what is not there.
 
     Args:
         index: the scene, with language.
         score: trusted relevancies.
-        typical: the typical one.
         level: see `select_text`.
         config: thresholds.
     """
-    trust, tree = index.language.trust, index.tree
-    allowed = trust > 0
+    tree, allowed = index.tree, index.language.trust > 0
     if level is not None:
         allowed &= _of_level(tree, level)
     elif config.part_handicap >= 0 and bool((allowed & (tree.level >= 0.5)).any()):
         allowed &= tree.level >= 0.5
-    weighed = typical + (score - typical) / trust.clamp_min(1e-12).sqrt()
-    return float(weighed[allowed].max()) if bool(allowed.any()) else 0.0
+    return float(score[allowed].max()) if bool(allowed.any()) else 0.0
 
 
 def _of_level(tree: InstanceTree, level: float) -> Bool[Tensor, " R"]:

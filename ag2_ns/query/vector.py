@@ -74,8 +74,8 @@ class Asked:
         """How well the best node answers, rivals considered; 0 without language."""
         if not self.index.has_language:
             return 0.0
-        score, typical = trusted_relevancy(self.index.language, self.vector, self.against)
-        return evidence(self.index, score, typical, None, self.config)
+        score, _ = trusted_relevancy(self.index.language, self.vector, self.against)
+        return evidence(self.index, score, None, self.config)
 
     @cached_property
     def by_node(self) -> Float[Tensor, " R"]:

@@ -185,16 +185,17 @@ def test_twins_are_things_that_answer_alike():
     assert select_text(index, "red candle", text).nodes == (3,)
 
 
-def test_what_few_views_show_is_there_no_less():
-    """Trust ranks nodes by all of it, and counts by its root where it is asked whether anything answers."""
+def test_evidence_is_of_things_of_a_level_or_of_parts():
     one = torch.ones(2)
     tree = InstanceTree(
         torch.tensor([-1, -1]), torch.tensor([0, 1]), torch.tensor([0.5, 0.0]), one.long(), one, torch.tensor([0, 1]),
         one.bool(),
     )  # fmt: skip
-    language = NodeLanguage(torch.eye(2).half(), one, one, torch.tensor([0.25, 1.0]))
-    index = SceneIndex(torch.arange(2), torch.zeros(2, 3), torch.zeros(2, 0, dtype=torch.long), tree, language)
+    index = SceneIndex(
+        torch.arange(2), torch.zeros(2, 3), torch.zeros(2, 0, dtype=torch.long), tree,
+        NodeLanguage(torch.eye(2).half(), one, one, one),
+    )  # fmt: skip
     score = torch.tensor([0.4, 0.9])
-    assert evidence(index, score, 0.3) == pytest.approx(0.3 + 0.1 / 0.5)
-    assert evidence(index, score, 0.3, config=for_parts(DEFAULTS)) == pytest.approx(0.9)
-    assert evidence(index, score, 0.3, level=0.0) == pytest.approx(0.9)
+    assert evidence(index, score) == pytest.approx(0.4)
+    assert evidence(index, score, config=for_parts(DEFAULTS)) == pytest.approx(0.9)
+    assert evidence(index, score, level=0.0) == pytest.approx(0.9)
