@@ -30,38 +30,32 @@ class Candidates:
     """[R] what holds each together."""
     sure: np.ndarray
     """[R] whether it is a node of the tree in any case."""
-    weak: np.ndarray
-    """[R] whether it may only be a part of an object."""
 
 
 def candidates(merges: Merges, config: GroupingConfig = DEFAULTS) -> Candidates:
     """The regions of a dendrogram that may be nodes of the instance tree."""
     num = merges.num_anchors
-    strong, sure, held, steps = _choose(
+    kept, sure, held = _choose(
         merges.one, merges.other, merges.affinity, merges.fill, merges.fit, merges.peak,
         config.part_fill, config.object_fill, config.object, config.fit, config.growth,
     )  # fmt: skip
-    kept = strong | (steps & (merges.fit >= config.part_fit))
     above = _above(merges.one, merges.other, kept, num)
     nodes = np.flatnonzero(kept)
     order, last = preorder(nodes, above[nodes])
     number = np.full(len(kept) + 1, -1)
     number[order] = np.arange(len(order))
     leaf = np.where(kept[:num], np.arange(num), above[:num])
-    return Candidates(number[leaf], number[above[order]], last, held[order], sure[order], ~strong[order])
+    return Candidates(number[leaf], number[above[order]], last, held[order], sure[order])
 
 
 @jit
 def _choose(one, other, affinity, fill, fit, peak, part_fill, object_fill, object_affinity, fits, growth):
-    """Which regions may be nodes, which are for sure, the affinity that holds each region together, and which regions
-    were about to grow.
-    """
+    """Which regions may be nodes, which are for sure, and the affinity that holds each region together."""
     total, num = fill.shape[0], fill.shape[0] - one.shape[0]
     kept = np.zeros(total, np.bool_)
     sure = np.zeros(total, np.bool_)
     root = np.ones(total, np.bool_)
     height = np.ones(total)
-    steps = np.zeros(total, np.bool_)
     for k in range(one.shape[0]):
         a, b, x = one[k], other[k], num + k
         root[a] = root[b] = False
@@ -76,14 +70,12 @@ def _choose(one, other, affinity, fill, fit, peak, part_fill, object_fill, objec
         elif full_b:
             h = height[b]
         height[x] = h
-        steps[a] = peak[b] >= growth * peak[a]
-        steps[b] = peak[a] >= growth * peak[b]
-        kept[a] = sure[a] or (fit[a] >= fits and steps[a])
-        kept[b] = sure[b] or (fit[b] >= fits and steps[b])
+        kept[a] = sure[a] or (fit[a] >= fits and peak[b] >= growth * peak[a])
+        kept[b] = sure[b] or (fit[b] >= fits and peak[a] >= growth * peak[b])
     for x in range(total):
         if root[x] and fill[x] >= object_fill:
             kept[x] = sure[x] = True
-    return kept, sure, height, steps
+    return kept, sure, height
 
 
 @jit

@@ -76,8 +76,15 @@ class GroupingConfig:
     """Likewise an object, which stayed apart from its neighbours for better reasons already."""
     fit: float = 0.3
     """Mean IoU with its best masks below which a region is no candidate."""
-    part_fit: float = 0.2
-    """Likewise for what may only be a part of an object that was found without it: thin parts fit few masks well."""
+    part_inside: float = 0.3
+    """Share of a mask that an object has to hold for it to speak of the object's parts."""
+    part_vote: float = 0.25
+    """IoU from which a mask is about a part."""
+    part_views: float = 0.2
+    """Least evidence for a part: root of the share of the object's views in which a mask votes for it, times the share
+    of its visible area that those views show."""
+    part_most: float = 0.9
+    """What is larger than this share of an object is no part of it."""
     growth: float = 0.05
     """A region is a candidate where it was about to grow by at least this share of its visible area."""
     whole: float = 0.75

@@ -203,101 +203,30 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], conf
     parent, last = torch.as_tensor(found.parent, **to), torch.as_tensor(found.last, **to)
     anchor_node = torch.where(seen, torch.as_tensor(found.anchor_node, **to), -1)
     empty = torch.zeros(len(parent), **to)
-    regions = InstanceTree(parent, last, empty, empty.long(), empty, anchor_node, seen)
+    tree = InstanceTree(parent, last, empty, empty.long(), empty, anchor_node, seen)
     area = lifted.accounted.double().cpu().numpy()
-    strong = ~found.weak
-    tree = regions.keep(torch.as_tensor(strong, **to))
-    first = elect(tree.lift(lifted), area, tree.last.cpu().numpy(), found.sure[strong], config)
+    first = elect(tree.lift(lifted), area, found.last, found.sure, config)
     number = np.where(first.kept, np.cumsum(first.kept) - 1, -1)
     tree = tree.keep(torch.as_tensor(first.kept, **to))
     about = np.append(number, -1)[first.about]
     parent = lift_out(tree.lift(lifted), tree.parent.cpu().numpy(), about, config)
-    tree, order = _nested(tree, lifted, parent, tree.anchor_node)
-    origin = np.flatnonzero(strong)[first.kept][order]
+    tree, order = nested(tree, lifted, parent, tree.anchor_node)
+    affinity = found.affinity[first.kept][order]
     nodes = tree.lift(lifted)
     again = elect(nodes, area, tree.last.cpu().numpy(), np.ones(tree.num_nodes, bool), config)
     up, visible = tree.parent.cpu().numpy(), nodes.visible.double().cpu().numpy()
-    is_object = objects(up, again.votes, visible, found.affinity[origin], config)
-    share = again.votes / visible.clip(1e-9)
-    tree, order = _with_parts(tree, regions, origin, found.weak, _within(up, is_object), lifted, area, config)
-    known = order < len(origin)
-    at = np.where(known, order, 0)
-    level = levels(tree.parent.cpu().numpy(), known & is_object[at], np.where(known, share[at], 0.0))
+    is_object = objects(up, again.votes, visible, affinity, config)
+    level = levels(up, is_object, again.votes / visible.clip(1e-9))
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
 
 
-def _with_parts(
-    tree: InstanceTree,
-    regions: InstanceTree,
-    origin: np.ndarray,
-    weak: np.ndarray,
-    within: np.ndarray,
-    lifted: LiftedMasks,
-    area: np.ndarray,
-    config: GroupingConfig,
-) -> tuple[InstanceTree, np.ndarray]:
-    """The tree with those weak candidates as further parts of its objects that masks vote for.
-
-    Objects are decided by then, so that no weak candidate can take votes from them.
-
-    Args:
-        tree: R nodes.
-        regions: all candidates.
-        origin: [R] which of them each node is.
-        weak: [C] which of them may only be parts.
-        within: [R] the nodes that are objects or parts.
-        lifted: the masks lifted onto the anchors.
-        area: [M] the size of each mask, pixels.
-        config: thresholds.
-
-    Returns:
-        (tree, the number that each of its nodes had before: R or more for new ones).
-    """
-    num, above = tree.num_nodes, regions.parent.cpu().numpy()
-    node = np.full(len(weak) + 1, -1)  # of each candidate
-    node[origin] = np.arange(num)
-    holder = np.full(len(weak) + 1, -1)  # the node around each candidate
-    lowest = np.full(len(weak) + 1, -1)  # the node or part that most closely holds it, itself included
-    parent, holders = tree.parent.tolist(), []
-    for r, up in enumerate(above):
-        holder[r] = node[up] if node[up] >= 0 else holder[up]
-        closest = lowest[up]
-        if node[r] >= 0:
-            n = node[r]
-            if closest >= num and holders[closest - num] == parent[n]:  # else it was lifted out of it
-                parent[n] = int(closest)
-            lowest[r] = n
-        elif weak[r] and holder[r] >= 0 and within[holder[r]]:
-            lowest[r] = num + len(holders)
-            holders.append(int(holder[r]))
-            parent.append(int(closest))
-        else:
-            lowest[r] = closest
-    if not holders:
-        return tree, np.arange(num)
-    to = {"device": tree.parent.device}
-    closest = torch.as_tensor(lowest, **to)[regions.anchor_node]
-    around = torch.as_tensor([*range(num), *holders, -1], **to)[closest]
-    anchor_node = torch.where((closest >= num) & (around == tree.anchor_node), closest, tree.anchor_node)
-    out, order = _nested(tree, lifted, np.array(parent), anchor_node)
-    known = order < num
-    votes = elect(out.lift(lifted), area, out.last.cpu().numpy(), known, config)
-    kept = known | votes.kept
-    return out.keep(torch.as_tensor(kept, **to)), order[kept]
-
-
-def _within(parent: np.ndarray, is_object: np.ndarray) -> np.ndarray:
-    """[R] the nodes that are objects or parts of one."""
-    out = is_object.copy()
-    for n, up in enumerate(parent):
-        out[n] |= up >= 0 and out[up]
-    return out
-
-
-def _nested(
+def nested(
     tree: InstanceTree, lifted: LiftedMasks, parent: np.ndarray, anchor_node: Int[Tensor, " A"]
 ) -> tuple[InstanceTree, np.ndarray]:
-    """A tree of other parents, perhaps with more nodes, and the old number of each node; nodes without anchors go."""
+    """A tree of other parents, perhaps with more nodes, and the old number of each node; nodes without anchors go.
+
+    Sizes and support are measured, levels are still to come.
+    """
     to = {"device": tree.parent.device}
     order, last = preorder(np.arange(len(parent)), parent)
     number = np.full(len(parent) + 1, -1)

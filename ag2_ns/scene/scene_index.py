@@ -20,6 +20,7 @@ from ag2_ns.grouping.anchor_graph import AnchorGraph
 from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.feature_tree import feature_tree
 from ag2_ns.grouping.lifting import LiftedMasks, lift_masks
+from ag2_ns.grouping.parts import add_parts
 from ag2_ns.grouping.refine import contested_anchors, refine_anchors
 from ag2_ns.grouping.tree import InstanceTree, build_tree, warm_up
 from ag2_ns.language.node_language import NodeLanguage, node_language
@@ -188,6 +189,12 @@ def build_index(
                 lift, masks, gaussians, entries, gaussian_anchor, anchor_xyz, edges, label, lifted, config,
             )  # fmt: skip
     tree = build_tree(lifted, edges, anchor_feature, config)
+    if alone:
+        tree, gaussian_anchor = add_parts(tree, first, gaussian_anchor, gaussians.means, anchor_xyz, config)
+        lifted = first.group(gaussian_anchor, num_anchors)
+    else:
+        itself = torch.arange(num_anchors, device=gaussian_anchor.device)
+        tree, _ = add_parts(tree, lifted, itself, anchor_xyz, anchor_xyz, config)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 
 

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -89,37 +87,6 @@ def test_parts_objects_groups_come_from_levels():
     assert tree.anchors_of(node).nonzero().squeeze(1).tolist() == [0, 1, 2, 3]
     assert tree.ancestors(int(fine[3])) == [int(fine[3]), node, int(coarse[3])]
     assert sorted(tree.children(node).tolist()) == sorted({int(fine[0]), int(fine[2])})
-
-
-def test_weak_parts_leave_objects_as_they_are():
-    # Two things in rows of units; in half of the views, masks of a part of one of them, blurred by what is beside it.
-    a, b = list(range(8)), list(range(8, 16))
-    views = [[a, b], [a, b, [0, 1]], [a, b, [0, 1, 2]], [a, b, [0, 1, 2, 3]]] * 4
-    plain = chain(None, views, replace(DEFAULTS, part_fit=9.0))
-    tree = chain(None, views, replace(DEFAULTS, part_fit=0.0))
-    assert torch.equal(tree.cut(0.5) == tree.cut(0.5)[0], plain.cut(0.5) == plain.cut(0.5)[0])
-    assert tree.num_nodes >= plain.num_nodes
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6))
-def test_trees_with_weak_parts_are_trees(seed):
-    rng = np.random.default_rng(seed)
-    ends = lambda: np.sort(rng.choice(17, 2, replace=False))  # noqa: E731
-    things = [list(range(6)), list(range(6, 11)), list(range(11, 16))]
-    views = [[*(t for t in things if rng.random() < 0.8), *(list(range(*ends())) for _ in range(3))] for _ in range(8)]
-    views[0] += [[15]]
-    plain = chain(None, views, replace(DEFAULTS, part_fit=9.0))
-    tree = chain(None, views, replace(DEFAULTS, part_fit=0.0, views=0.1))
-    below = (tree.parent >= 0).nonzero().squeeze(1)
-    assert (tree.parent[below] < below).all() and (tree.level[below] < tree.level[tree.parent[below]]).all()
-    assert (below <= tree.last[tree.parent[below]]).all() and (tree.size > 0).all()
-    more = chain(None, views, replace(DEFAULTS, part_fit=0.0))
-    sets = lambda t: {tuple(t.anchors_of(n).tolist()) for n in range(t.num_nodes)}  # noqa: E731
-    assert sets(plain) <= sets(more), "no region goes for a weak one"
-    assert {tuple((more.cut(0.5) == n).tolist()) for n in more.instances(0.5)} == {
-        tuple((plain.cut(0.5) == n).tolist()) for n in plain.instances(0.5)
-    }
 
 
 def rimmed(split_views, views=12):

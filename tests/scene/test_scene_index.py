@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import toy_scene
 
 from ag2_ns.core.selection import Selection
+from ag2_ns.grouping.config import DEFAULTS
 from ag2_ns.ops.neighbours import radius_edges
 from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.scene import scene_index
@@ -20,22 +23,26 @@ def parts():
     return toy.gaussians, anchor, xyz, radius_edges(xyz, 0.16, 32), toy.views, masks
 
 
+WHOLE = replace(DEFAULTS, part_most=0.0)
+"""Without parts: those are found by Gaussian only where all their weights fit."""
+
+
 def same(a: SceneIndex, b: SceneIndex) -> bool:
     one, other = a.to_dict(), b.to_dict()
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def test_gaussians_beyond_memory_are_refined_alike_at_borders(parts, monkeypatch):
-    whole = build_index(CpuRasterizer(), *parts)
+    whole = build_index(CpuRasterizer(), *parts, config=WHOLE)
     all_of_them = len(parts[0]) * len(parts[4]) * scene_index.PAIR_BYTES
     monkeypatch.setattr(scene_index, "fits", lambda needed, device: 0 < needed < all_of_them)
-    at_borders = build_index(CpuRasterizer(), *parts)
+    at_borders = build_index(CpuRasterizer(), *parts, config=WHOLE)
     assert not torch.equal(whole.gaussian_anchor, parts[1]) and same(whole, at_borders)
 
 
 @pytest.mark.parametrize("passes", [2, 5])
 def test_gaussians_at_borders_that_do_not_fit_at_once_are_refined_alike_in_passes(parts, monkeypatch, passes):
-    whole = build_index(CpuRasterizer(), *parts)
+    whole = build_index(CpuRasterizer(), *parts, config=WHOLE)
     asked, lifted = [], []
 
     def fits(needed, device):
@@ -45,7 +52,7 @@ def test_gaussians_at_borders_that_do_not_fit_at_once_are_refined_alike_in_passe
     lift = scene_index.lift_masks
     monkeypatch.setattr(scene_index, "fits", fits)
     monkeypatch.setattr(scene_index, "lift_masks", lambda *a, **k: lifted.append(1) or lift(*a, **k))
-    assert same(whole, build_index(CpuRasterizer(), *parts))
+    assert same(whole, build_index(CpuRasterizer(), *parts, config=WHOLE))
     assert len(lifted) == passes + 2
 
 
