@@ -205,7 +205,7 @@ class AG2Model(AnchorModel):
         distort = c.distortion_weight > 0 and self.step >= self.at(c.distortion_from)
         absgrad = c.grow_by == "splits" and self.step <= self.at(c.grow_until)
         plain = pose is None and not distort and self.num_points > 0
-        if plain and isinstance(self.backend(), GsplatRasterizer):
+        if c.record and plain and isinstance(self.backend(), GsplatRasterizer):
             out, shrink = self._drawing(
                 self.anchor_state(),
                 self.child_state(),

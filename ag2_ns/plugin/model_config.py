@@ -27,6 +27,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     _target: type = field(default_factory=_model_class)
     rasterizer: Literal["auto", "gsplat", "cpu"] = "auto"
     """Rasteriser backend; auto takes gsplat on CUDA and the CPU backend elsewhere."""
+    record: bool = True
+    """Record what a training step draws as CUDA graphs, where gsplat draws: fewer launches, more memory."""
     schedule_steps: int = 10000
     """Length of the run that the steps below are meant for."""
     feature_width: int = 3
