@@ -56,9 +56,24 @@ def unit_opacity(language: LanguageField, index: SceneIndex, gaussians: Gaussian
     return opacity.new_zeros(index.num_anchors).index_add_(0, index.gaussian_anchor, opacity)
 
 
-def refined(language: LanguageField, said: FieldAnswer, config: RefinementConfig = PUBLISHED) -> Bool[Tensor, " U"]:
-    """The units that answer, by COS3D's refinement."""
-    return refine_prompt(stretched(said.relevancy), language.direction, said.opacity, language.spread, config)
+def refined(
+    language: LanguageField,
+    said: FieldAnswer,
+    called: Bool[Tensor, " U"] | None = None,
+    config: RefinementConfig = PUBLISHED,
+) -> Bool[Tensor, " U"]:
+    """The units that answer, by COS3D's refinement.
+
+    Args:
+        language: the field.
+        said: what it says.
+        called: units that nothing else names better; the others answer nothing. (A white book lies in the top quarter
+            of what "red book" ranges over, which is all that the published threshold asks.)
+        config: thresholds.
+    """
+    score = stretched(said.relevancy)
+    score = score if called is None else torch.where(called, score, 0.0)
+    return refine_prompt(score, language.direction, said.opacity, language.spread, config)
 
 
 def mean_language(language: LanguageField, said: FieldAnswer, chosen: Bool[Tensor, " U"]) -> Float[Tensor, " D"]:

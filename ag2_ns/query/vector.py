@@ -183,17 +183,20 @@ def _collaborative(asked: Asked, floor: float, alone: bool = False) -> Answer:
         node = int(index.tree.cut(0.5)[anchor]) if index.tree.num_nodes else -1
         nearest = Candidate(f"instance {node}" if node >= 0 else "no instance", said.best, (node,) if node >= 0 else ())
         return nothing(index, asked.label, nearest, floor)
-    chosen = refined(field, said)
+    named = asked.rivals is not None and len(asked.rivals) > 0
+    called = torch.nan_to_num(asked.said_beside.relevancy) >= asked.config.present if named else None
+    chosen = refined(field, said, called)
     found = select_units(field, index, said, chosen, asked.label)
+    other = f"nothing in the scene is called {asked.label!r} rather than something else"
     if found.empty:
-        reason = f"no region of the language field answers {asked.label!r} as a whole"
+        region = f"no region of the language field answers {asked.label!r} as a whole"
+        reason = other if called is not None and not bool(called.any()) else region
         return Answer(index.nothing(asked.label, reason), reason=reason)
-    if asked.rivals is not None and len(asked.rivals):
+    if named:
         meaning, least = mean_language(field, said, chosen), asked.config.clear if alone else asked.config.present
-        region = float(relevancy(meaning[None], asked.vector, asked.against))
-        if region < least and (alone or asked.best_named < least):
-            reason = f"nothing in the scene is called {asked.label!r} rather than something else"
-            return Answer(index.nothing(asked.label, reason), reason=reason)
+        answered = float(relevancy(meaning[None], asked.vector, asked.against))
+        if answered < least and (alone or asked.best_named < least):
+            return Answer(index.nothing(asked.label, other), reason=other)
     # Its region is no union of nodes, so only what it is not can be named: the instances that it mostly covers are it.
     own = index.tree.cut(0.5)
     inside = torch.bincount(own[found.anchor_mask & (own >= 0)], minlength=index.tree.num_nodes)

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from ag2_ns.core.errors import UserError
 from ag2_ns.language.field import LanguageField
-from ag2_ns.query.collaborative import ask_field, node_relevancy
+from ag2_ns.query.collaborative import ask_field, node_relevancy, refined
 from ag2_ns.query.vector import select_vector
 
 
@@ -103,6 +103,13 @@ def test_relevancy_of_nodes(scene, field):
     assert int(torch.nan_to_num(by_node, -1.0).argmax()) in scene.index.tree.ancestors(scene.nodes[4]) or float(
         by_node[scene.nodes[4]]
     ) > float(torch.nan_to_num(by_node).median())
+
+
+def test_what_a_rival_names_better_answers_nothing(scene, field):
+    said = ask_field(field, scene.index, scene.toy.gaussians, scene.text[4], None)
+    every = refined(field, said)
+    assert every.any() and torch.equal(refined(field, said, torch.ones_like(every)), every)
+    assert not refined(field, said, ~every).any()
 
 
 def test_bad_questions(scene, field):
