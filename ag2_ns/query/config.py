@@ -40,8 +40,10 @@ class QueryConfig:
     whole_share: float = 0.9
     """A group may be one thing of several parts where it rises at least this share as far as the best node does, ..."""
     member_share: float = 0.5
-    """... and all its members this share. (Seeds 3 to 7: of such things the least has 0.59; of groups that answer as
-    well as that, the other members have at most 0.05.)"""
+    """... and all its members this share of how far it does. (Seeds 3 to 7: of such things the least has 0.59; of
+    groups that answer as well as that, the other members have at most 0.05.)"""
+    group_share: float = 0.9
+    """Any other group counts as if it rose this share as far, where the text mentions one thing."""
     part_bonus: float = 0.5
     """How much worse a part may fit where the text adds a word to another text that is known ("red mug handle")."""
     synonym: float = 0.95

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -84,22 +85,27 @@ def select_text(
     if not bool(allowed.any()):
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
-    best = int(ranked.argmax())
     found = evidence(index, score, level, config)
     if rivals is not None and len(rivals) and found < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
     single = not mentions_several(text)
-    nodes = [_meant(tree, ranked, index.language.quality, best, typical, single, config)]
+    whole = _of_parts(tree, ranked - typical, config)
+    first = ranked  # what answers, before masks decide between a node and those above and below it
+    if single:
+        first = torch.where((tree.level > 0.5) & ~whole, typical + config.group_share * (ranked - typical), ranked)
+    best = int(first.argmax())
+    meant = partial(_meant, tree, quality=index.language.quality, whole=whole, single=single, config=config)
+    nodes = [meant(ranked - typical, best=best)]
     if asks_for_several(text) if several is None else several:
-        least = typical + config.several_share * (float(ranked[best]) - typical)
-        rest = ranked
+        least, free = typical + config.several_share * (float(first[best]) - typical), torch.ones_like(whole)
         if level is None and config.part_handicap >= 0:  # of parts, some resemble anything
-            rest = torch.where(tree.level >= 0.5, ranked, -1.0)
+            free = _of_level(tree, 0.5)
         while True:
-            rest = torch.where(_apart(tree, nodes[-1]), rest, -1.0)
-            if float(rest[best := int(rest.argmax())]) < least:
+            free &= _apart(tree, nodes[-1])
+            left = torch.where(free, first, -1.0)
+            if float(left[best := int(left.argmax())]) < least:
                 break
-            nodes.append(_meant(tree, rest, index.language.quality, best, typical, single, config))
+            nodes.append(meant(torch.where(free, ranked, -1.0) - typical, best=best))
         nodes = sorted(nodes)
     map_level = 0.5 if level is None else level
     node_map = tree.cut(map_level)
@@ -131,63 +137,65 @@ def evidence(
     tree, allowed = index.tree, index.language.trust > 0
     if level is not None:
         allowed &= _of_level(tree, level)
-    elif config.part_handicap >= 0 and bool((allowed & (tree.level >= 0.5)).any()):
-        allowed &= tree.level >= 0.5
+    elif config.part_handicap >= 0 and bool((allowed & _of_level(tree, 0.5)).any()):
+        allowed &= _of_level(tree, 0.5)
     return float(score[allowed].max()) if bool(allowed.any()) else 0.0
 
 
 def _of_level(tree: InstanceTree, level: float) -> Bool[Tensor, " R"]:
-    """The nodes that are the instances of a level."""
+    """The nodes that are the instances of a level, and all above it."""
     top = tree.top(level)
     return top == torch.arange(tree.num_nodes, device=top.device)
 
 
 def _meant(
     tree: InstanceTree,
-    ranked: Float[Tensor, " R"],
+    rise: Float[Tensor, " R"],
     quality: Float[Tensor, " R"],
+    whole: Bool[Tensor, " R"],
     best: int,
-    typical: float,
     single: bool,
     config: QueryConfig,
 ) -> int:
     """The node that fits its masks best, among the best one and those above and below it that answer nearly as well.
 
     Half of a bottle looks as much like a bottle as the whole does: between them the masks decide, not the text.
+
+    Args:
+        tree: R nodes.
+        rise: how far each rises above the typical relevancy.
+        quality: how well it fits its masks.
+        whole: groups that are one thing, see `_of_parts`.
+        best: the node that answers best.
+        single: whether the text mentions one thing.
+        config: thresholds.
     """
-    part, group = tree.level < 0.5, tree.level > 0.5
-    if (thing := _one_thing(tree, ranked, best, typical, config)) is not None:
-        part[thing + 1 : int(tree.last[thing]) + 1] = True
-        group[thing] = False
-    fit = quality.to(ranked) - config.part_handicap * part - (config.group_handicap if single else 0.0) * group
-    least = typical + config.related_share * (float(ranked[best]) - typical)
-    return int(torch.where(~_apart(tree, best) & (ranked >= least), fit, -2.0).argmax())
+    related = ~_apart(tree, best)
+    thing = whole & related & (rise >= config.whole_share * rise[best])
+    above = tree.lineage[:, 1:]
+    part = ~_of_level(tree, 0.5) | ((above >= 0) & thing[above.clamp_min(0)]).any(1)
+    group = (tree.level > 0.5) & ~thing
+    fit = quality.to(rise) - config.part_handicap * part - (config.group_handicap if single else 0.0) * group
+    return int(torch.where(related & (rise >= config.related_share * rise[best]), fit, -2.0).argmax())
+
+
+def _of_parts(tree: InstanceTree, rise: Float[Tensor, " R"], config: QueryConfig) -> Bool[Tensor, " R"]:
+    """Groups that are one thing of large parts: they answer, and so do all their members.
+
+    A dish and the candle on it are both called a candle; of a bowl and its plate, or of two books, only one is.
+    """
+    member = _of_level(tree, 0.5) & (tree.level <= 0.5)
+    size = torch.where(member, tree.support, 0.0)
+    above = tree.lineage[:, 1:]
+    silent = (above >= 0) & (rise[:, None] < config.member_share * rise[above.clamp_min(0)])
+    unheard = torch.zeros_like(size).index_add_(0, above[silent], size[:, None].expand_as(above)[silent])
+    return (tree.level > 0.5) & (rise > 0) & (unheard <= SCRAPS * tree.subtree_sum(size))
 
 
 def _apart(tree: InstanceTree, node: int) -> Bool[Tensor, " R"]:
     """The nodes neither above nor below one, nor it."""
     number = torch.arange(tree.num_nodes, device=tree.last.device)
     return (number > tree.last[node]) | (tree.last < node)
-
-
-def _one_thing(
-    tree: InstanceTree, ranked: Float[Tensor, " R"], best: int, typical: float, config: QueryConfig
-) -> int | None:
-    """The group around the best node, or that node, if it is one thing of large parts: it answers, and all its members.
-
-    A dish and the candle on it are both called a candle; of a bowl and its plate, or of two books, only one is.
-    """
-    group = next((n for n in tree.ancestors(best) if float(tree.level[n]) > 0.5), None)
-    if group is None:
-        return None
-    rise = (ranked - typical) / (float(ranked[best]) - typical)
-    below = slice(group + 1, int(tree.last[group]) + 1)
-    number = torch.arange(tree.num_nodes, device=ranked.device)
-    member = ((tree.top(0.5) == number) & (tree.level <= 0.5))[below]
-    size = tree.support[below][member]
-    silent = size[rise[below][member] < config.member_share]
-    one = (rise[group] >= config.whole_share) & (silent.sum() <= SCRAPS * size.sum())
-    return group if bool(one) else None
 
 
 def _antichain(tree: InstanceTree, ranked: Float[Tensor, " R"], least: float) -> list[int]:
