@@ -188,7 +188,7 @@ def test_twins_are_things_that_answer_alike():
 def test_evidence_is_of_things_of_a_level_or_of_parts():
     one = torch.ones(2)
     tree = InstanceTree(
-        torch.tensor([-1, -1]), torch.tensor([0, 1]), torch.tensor([0.5, 0.0]), one.long(), one, torch.tensor([0, 1]),
+        torch.tensor([-1, 0]), torch.tensor([1, 1]), torch.tensor([0.5, 0.0]), one.long(), one, torch.tensor([0, 1]),
         one.bool(),
     )  # fmt: skip
     index = SceneIndex(
