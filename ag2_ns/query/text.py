@@ -118,13 +118,13 @@ def select_text(
 
 def for_parts(config: QueryConfig) -> QueryConfig:
     """The thresholds of a text that names a part of a thing."""
-    return replace(config, present=config.present_part, part_handicap=-config.part_bonus)
+    return replace(config, present=config.present_part, part_handicap=-config.part_bonus, pieces=True)
 
 
 def evidence(
     index: SceneIndex, score: Float[Tensor, " R"], level: float | None = None, config: QueryConfig = DEFAULTS
 ) -> float:
-    """How well anything in the scene answers: things and groups; any node where a part is asked for or a level given.
+    """How well anything in the scene answers: things and groups, or any node where a part may be asked for.
 
     There are many pieces of things, small and seen in few views: one of them always resembles what is not there.
 
@@ -137,7 +137,7 @@ def evidence(
     tree, allowed = index.tree, index.language.trust > 0
     if level is not None:
         allowed &= _of_level(tree, level)
-    elif config.part_handicap >= 0 and bool((allowed & _of_level(tree, 0.5)).any()):
+    elif not config.pieces and bool((allowed & _of_level(tree, 0.5)).any()):
         allowed &= _of_level(tree, 0.5)
     return float(score[allowed].max()) if bool(allowed.any()) else 0.0
 
@@ -278,7 +278,7 @@ class Text(Query):
 
         closed, floor = hasattr(scene.texts.encoder(), "known_texts"), self.floor
         if rivals is not None and not closed:
-            config = replace(config, present=config.present_open)
+            config = replace(config, present=config.present_open, pieces=True)
         elif rivals is not None and adds_a_word(text, scene.texts.encoder().known_texts()):
             config = for_parts(config)
         if floor is None:  # rivals, where there are any, tell better what is not there

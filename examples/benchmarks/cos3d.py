@@ -227,7 +227,7 @@ FLOORS = {"": DEFAULTS.floor, "nouns": DEFAULTS.clear, "listed": 0.0}
 def ours(scene: Scene, language: LanguageField | None, strategy: Strategy, words: Words, took: float = 0.0) -> Way:
     """As `ag2 query --strategy` answers."""
     common = {"strategy": strategy, "field": language, "gaussians": scene.gaussians}
-    open_ended = replace(DEFAULTS, present=DEFAULTS.present_open)
+    open_ended = replace(DEFAULTS, present=DEFAULTS.present_open, pieces=True)
 
     def by(kind: str) -> Ask:
         def ask(label, vector, negatives, several):
