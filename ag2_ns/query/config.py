@@ -37,11 +37,9 @@ class QueryConfig:
     the same on seeds below 100)."""
     group_handicap: float = 0.1
     """Likewise a group, where the text mentions one thing ("stack of books" mentions several)."""
-    whole_share: float = 0.9
-    """A group may be one thing of several parts where it rises at least this share as far as the best node does, ..."""
     member_share: float = 0.5
-    """... and all its members this share of how far it does. (Seeds 3 to 7: of such things the least has 0.59; of
-    groups that answer as well as that, the other members have at most 0.05.)"""
+    """A group is one thing of several parts where all its members rise this share as far as it does. (Seeds 3 to 7: of
+    such things the least has 0.59; of other groups that answer nearly as well as anything, one has at most 0.26.)"""
     group_share: float = 0.9
     """Any other group counts as if it rose this share as far, where the text mentions one thing."""
     part_bonus: float = 0.5

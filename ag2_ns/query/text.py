@@ -97,11 +97,12 @@ def select_text(
     meant = partial(_meant, tree, quality=index.language.quality, whole=whole, single=single, config=config)
     nodes = [meant(ranked - typical, best=best)]
     if asks_for_several(text) if several is None else several:
-        least, free = typical + config.several_share * (float(first[best]) - typical), torch.ones_like(whole)
+        least = typical + config.several_share * (float(first[best]) - typical)
+        free = (tree.level <= 0.5) | whole if single else torch.ones_like(whole)
         if level is None and config.part_handicap >= 0:  # of parts, some resemble anything
-            free = _of_level(tree, 0.5)
+            free = free & _of_level(tree, 0.5)
         while True:
-            free &= _apart(tree, nodes[-1])
+            free = free & _apart(tree, nodes[-1])
             left = torch.where(free, first, -1.0)
             if float(left[best := int(left.argmax())]) < least:
                 break
@@ -170,13 +171,13 @@ def _meant(
         single: whether the text mentions one thing.
         config: thresholds.
     """
-    related = ~_apart(tree, best)
-    thing = whole & related & (rise >= config.whole_share * rise[best])
+    near = ~_apart(tree, best) & (rise >= config.related_share * rise[best])
+    thing = whole & near
     above = tree.lineage[:, 1:]
     part = ~_of_level(tree, 0.5) | ((above >= 0) & thing[above.clamp_min(0)]).any(1)
     group = (tree.level > 0.5) & ~thing
     fit = quality.to(rise) - config.part_handicap * part - (config.group_handicap if single else 0.0) * group
-    return int(torch.where(related & (rise >= config.related_share * rise[best]), fit, -2.0).argmax())
+    return int(torch.where(near, fit, -2.0).argmax())
 
 
 def _of_parts(tree: InstanceTree, rise: Float[Tensor, " R"], config: QueryConfig) -> Bool[Tensor, " R"]:

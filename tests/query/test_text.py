@@ -124,7 +124,7 @@ def test_the_whole_is_meant_unless_masks_speak_for_the_part(part, meant):
     [
         ((1.0, 0.9, 0.8), "candle", 0),  # a dish and a stick of wax, each as much a candle
         ((1.0, 0.97, 0.3), "plate", 1),  # a bowl on a plate
-        ((0.85, 1.0, 0.9), "book", 1),  # two books, one of which is meant
+        ((0.7, 1.0, 0.9), "book", 1),  # two books, one of which is meant
         ((1.0, 0.9, 0.8), "bowl on the plate", 0),
     ],
 )
