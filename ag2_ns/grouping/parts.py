@@ -42,6 +42,10 @@ MARGIN = 0.05
 tell them apart."""
 
 
+FEW_PAIRS = 1 << 22
+"""Pairs of points up to which all distances take less time than an index."""
+
+
 @dataclass(frozen=True)
 class _Object:
     """One object: U of the units, M masks that lie on it, and weights."""
@@ -75,7 +79,7 @@ def add_parts(
     unit_xyz: Float[Tensor, "U 3"],
     anchor_xyz: Float[Tensor, "A 3"],
     config: GroupingConfig = DEFAULTS,
-) -> tuple[InstanceTree, Int[Tensor, " U"]]:
+) -> tuple[InstanceTree, Int[Tensor, " U"], LiftedMasks]:
     """The tree with other nodes below its objects: the parts that masks recur for. Objects and groups stay as they are.
 
     Args:
@@ -87,10 +91,11 @@ def add_parts(
         config: thresholds.
 
     Returns:
-        The tree, and the anchor of each unit: one of a part moves to the nearest anchor of that part.
+        The tree; the anchor of each unit: one of a part moves to the nearest anchor of that part; the masks lifted onto
+        the anchors since.
     """
     device, area = lifted.row.device, lifted.accounted.double()
-    seeds = tree.anchor_node[unit_anchor]
+    seeds = _at(tree.anchor_node, unit_anchor)
     parents: list[int] = []
     leaf = torch.full_like(unit_anchor, -1)
     for node, each in _objects(tree, lifted, unit_anchor, area, config):
@@ -112,7 +117,7 @@ def _objects(
     tree: InstanceTree, lifted: LiftedMasks, unit_anchor: Tensor, area: Tensor, config: GroupingConfig
 ) -> Iterator[tuple[int, _Object]]:
     """The objects that masks lie on, by their nodes."""
-    node = tree.cut(0.5)[unit_anchor]
+    node = _at(tree.cut(0.5), unit_anchor)
     units = torch.argsort(node, stable=True)
     numbers, count = torch.unique_consecutive(node[units], return_counts=True)
     for number, unit in zip(numbers.tolist(), units.split(count.tolist())):
@@ -174,8 +179,8 @@ def recurring(of: _Object, given: Bool[Tensor, "U G"], config: GroupingConfig = 
         least = LEAST * best.topk(min(BEST, len(best)), 0).values.mean(0)
         votes = best >= least.clamp_min(config.part_vote)
         fit = (total * best).sum(0) / total.sum(0).clamp_min(1e-9)
-        keep = _different(member, size, fit * (votes.sum(0) > 1), SAME if last else ALIKE)
-        if last:
+        keep = _different(sets, size, fit * (votes.sum(0) > 1), SAME if last else ALIKE)
+        if last or not len(keep):
             return _Sets(member[:, keep], held[:, keep], total[:, keep])
         trust = (torch.round(best / QUANTUM) * QUANTUM * votes)[:, keep]  # so that sums are exact
         member = _voted(of, (iou >= best[of.view])[:, keep] * trust[of.view], trust)
@@ -187,10 +192,9 @@ def _voted(of: _Object, masks: Float[Tensor, "M K"], views: Float[Tensor, "V K"]
     return of.inside @ masks > 0.5 * (of.shown @ views)
 
 
-def _different(member: Tensor, size: Tensor, fit: Tensor, same: float) -> Tensor:
+def _different(sets: Tensor, size: Tensor, fit: Tensor, same: float) -> Tensor:
     """The sets that fit at all, the best of those that are the same."""
-    sets = member.float()
-    both = sets.T @ (sets * size[:, None].float())
+    both = sets.T @ (sets * size[:, None])
     each = both.diagonal()
     alike = (both / (each[:, None] + each - both).clamp_min(1e-9) > same).cpu().numpy()
     keep: list[int] = []
@@ -199,7 +203,7 @@ def _different(member: Tensor, size: Tensor, fit: Tensor, same: float) -> Tensor
         if not gone[k]:
             keep.append(k)
             gone |= alike[k]
-    return torch.tensor(keep, dtype=torch.long, device=member.device)
+    return torch.tensor(keep, dtype=torch.long, device=sets.device)
 
 
 def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
@@ -255,11 +259,11 @@ def _placed(
     unit_anchor: Int[Tensor, " U"],
     unit_xyz: Float[Tensor, "U 3"],
     anchor_xyz: Float[Tensor, "A 3"],
-) -> tuple[InstanceTree, Int[Tensor, " U"]]:
+) -> tuple[InstanceTree, Int[Tensor, " U"], LiftedMasks]:
     """The tree with parts instead of the nodes below its objects, and units at anchors of their parts."""
     device, num = tree.parent.device, len(parent)
     top = tree.cut(0.5)
-    leaf = torch.where(leaf >= 0, leaf, top[unit_anchor])
+    leaf = torch.where(leaf >= 0, leaf, _at(top, unit_anchor))
     weight = lifted.visible.double()
     seen = (leaf >= 0) & (weight > 0)
     pair, which = torch.unique(unit_anchor[seen] * num + leaf[seen], return_inverse=True)
@@ -273,21 +277,36 @@ def _placed(
     anchor_node[most >= 0] = node[most[most >= 0]]
     without = torch.bincount(anchor_node[anchor_node >= 0], minlength=num)[node] == 0
     most = torch.full_like(parent, -1).scatter_reduce_(0, node[without], place[without], "amax")
-    anchor_node[anchor[most[most >= 0]]] = node[most[most >= 0]]
+    most = most[most >= 0]
+    thin = torch.full_like(anchor_node, -1).scatter_reduce_(0, anchor[most], node[most], "amax")
+    anchor_node = torch.where(thin >= 0, thin, anchor_node)
     out = unit_anchor.clone()
-    lost = seen & (leaf != anchor_node[unit_anchor])
+    lost = seen & (leaf != _at(anchor_node, unit_anchor))
     for n in torch.unique(leaf[lost]).tolist():
         here = (anchor_node == n).nonzero().squeeze(1)
         who = (lost & (leaf == n)).nonzero().squeeze(1)
         if len(here):
-            out[who] = here[nearest(unit_xyz[who], anchor_xyz[here], 1)[1].squeeze(1)]
+            out[who] = here[_closest(unit_xyz[who], anchor_xyz[here])]
     stays = torch.cat([tree.level >= 0.5 - 1e-6, torch.ones(num - tree.num_nodes, dtype=torch.bool, device=device)])
     by_anchor = lifted.group(out, tree.num_anchors)
     made, order = nested(tree, by_anchor, parent.cpu().numpy(), anchor_node)
     stays, known = stays.cpu().numpy()[order], order < tree.num_nodes
     made = made.keep(torch.as_tensor(stays, device=device))
     level = np.append(tree.level.cpu().numpy(), np.zeros(num))[order[stays]]
-    return replace(made, level=_levels(made.parent.cpu().numpy(), level, known[stays]).to(device)), out
+    level = _levels(made.parent.cpu().numpy(), level, known[stays])
+    return replace(made, level=level.to(device)), out, by_anchor
+
+
+def _at(values: Int[Tensor, " A"], unit_anchor: Int[Tensor, " U"]) -> Int[Tensor, " U"]:
+    """The value of each unit's anchor, -1 for units without one."""
+    return torch.where(unit_anchor >= 0, values[unit_anchor.clamp_min(0)], -1)
+
+
+def _closest(xyz: Float[Tensor, "Q 3"], others: Float[Tensor, "N 3"]) -> Int[Tensor, " Q"]:
+    """The nearest of the others to each point."""
+    if len(xyz) * len(others) > FEW_PAIRS:
+        return nearest(xyz, others, 1)[1].squeeze(1)
+    return torch.cdist(xyz, others, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
 
 
 def _levels(parent: np.ndarray, level: np.ndarray, known: np.ndarray) -> Float[Tensor, " R"]:

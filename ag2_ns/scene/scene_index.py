@@ -190,11 +190,10 @@ def build_index(
             )  # fmt: skip
     tree = build_tree(lifted, edges, anchor_feature, config)
     if alone:
-        tree, gaussian_anchor = add_parts(tree, first, gaussian_anchor, gaussians.means, anchor_xyz, config)
-        lifted = first.group(gaussian_anchor, num_anchors)
+        tree, gaussian_anchor, lifted = add_parts(tree, first, gaussian_anchor, gaussians.means, anchor_xyz, config)
     else:
         itself = torch.arange(num_anchors, device=gaussian_anchor.device)
-        tree, _ = add_parts(tree, lifted, itself, anchor_xyz, anchor_xyz, config)
+        tree, *_ = add_parts(tree, lifted, itself, anchor_xyz, anchor_xyz, config)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
 
 

@@ -33,7 +33,7 @@ def made(views, size=1, units=None, config=DEFAULTS):
     at = torch.zeros(count, 3).index_add_(0, anchor, xyz) / torch.bincount(anchor)[:, None]
     edges = torch.stack([torch.arange(count - 1), torch.arange(1, count)])
     tree = build_tree(lifted.group(anchor, count), edges, None, config)
-    return (tree, anchor), add_parts(tree, lifted, anchor, xyz, at, config)
+    return (tree, anchor), add_parts(tree, lifted, anchor, xyz, at, config)[:2]
 
 
 def units_of(tree, anchor):
@@ -113,3 +113,19 @@ def test_trees_with_parts_are_trees_of_the_same_objects_and_groups(seed):
     assert upper(*before) == upper(tree, anchor)
     again = made(views, size=1, config=config)[1]
     assert torch.equal(again[0].anchor_node, made(views, size=1, config=config)[1][0].anchor_node)
+
+
+def test_units_without_an_anchor_stay_so_and_the_masks_follow_the_units():
+    weight = np.zeros((6, 12))
+    for m in range(12):
+        weight[: 2 if m % 2 else 6, m] = 10
+    total = np.full((6, 6), 10.0)
+    lifted = lifted_from(weight, total, total, [m // 2 for m in range(12)])
+    anchor = torch.tensor([0, 1, 1, 2, 2, -1])
+    edges = torch.tensor([[0, 1], [1, 2]])
+    tree = build_tree(lifted.group(anchor, 3), edges)
+    xyz = torch.arange(6.0)[:, None].expand(6, 3)
+    tree, out, by_anchor = add_parts(tree, lifted, anchor, xyz, xyz[[0, 1, 3]])
+    assert int(out[5]) == -1 and (0, 1) in units_of(tree, out[:5])
+    again = lifted.group(out, 3)
+    assert torch.equal(by_anchor.row, again.row) and torch.equal(by_anchor.weight, again.weight)
