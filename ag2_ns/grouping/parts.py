@@ -30,7 +30,7 @@ GUESSES = 96
 """Guesses per object at most: bounds memory to some 2 kB per unit of the largest object. Of more masks some are passed
 over."""
 
-ALIKE, SAME = 0.95, 0.8
+ALIKE, SAME = 0.95, 0.9
 """IoU of sets from which they are one: during the rounds, and at the end."""
 
 BEST, LEAST = 5, 0.6
@@ -41,6 +41,9 @@ MARGIN = 0.05
 """Of sets that a mask fits nearly as well (IoU) the largest is meant: a view that hides all of it but a piece cannot
 tell them apart."""
 
+
+FEW_MASKS = 5
+"""Masks on an object below which nothing is to be known of its parts."""
 
 FEW_PAIRS = 1 << 22
 """Pairs of points up to which all distances take less time than an index."""
@@ -128,7 +131,7 @@ def _objects(
         inside = torch.zeros(lifted.num_masks, dtype=torch.double, device=mask.device).index_add_(0, mask, weight)
         on = inside >= config.part_inside * area.clamp_min(1e-9)
         chosen = on.nonzero().squeeze(1)
-        if len(chosen) < 2:
+        if len(chosen) < FEW_MASKS:
             continue
         place = torch.cumsum(on, 0) - 1
         some = on[mask]
@@ -152,8 +155,9 @@ def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -
 
 
 def _sums(weights: Tensor, dim: int) -> Tensor:
-    """Dense sums of a sparse matrix."""
-    return torch.sparse.sum(weights, dim).to_dense()
+    """Dense sums of a sparse matrix over one dimension."""
+    out = torch.zeros(weights.shape[1 - dim], dtype=torch.double, device=weights.device)
+    return out.index_add_(0, weights.indices()[1 - dim], weights.values())
 
 
 def recurring(of: _Object, given: Bool[Tensor, "U G"], config: GroupingConfig = DEFAULTS) -> _Sets:
@@ -171,6 +175,7 @@ def recurring(of: _Object, given: Bool[Tensor, "U G"], config: GroupingConfig = 
     guesses = _voted(of, one(some, len(of.mask)), one(of.view[some], of.shown.shape[1]))
     member, size = torch.cat((given, guesses), 1), _sums(of.shown, 1)
     for last in [False] * ROUNDS + [True]:
+        member = torch.cat((given, member), 1) if last else member  # in case they were better before
         sets = member.double()
         held, total = by_mask @ sets, by_view @ sets
         iou = held / (of.area[:, None] + total[of.view] - held).clamp_min(1e-9)
