@@ -115,7 +115,7 @@ def objects(
     num = len(parent)
     tight = affinity >= config.loose
     enough = (votes >= config.most * visible) & tight
-    factor = np.where(affinity >= config.object, config.held_whole, np.where(tight, config.whole, 0.0))
+    factor = np.where(affinity >= config.held_together, 1.0, np.where(tight, config.whole, 0.0))
     inside, has_children = np.zeros(num), np.zeros(num, bool)
     best = votes.astype(float).copy()
     for n in range(num - 1, -1, -1):

@@ -89,12 +89,10 @@ class GroupingConfig:
     """A region is a candidate where it was about to grow by at least this share of its visible area."""
     whole: float = 0.75
     """An object's own masks have to show more than what those about the best objects inside it show, by 1 / this."""
-    held_whole: float = 1.15
-    """Likewise at the affinity of an object: what masks show of a thing of two large parts, a candle and its dish, is
-    shared by the whole and both. (Trained wild table-tops, seeds 3 to 5: such things have 0.85 to 1.3 times what is
-    inside them, groups at most 0.79.)"""
     most: float = 0.6
     """Share of its views in which a node with a mask of its own is an object whatever is said about its parts."""
+    held_together: float = 0.7
+    """Affinity from which a node need not show more than what is inside it."""
     loose: float = 0.4
     """Affinity below which what was joined is no object, if it has regions of its own inside."""
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ag2_ns.grouping.condense import candidates, levels, objects
+from ag2_ns.grouping.condense import candidates, levels
 from ag2_ns.grouping.merge import Merges
 
 
@@ -63,19 +63,3 @@ def test_levels_rise_towards_the_root(nodes):
     assert ((level >= 0) & (level < 1)).all()
     below = np.flatnonzero(parent >= 0)
     assert (level[below] < level[parent[below]]).all()
-
-
-@pytest.mark.parametrize(
-    ("votes", "affinity", "whole"),
-    [
-        (90.0, 0.55, True),  # a candle and its dish: as many masks of both as of either
-        (78.0, 0.55, False),  # two books
-        (90.0, 0.45, False),  # held together less than an object is
-        (140.0, 0.45, True),
-        (300.0, 0.3, False),
-    ],
-)
-def test_a_thing_of_two_parts_is_one_object(votes, affinity, whole):
-    parent, held = np.array([-1, 0, 0]), np.array([affinity, 0.9, 0.9])
-    found = objects(parent, np.array([votes, 50.0, 50.0]), np.array([600.0, 300.0, 300.0]), held)
-    assert found.tolist() == ([True, False, False] if whole else [False, True, True])
