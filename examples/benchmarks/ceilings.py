@@ -13,6 +13,7 @@ Every column is a best answer, chosen with the ground truth and drawn as `ag2 ev
 
 So a part lost between anchor and order was merged with something else first, one lost between candidate and node was
 voted down by the masks, and what lies between node and the clicks of `ag2 eval` is the choice of the node.
+Nodes of parts come from masks that recur, not from merging (`grouping/parts.py`), so they may be better than order.
 """
 
 from __future__ import annotations
