@@ -25,7 +25,7 @@ class Drawing:
     """Draws children as `ag2_ns.rendering.render` does, without a wait for the GPU and with few launches.
 
     What it returns is overwritten by the next call; see `Replayed`. Tile lists have a fixed size, which is made anew
-    when it is short. Where it was short in a recorded call, the farthest Gaussians of some tiles were not drawn.
+    when it was short for any view since it was looked at. Where it is short, the farthest Gaussians are not drawn.
 
     Args:
         backend: gsplat.
@@ -39,6 +39,8 @@ class Drawing:
         self.replayed = Replayed(self._draw, watched=2)
         self._room: dict[tuple[int, int], int] = {}
         self._calls = 0
+        self._most: Tensor | None = None
+        """The most pairs of Gaussian and tile that were wanted since there was a look at them."""
         self._fixed: tuple[Tensor, ...] = ()
 
     def __call__(
@@ -63,18 +65,21 @@ class Drawing:
             feature: whether features are drawn, too.
             absgrad: whether absolute gradients are collected.
         """
-        self._fixed = (anchors.xyz, anchors.radius, children.anchor)
+        if self._most is None or self._most.device != eye.device:
+            self._most = torch.zeros((), dtype=torch.int32, device=eye.device)
+        self._fixed = (anchors.xyz, anchors.radius, children.anchor, self._most)
         leaves = [*(getattr(children, name) for name in LEAVES), anchors.feature]
         size = view.width, view.height
         self._calls += 1
         while True:
             room = self._room.setdefault(size, _rounded(2 * len(children)))
-            rgb, alpha, means2d, radii, pairs, *others = self.replayed(
+            rgb, alpha, means2d, radii, *others = self.replayed(
                 leaves, (eye, view.viewmat, view.K), *size, sh_degree, feature, absgrad, room, fixed=self._fixed
             )
             if self.replayed.recorded and self._calls % CHECK_ROOM:
                 break
-            wanted = int(pairs)
+            wanted = int(self._most)
+            self._most.zero_()
             if 1.3 * wanted > room or 8 * wanted < room:
                 self._room[size] = _rounded(2 * wanted)
             if wanted <= room:
@@ -86,19 +91,20 @@ class Drawing:
         self, offset, log_scale, logit, dc, rest, quat, feature, eye, viewmat, K, width, height, degree, featured,
         absgrad, room,
     ):  # fmt: skip
-        xyz, radius, anchor = self._fixed
+        xyz, radius, anchor, most = self._fixed
         means, scales, opacities, rgb = decode_seen(
             xyz, radius, anchor, offset, log_scale, logit, dc, rest, eye, degree
         )
         view = View(viewmat, K, width, height)
         projection = self.backend.project(means, quat, scales, opacities, view)
         tiles, pairs = self.backend.tiles(projection, view, room)
+        torch.maximum(most, pairs, out=most)
         values = torch.cat((rgb, child_features(feature, anchor)), dim=1) if featured else rgb
         raster = self.backend.composite(projection, opacities, values, view, absgrad, tiles)
         parts = raster.values.split((3, values.shape[1] - 3), dim=-1) if featured else (raster.values,)
         shrink = self.shrink(opacities, scales)
         others = (*parts[1:], *(() if shrink is None else (shrink,)))
-        return parts[0], raster.alpha, raster.means2d, raster.radii, pairs, *others
+        return parts[0], raster.alpha, raster.means2d, raster.radii, *others
 
 
 def _rounded(pairs: int) -> int:

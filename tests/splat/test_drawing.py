@@ -7,7 +7,7 @@ from torch.nn import Parameter
 from ag2_ns.core.view import View
 from ag2_ns.rendering.base import Raster
 from ag2_ns.splat.anchors import Anchors, Children, decode
-from ag2_ns.splat.drawing import Drawing
+from ag2_ns.splat.drawing import CHECK_ROOM, Drawing
 
 COUNT, WIDTH, HEIGHT = 6, 5, 4
 
@@ -23,7 +23,7 @@ class Backend:
 
     def tiles(self, projection, view, capacity):
         self.rooms.append(capacity)
-        return None, torch.tensor(self.wanted)
+        return None, torch.tensor(self.wanted, dtype=torch.int32)
 
     def composite(self, projection, opacities, values, view, absgrad, tiles):
         shown = torch.arange(view.height * view.width).view(view.height, view.width) % len(values)
@@ -81,3 +81,21 @@ def test_room_is_made_for_twice_of_what_is_wanted_and_given_up_where_little_is()
     assert rooms(8 * unit) == [16 * unit], "before it is short"
     assert rooms(2 * unit) == [16 * unit] and rooms(unit) == [16 * unit]
     assert rooms(unit) == [2 * unit]
+
+
+def test_a_view_that_wanted_more_between_two_looks_is_remembered():
+    anchors, children = parts()
+    backend, unit = Backend(9), 2**17
+    drawing = Drawing(backend)
+
+    class Recorded:
+        recorded = True
+
+        def __call__(self, leaves, constants, *options, fixed):
+            return drawing._draw(*leaves, *constants, *options)
+
+    drawing.replayed = Recorded()
+    for call in range(1, 2 * CHECK_ROOM + 1):
+        backend.wanted = 3 * unit if call == 10 else 9
+        drawing(anchors, children, *view(), sh_degree=1, feature=False, absgrad=False)
+    assert set(backend.rooms[: CHECK_ROOM - 1]) == {unit} and backend.rooms[CHECK_ROOM] == 6 * unit
