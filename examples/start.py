@@ -11,7 +11,7 @@ import ag2_ns
 from ag2_ns.io.view_store import data_folder
 from ag2_ns.plugin.run import read_config
 from ag2_ns.session.opened import OpenScene
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 
 
 def scene(data: Path | None, out: Path) -> Path:

@@ -95,7 +95,7 @@ class Example:
     def _things(self, size: dict[str, int]) -> None:
         from ag2_ns.core.console import console
         from ag2_ns.synthetic.room import generate_room
-        from ag2_ns.synthetic.tabletop import generate
+        from ag2_ns.synthetic.tabletop.generate import generate
         from ag2_ns.synthetic.wild import Difficulty
 
         is_room = self.scene == "room"

@@ -58,7 +58,7 @@ class Demo:
             trainer.shutdown()
 
     def _example(self, device: str) -> Path:
-        from ag2_ns.synthetic.tabletop import generate
+        from ag2_ns.synthetic.tabletop.generate import generate
 
         small = device == "cpu"
         size = (240, 180) if small else (640, 480)

@@ -23,7 +23,7 @@ from ag2_ns.io.published_files import read_clip_features, read_masks_sparse
 from ag2_ns.ops.device import choose_device
 from ag2_ns.rendering.choose import choose_rasterizer
 from ag2_ns.scene.points import scene_of_points
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 from ag2_ns.synthetic.tabletop.scan import scan
 
 VOXEL = 0.012

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from ag2_ns.plugin import methods
 from ag2_ns.plugin.trainer import AG2TrainerConfig
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 
 BAR_MS = 3.5
 """A step with all losses, 350,000 Gaussians, 640 x 480."""

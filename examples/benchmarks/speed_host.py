@@ -58,7 +58,7 @@ def call(command: list[str], **environment: str) -> tuple[float, float, str]:
 
 
 def scene(folder: Path, views: int, width: int, objects: int = 14, seed: int = 200) -> Path:
-    from ag2_ns.synthetic.tabletop import generate
+    from ag2_ns.synthetic.tabletop.generate import generate
 
     generate(folder, seed=seed, objects=objects, views=views, width=width, height=width * 3 // 4, noise=1.0)
     return folder

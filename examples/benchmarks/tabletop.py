@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 
 BAR = {(14, 640, 480): 120.0}
 """Seconds allowed for 80 views on two cores."""

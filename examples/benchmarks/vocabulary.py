@@ -31,7 +31,7 @@ from ag2_ns.perception.prompts import NEGATIVES
 from ag2_ns.rendering.choose import choose_rasterizer
 from ag2_ns.scene.points import scene_of_points
 from ag2_ns.synthetic.captions import SimulatedTagger, kind_of, same_thing, word_vectors
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 from ag2_ns.synthetic.tabletop.scan import scan
 
 BARS = {1.0: (0.95, 0.90, 0.90), 2.0: (0.0, 0.0, 0.85)}

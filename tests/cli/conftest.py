@@ -11,7 +11,7 @@ from tiny_run import HEIGHT, OBJECTS, STEPS, VIEWS, WIDTH, Run, ag2, run_process
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory) -> Path:
     """The table-top scene with exact masks and features, prepared."""
-    from ag2_ns.synthetic.tabletop import generate
+    from ag2_ns.synthetic.tabletop.generate import generate
 
     out = tmp_path_factory.mktemp("cli") / "scene"
     generate(out, seed=2, objects=OBJECTS, views=VIEWS, width=WIDTH, height=HEIGHT, noise=0.0, progress=False)

@@ -104,7 +104,7 @@ def test_demo_makes_its_own_scene(tmp_path, monkeypatch):
         asked.update(options, out=out)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ag2_ns.synthetic.tabletop.generate", generate)
+    monkeypatch.setattr("ag2_ns.synthetic.tabletop.generate.generate", generate)
     with pytest.raises(KeyboardInterrupt):
         Demo(output_dir=tmp_path, device="cpu", seed=3).main()
     assert asked["seed"] == 3 and asked["out"].parent == tmp_path and asked["views"] >= 20
@@ -348,7 +348,7 @@ def test_what_a_splatfacto_run_loses_is_said(scene, tmp_path, capfd, trained):
 
 
 def test_a_run_is_lifted_on_its_own_scene_only(run, scene, tmp_path, capfd):
-    from ag2_ns.synthetic.tabletop import generate
+    from ag2_ns.synthetic.tabletop.generate import generate
 
     def lift(data):
         ag2("lift", "--load-config", run.config, "--data", data, "--output-dir", tmp_path / "out", "--device", "cpu")

@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Where the examples work; their table is there already, smaller than they would make it."""
-    from ag2_ns.synthetic.tabletop import generate
+    from ag2_ns.synthetic.tabletop.generate import generate
 
     out = tmp_path_factory.mktemp("examples")
     generate(out / "table", seed=2, objects=3, views=12, width=96, height=72, noise=0.0, progress=False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 
 
 @pytest.fixture(scope="session")

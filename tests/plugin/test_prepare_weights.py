@@ -66,7 +66,7 @@ def test_what_the_other_options_need(tmp_path, options, names):
 
 @pytest.fixture
 def capture(tmp_path):
-    from ag2_ns.synthetic.tabletop import generate
+    from ag2_ns.synthetic.tabletop.generate import generate
 
     folder = generate(tmp_path / "table top", seed=3, objects=3, views=3, width=128, height=96, noise=0, progress=False)
     for name in ("masks_sparse", "clip_features"):

@@ -8,7 +8,7 @@ from plyfile import PlyData
 
 from ag2_ns.cli.example import Example
 from ag2_ns.core.errors import UserError
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 from ag2_ns.synthetic.tabletop.layout import lay
 from ag2_ns.synthetic.tabletop.raytrace import cast
 

@@ -12,7 +12,7 @@ from ag2_ns.eval.formats import read_benchmark
 from ag2_ns.eval.formats.own import each_thing, is_twin, read_groups, read_parts
 from ag2_ns.synthetic.room import room
 from ag2_ns.synthetic.room.layout import furnish, walk
-from ag2_ns.synthetic.tabletop import generate
+from ag2_ns.synthetic.tabletop.generate import generate
 from ag2_ns.synthetic.tabletop.kinds import ALL_KINDS, COLOURS
 from ag2_ns.synthetic.tabletop.layout import lay
 from ag2_ns.synthetic.wild import WILD, Difficulty
