@@ -23,6 +23,7 @@ from ag2_ns.export.free_space import FreeSpace, depth_views, free_space
 from ag2_ns.export.voxels import write_cubes, write_glb, write_octree, write_pcd
 from ag2_ns.io.atomic import write_atomic, write_png
 from ag2_ns.ops.bounds import robust_bounds
+from ag2_ns.ops.ranges import spread
 from ag2_ns.ops.voxels import BRICK, VoxelGrid, precision_and_reach, voxel_ranges, voxelise
 
 WIDEN = 12**-0.5
@@ -108,8 +109,7 @@ def _by_brick(first: Tensor, stop: Tensor, grid: VoxelGrid) -> dict[tuple[int, i
     low, high = first // BRICK, (stop - 1) // BRICK
     size = high - low + 1
     count = size.prod(1)
-    owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    rest = torch.arange(len(owner), device=count.device) - (count.cumsum(0) - count)[owner]
+    owner, rest = spread(count)
     _, ny, nz = size[owner].unbind(1)
     brick = low[owner] + torch.stack((rest // (ny * nz), rest // nz % ny, rest % nz), 1)
     across = [-(-n // BRICK) for n in grid.shape]

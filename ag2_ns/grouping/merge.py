@@ -325,9 +325,9 @@ def merge_regions(
     out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
     end, made, certain = live, 0, 0
     if known is not None:
-        before, same = known
+        earlier, same = known
         end, made = _repeat(
-            before.one[: before.certain], before.other[: before.certain], before.affinity, same,
+            earlier.one[: earlier.certain], earlier.other[: earlier.certain], earlier.affinity, same,
             pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature,
             size, end, region, *out, made,
         )  # fmt: skip
@@ -336,11 +336,12 @@ def merge_regions(
     scoring, stages = config.scoring, config.stages
     objects, groups = [t for t in stages if t >= config.object], [t for t in stages if t < config.object]
     plan = [_Stage(t) for t in objects] + [_Stage(t, bridge=k == 0) for k, t in enumerate(objects)]
+    unsure = len(plan)
     plan += [_Stage(t, fragments=True) for t in groups]
     plan += [_Stage(config.object, relative=True)] + [_Stage(t) for t in groups]
     extra = scoring.feature_views if feature.shape[1] else 0.0
-    for stage in plan:
-        certain = made if stage.fragments and not certain else certain
+    for k, stage in enumerate(plan):
+        certain = made if k == unsure else certain
         if stage.bridge:
             more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area, config.shares)
             pairs = Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))

@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
-from ag2_ns.grouping.lifting import QUANTUM, LiftedMasks
+from ag2_ns.grouping.lifting import QUANTUM, LiftedMasks, scatter_sum
 from ag2_ns.grouping.tree import InstanceTree, nested
 from ag2_ns.ops.neighbours import nearest
+from ag2_ns.ops.ranges import spread
 
 ROUNDS = 4
 """Times that guesses are drawn and voted on."""
@@ -126,9 +127,9 @@ def _objects(
     for number, unit in zip(numbers.tolist(), units.split(count.tolist())):
         if number < 0 or tree.level[number] > 0.5 + 1e-6:  # the rest of a group
             continue
-        who, entry = _entries(lifted.row, unit)
+        who, entry = spread(lifted.row[unit + 1] - lifted.row[unit], lifted.row[unit])
         weight, mask = lifted.weight[entry].double(), lifted.mask[entry]
-        inside = torch.zeros(lifted.num_masks, dtype=torch.double, device=mask.device).index_add_(0, mask, weight)
+        inside = scatter_sum(weight, mask, lifted.num_masks)
         on = inside >= config.part_inside * area.clamp_min(1e-9)
         chosen = on.nonzero().squeeze(1)
         if len(chosen) < FEW_MASKS:
@@ -136,17 +137,9 @@ def _objects(
         place = torch.cumsum(on, 0) - 1
         some = on[mask]
         rows = _sparse(who[some], place[mask[some]], weight[some], (len(unit), len(chosen)))
-        seer, seen = _entries(lifted.view_row, unit)
+        seer, seen = spread(lifted.view_row[unit + 1] - lifted.view_row[unit], lifted.view_row[unit])
         shown = _sparse(seer, lifted.view[seen], lifted.total[seen].double(), (len(unit), lifted.num_views))
         yield number, _Object(unit, rows, shown, chosen, lifted.mask_view[chosen], area[chosen])
-
-
-def _entries(row: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
-    """The place in `unit`, and the number, of every entry of some rows."""
-    length = row[unit + 1] - row[unit]
-    who = torch.repeat_interleave(torch.arange(len(unit), device=row.device), length)
-    before = torch.cumsum(length, 0) - length
-    return who, torch.arange(len(who), device=row.device) + (row[unit] - before)[who]
 
 
 def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -156,8 +149,7 @@ def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -
 
 def _sums(weights: Tensor, dim: int) -> Tensor:
     """Dense sums of a sparse matrix over one dimension."""
-    out = torch.zeros(weights.shape[1 - dim], dtype=torch.double, device=weights.device)
-    return out.index_add_(0, weights.indices()[1 - dim], weights.values())
+    return scatter_sum(weights.values(), weights.indices()[1 - dim], weights.shape[1 - dim])
 
 
 def recurring(of: _Object, given: Bool[Tensor, "U G"], config: GroupingConfig = DEFAULTS) -> _Sets:
@@ -272,7 +264,7 @@ def _placed(
     weight = lifted.visible.double()
     seen = (leaf >= 0) & (weight > 0)
     pair, which = torch.unique(unit_anchor[seen] * num + leaf[seen], return_inverse=True)
-    total = torch.zeros(len(pair), dtype=torch.double, device=device).index_add_(0, which, weight[seen])
+    total = scatter_sum(weight[seen], which, len(pair))
     pair = pair[torch.argsort(total, stable=True)]
     anchor, node = torch.div(pair, num, rounding_mode="floor"), pair % num
     place = torch.arange(len(pair), device=device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.grouping.lifting import LiftedMasks
+from ag2_ns.ops.ranges import spread
 
 
 def refine_anchors(
@@ -110,7 +111,5 @@ def _join_sorted(keys: Tensor, table: Tensor, num_keys: int) -> tuple[Tensor, Te
     order = torch.argsort(table, stable=True)
     count = torch.bincount(table, minlength=num_keys)
     start = torch.cumsum(count, 0) - count
-    times = count[keys]
-    who = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), times)
-    offset = torch.arange(len(who), device=keys.device) - torch.repeat_interleave(torch.cumsum(times, 0) - times, times)
-    return who, order[start[keys[who]] + offset]
+    who, place = spread(count[keys], start[keys])
+    return who, order[place]

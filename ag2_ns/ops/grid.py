@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ag2_ns.ops.ranges import spread
+
 PIECE = {"cpu": 1 << 20, "cuda": 1 << 22}
 """Candidate pairs handled at a time (some 100 bytes each)."""
 
@@ -117,8 +119,5 @@ def _cell_keys(points: Tensor, cell: float) -> tuple[Tensor, tuple[int, int]]:
 def _expand(row: Tensor, start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
     """Every (row, place) with start <= place < stop, over all runs of each row."""
     length = (stop - start).clamp(min=0).reshape(-1)
-    end = length.cumsum(0)
-    first = start.reshape(-1) - (end - length)
-    runs = torch.repeat_interleave(torch.arange(len(length), device=row.device), length)
-    place = torch.arange(len(runs), device=row.device) + first[runs]
+    runs, place = spread(length, start.reshape(-1))
     return row[runs // start.shape[1]], place

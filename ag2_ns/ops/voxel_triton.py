@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ag2_ns.ops.launch import on
+from ag2_ns.ops.ranges import spread
 
 BLOCK = 128
 """Voxels handled at a time by one program."""
@@ -129,8 +130,7 @@ def _work(first: Tensor, stop: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Which Gaussian, and which part of it, every program does; and the sizes of the boxes."""
     size = stop - first
     parts = (size.prod(-1) + SHARE - 1) // SHARE
-    owner = torch.repeat_interleave(torch.arange(len(parts), device=parts.device), parts)
-    part = torch.arange(len(owner), device=parts.device) - (parts.cumsum(0) - parts)[owner]
+    owner, part = spread(parts)
     return owner.int(), part.int(), size.int().contiguous()
 
 
