@@ -105,10 +105,16 @@ class ViewMasks:
         while self.kept_bytes > self.budget and len(self._kept) > 1:
             del self._size[self._kept.popitem(last=False)[0]]
 
-    def forget(self, name: str) -> None:
-        """Nobody will come for a view that was prefetched."""
+    def settle(self) -> None:
+        """Forget what has arrived and nobody came for: it was fetched to be checked.
+
+        Raises:
+            UserError: as `get`.
+        """
         with self._lock:
-            self._coming.pop(name, None)
+            arrived = [self._coming.pop(name) for name, future in list(self._coming.items()) if future.done()]
+        for future in arrived:
+            future.result()
 
     def checked(self, name: str) -> bool:
         """Whether a view's masks have been loaded before, and compared with its image."""

@@ -67,8 +67,9 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         self._cameras: list[Cameras] = []
         self._names: dict[tuple[str, int], str] = {}
         self.wants_masks: Callable[[int], bool] = lambda step: True
-        """Whether the model reads the masks of a training step. In other steps they are loaded only where that view's
-        have not been checked yet, so that what is wrong with them shows in the first round and not hours later."""
+        """Whether the model reads the masks of a training step. In other steps they are loaded, beside training, only
+        where that view's have not been checked yet, so that what is wrong with them shows in the first rounds and not
+        hours later."""
 
     def _load_images(self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]) -> list[dict]:
         # Without CUDA there is no pinned memory; "gpu" means "this device" to nerfstudio.
@@ -199,10 +200,10 @@ class AG2DataManager(FullImageDatamanager[ImageDataset]):
         batch = dict(self.cached_train[index])
         batch["image"] = batch["image"].to(self.device)
         camera = self._train_camera(index)
-        if self._loads_masks(step, index):
+        if self.view_masks() is not None and self.wants_masks(step):
             batch = self._with_masks(batch, "train", index)
         elif self._view_masks is not None:
-            self._view_masks.forget(self.view_name("train", index))  # fetched to be checked, and now it is
+            self._view_masks.settle()
         coming = self.train_unseen_cameras[0]
         if self._loads_masks(step + 1, coming):
             self._view_masks.prefetch(self.view_name("train", coming), lambda: self._served("train", coming))

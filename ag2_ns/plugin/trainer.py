@@ -6,6 +6,7 @@ import gc
 import shutil
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from torch.amp import GradScaler
 from ag2_ns.core.errors import UserError
 from ag2_ns.plugin import compat
 from ag2_ns.plugin.datamanager import AG2DataManager, AG2DataManagerConfig, check_scene
+from ag2_ns.plugin.events import PictureWriter
 from ag2_ns.splat.checkpoint import newest_checkpoint, refuse_broken_resume, refuse_truncated
 from ag2_ns.splat.optim import step_together
 
@@ -59,7 +61,17 @@ class AG2Trainer(Trainer):
             noted[:] = [event for event in noted if event["write_type"] is not writer.EventType.SCALAR]
         super()._update_viewer_state(step)
 
+    def eval_iteration(self, step: int) -> None:
+        """Evaluate where it is due; pictures of it are written meanwhile."""
+        super().eval_iteration(step)
+        self._pictures.take()
+
+    @cached_property
+    def _pictures(self) -> PictureWriter:
+        return PictureWriter()
+
     def _after_train(self) -> None:
+        self._pictures.wait()
         if self.local_rank == 0:
             self.pipeline.finish(self.config.method_name, self.step + 1, self.base_dir)
         super()._after_train()

@@ -1,4 +1,5 @@
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -54,17 +55,36 @@ def test_every_view_once_per_round_with_its_masks(prepared):
         assert sorted(seen) == list(range(train))
 
 
-def test_masks_that_no_step_needs_are_loaded_once_to_check_them(prepared):
+def checked(served):
+    return [served.view_masks().checked(served.view_name("train", k)) for k in range(len(served.train_dataset))]
+
+
+def test_masks_that_no_step_needs_are_loaded_beside_training_to_check_them(prepared):
     served = manager(prepared)
     train = len(served.train_dataset)
-    served.wants_masks = lambda step: step == train + 1
-    for step in range(train):
-        served.next_train(step)  # whether its masks come along depends on whether they were fetched beforehand
-    assert all(served.view_masks().checked(served.view_name("train", index)) for index in range(train))
-    assert ["masks" in served.next_train(step)[1] for step in range(train, train + 3)] == [False, True, False]
-    for step in range(2 * train, 3 * train):
-        served.next_train(step)
+    served.wants_masks = lambda step: step == 1
+    assert ["masks" in served.next_train(step)[1] for step in range(3)] == [False, True, False]
+    for step in range(3, 100 * train):
+        assert "masks" not in served.next_train(step)[1]
+        time.sleep(1e-3)
+        if all(checked(served)):
+            break
+    assert all(checked(served))
+    served.view_masks().close()
+    served.next_train(100 * train)
     assert not served.view_masks().coming, "what was fetched to be checked is not held"
+
+
+def test_masks_that_are_wrong_halt_steps_that_need_none(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "s")
+    served = manager(tmp_path / "s")
+    served.wants_masks = lambda step: False
+    for file in (tmp_path / "s" / "ag2").rglob("masks/*.npz"):
+        file.write_bytes(b"torn")
+    with pytest.raises(UserError, match="prepare"):
+        for step in range(1000):
+            served.next_train(step)
+            time.sleep(1e-3)
 
 
 def test_lens_distortion_is_undone_before_masks_and_cameras_meet(prepared):
