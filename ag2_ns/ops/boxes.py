@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.ops.bounds import inliers
+from ag2_ns.ops.jit import jit
 from ag2_ns.ops.similarity import Similarity
 
 Shape = Literal["box", "upright", "oriented", "hull"]
@@ -113,15 +114,70 @@ def upright_box(points: Float[np.ndarray, "N 3"], up: Float[np.ndarray, "3"]) ->
 
 
 def oriented_box(points: Float[np.ndarray, "N 3"]) -> Box:
-    """The box of least volume."""
-    import trimesh
+    """The box of least volume that lies flat on a face of the points' hull.
 
+    Seen along the normal of a face, a side of the smallest rectangle lies along an edge of the outline, and the outline
+    is made of edges of the hull between a face that is seen and one that is not.
+    """
     try:
-        to_origin, size = trimesh.bounds.oriented_bounds(points)
-    except (QhullError, ValueError, IndexError, TypeError):  # flat, or fewer than four points
+        hull = ConvexHull(points)
+    except (QhullError, ValueError, IndexError):  # flat, or fewer than four points
         return upright_box(points, np.array([0.0, 0, 1]))
-    rotation, shift = np.asarray(to_origin)[:3, :3], np.asarray(to_origin)[:3, 3]
-    axes = rotation.copy()
+    normals = np.unique(hull.equations[:, :3].round(6), axis=0)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    # An edge lies in two faces, each of which lists the other behind the corner that is not of the edge.
+    face, corner = (hull.neighbors > np.arange(len(hull.neighbors))[:, None]).nonzero()
+    ends = hull.simplices[face[:, None], (corner[:, None] + [1, 2]) % 3]
+    best = _least_volume(
+        normals, hull.equations[face, :3], hull.equations[hull.neighbors[face, corner], :3],
+        np.ascontiguousarray(points[ends[:, 0]]), np.ascontiguousarray(points[ends[:, 1]]), points[hull.vertices],
+    )  # fmt: skip
+    box = box_along(points, best)
+    order = np.argsort(box.size)
+    axes = box.axes[order]
     if np.linalg.det(axes) < 0:
         axes[2] *= -1
-    return Box(-rotation.T @ shift, axes, np.asarray(size, float))
+    return Box(box.centre, axes, box.size[order])
+
+
+@jit
+def _least_volume(normals, one, other, begin, end, corners):
+    """Axes of the box of least volume (see `oriented_box`), from the faces' normals, for each edge the normals of its
+    two faces and its ends, and the hull's corners."""
+    out, least = np.eye(3), np.inf
+    seen = np.empty(len(begin), np.int64)
+    for normal in normals:
+        low, high = np.inf, -np.inf
+        for point in corners:
+            at = normal[0] * point[0] + normal[1] * point[1] + normal[2] * point[2]
+            low, high = min(low, at), max(high, at)
+        count = 0
+        for e in range(len(begin)):
+            a = normal[0] * one[e, 0] + normal[1] * one[e, 1] + normal[2] * one[e, 2]
+            b = normal[0] * other[e, 0] + normal[1] * other[e, 1] + normal[2] * other[e, 2]
+            if (a > -1e-9 and b < 1e-9) or (b > -1e-9 and a < 1e-9):
+                seen[count] = e
+                count += 1
+        for e in seen[:count]:
+            along = end[e] - begin[e]
+            along -= normal * (along * normal).sum()
+            length = np.sqrt((along * along).sum())
+            if length < 1e-12:
+                continue
+            along /= length
+            across = np.cross(normal, along)
+            least_x, most_x, least_y, most_y = np.inf, -np.inf, np.inf, -np.inf
+            for k in seen[:count]:
+                x = along[0] * begin[k, 0] + along[1] * begin[k, 1] + along[2] * begin[k, 2]
+                y = across[0] * begin[k, 0] + across[1] * begin[k, 1] + across[2] * begin[k, 2]
+                least_x, most_x = min(least_x, x), max(most_x, x)
+                least_y, most_y = min(least_y, y), max(most_y, y)
+                x = along[0] * end[k, 0] + along[1] * end[k, 1] + along[2] * end[k, 2]
+                y = across[0] * end[k, 0] + across[1] * end[k, 1] + across[2] * end[k, 2]
+                least_x, most_x = min(least_x, x), max(most_x, x)
+                least_y, most_y = min(least_y, y), max(most_y, y)
+            volume = (high - low) * (most_x - least_x) * (most_y - least_y)
+            if volume < least:
+                least = volume
+                out[0], out[1], out[2] = along, across, normal
+    return out

@@ -19,6 +19,7 @@ gives the zero vector, and `known_words` is empty for it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -128,7 +129,7 @@ class PaletteEncoder:
         used, place = np.unique(codes, return_inverse=True)
         cell = masks.mask.cpu().numpy() * len(used) + place.reshape(-1)[masks.pixel.cpu().numpy()]
         counts = np.bincount(cell, minlength=len(masks) * len(used)).reshape(len(masks), len(used)).astype(np.float32)
-        basic, shade = (table[used] for table in color_tables())
+        basic, shade = basic_table()[used], shade_table()[used]
         return torch.from_numpy(join_blocks(counts @ basic, counts @ shade).astype(np.float32))
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "T D"]:
@@ -148,7 +149,7 @@ class PaletteEncoder:
 
 def basic_shares(rgb: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 11"]:
     """How far an English speaker would use each of the `BASIC` terms for each colour; rows sum to 1."""
-    return color_tables()[0][color_codes(rgb)]
+    return basic_table()[color_codes(rgb)]
 
 
 def colour_terms(name: str) -> Float[np.ndarray, " 11"]:
@@ -264,17 +265,22 @@ def _space() -> _Space:
     return _Space()
 
 
-@lru_cache(maxsize=1)
-def color_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Basic shares and footprints of every quantised colour, [2^15, 11] and [2^15, K], float32."""
+def _table(of: Callable[[np.ndarray], np.ndarray]) -> Float[np.ndarray, "32768 K"]:
     level = ((np.arange(1 << BITS) + 0.5) * (256 >> BITS)) / 255
     rgb = np.stack(np.meshgrid(level, level, level, indexing="ij"), -1).reshape(-1, 3)
-    lab, space = _rgb_to_lab(rgb), _space()
-    blocks = [lab[i : i + 4096] for i in range(0, len(lab), 4096)]
-    return (
-        np.concatenate([space.basic(block) for block in blocks]).astype(np.float32),
-        np.concatenate([space.shade(block) for block in blocks]).astype(np.float32),
-    )
+    return np.concatenate([of(block) for block in np.split(_rgb_to_lab(rgb), 8)]).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def basic_table() -> Float[np.ndarray, "32768 11"]:
+    """Shares of the basic terms in every quantised colour."""
+    return _table(_space().basic)
+
+
+@lru_cache(maxsize=1)
+def shade_table() -> Float[np.ndarray, "32768 K"]:
+    """Footprint of every quantised colour on the lattice."""
+    return _table(_space().shade)
 
 
 def color_codes(rgb: np.ndarray) -> np.ndarray:

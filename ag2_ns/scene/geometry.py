@@ -7,7 +7,7 @@ then only combines numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -170,9 +170,12 @@ class Facts:
         for i, points in enumerate(self.points):
             foot = points[points[:, 2] <= self.low[i, 2] + max(0.25 * self.size[i, 2], 1e-9)]
             foot = foot if len(foot) >= 5 else points
-            for j, outline in enumerate(self._outlines):
+            if not len(foot):
+                continue
+            beside = (foot[:, :2].max(0) < self.low[:, :2]) | (foot[:, :2].min(0) > self.high[:, :2])
+            for j in np.flatnonzero(~beside.any(1)):
                 if i != j:
-                    out[i, j] = float(outline(foot[:, :2]).mean()) if len(foot) else 0.0
+                    out[i, j] = float(self._outlines[j](foot[:, :2]).mean())
         return out
 
     @cached_property
@@ -418,17 +421,20 @@ def gather_facts(
     up = find_up(gaussians.means, gaussians.opacities, views) if up is None else np.asarray(up, float)
     frame = upright_frame(up)
     turn = torch.tensor(frame, dtype=torch.float32)
-    anchor_of = index.gaussian_anchor
-    own_node = index.tree.anchor_node[anchor_of]
-    last = index.tree.last
+    # On the CPU, where some thousand points take less time than to wait for a GPU. In order of their nodes those of a
+    # thing lie beside each other.
+    own_node = index.tree.anchor_node[index.gaussian_anchor].cpu()
+    order = torch.argsort(own_node, stable=True)
+    begin = torch.searchsorted(own_node[order], torch.tensor(nodes, dtype=torch.long)).tolist()
+    end = torch.searchsorted(own_node[order], index.tree.last.cpu()[nodes], right=True).tolist()
+    gaussians = replace(gaussians.detach(), sh=gaussians.sh[:, :1].detach()).to("cpu")
     rng = np.random.default_rng(0)
     kept, points, low, high, boxes, colours = [], [], [], [], [], []
-    for node in nodes:
-        part = gaussians[(own_node >= node) & (own_node <= last[node])]
+    for node, start, stop in zip(nodes, begin, end):
+        part = gaussians[order[start:stop].sort().values]
         if len(part) < 4:
             continue
-        local = (part.means.detach().float().cpu() @ turn.T).double()
-        weight = part.opacities.detach().cpu()
+        local, weight = (part.means.float() @ turn.T).double(), part.opacities
         solid = inliers(local, weight)
         solid = solid if int(solid.sum()) >= 4 else torch.ones_like(solid)
         local, weight = local[solid], weight[solid]
@@ -466,9 +472,9 @@ def _median(boxes: list[Box]) -> float:
 
 def _colour_shares(part: Gaussians) -> Float[np.ndarray, " 11"]:
     """Shares of the basic colour terms, Gaussians weighted by opacity and the area of their largest cross-section."""
-    rgb = sh_to_rgb(part.sh[:, 0].detach().float()).clamp(0, 1).cpu()
-    scales = part.scales.detach().float().sort(dim=1).values
-    weight = (part.opacities.detach().float() * scales[:, 1] * scales[:, 2]).double().cpu()
+    rgb = sh_to_rgb(part.sh[:, 0].float()).clamp(0, 1)
+    scales = part.scales.float().sort(dim=1).values
+    weight = (part.opacities.float() * scales[:, 1] * scales[:, 2]).double()
     weight = weight / weight.sum().clamp_min(1e-12)
     shares = basic_shares((255 * rgb).round().to(torch.uint8).numpy())
     return weight.numpy() @ shares

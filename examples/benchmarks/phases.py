@@ -112,7 +112,9 @@ def _mark_training(mark: Marks) -> None:
     Trainer.train_iteration = step
     if "ag2_ns.plugin.pipeline" in sys.modules:
         from ag2_ns.plugin.pipeline import AG2Pipeline
+        from ag2_ns.scene import with_facts
 
+        around(with_facts, "with_facts", None, lambda: mark("facts"))
         around(AG2Pipeline, "finish", lambda: mark("last step"), None)
         around(AG2Pipeline, "build_instances", None, lambda: mark("instances"))
         around(AG2Pipeline, "write_scene", None, lambda: mark("scene written"))

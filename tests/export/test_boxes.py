@@ -9,7 +9,7 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.export.boxes import hull_of, write_glb
 from ag2_ns.ops.bounds import robust_bounds, weighted_quantile
-from ag2_ns.ops.boxes import Box, box_of
+from ag2_ns.ops.boxes import Box, box_of, oriented_box
 from ag2_ns.ops.similarity import Similarity
 
 trimesh = pytest.importorskip("trimesh")
@@ -80,6 +80,17 @@ def test_oriented_box_follows_any_turn():
     np.testing.assert_allclose(box.centre, (1, -2, 3), atol=1e-2)
     corners = {tuple(c) for c in box.corners().round(2).tolist()}
     assert len(corners) == 8
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_oriented_box_is_no_larger_than_by_another_search(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(200, 3)) * (1, 2, 0.3) if seed % 2 else rng.random((60, 3)) * (1, 1, 0.2)
+    points = points @ Rotation.random(random_state=seed).as_matrix()
+    box, expected = oriented_box(points), np.prod(trimesh.bounds.oriented_bounds(points)[1])
+    assert np.prod(box.size) <= expected * (1 + 1e-4)
+    assert (np.abs((points - box.centre) @ box.axes.T) <= box.size / 2 + 1e-9).all()
+    assert np.linalg.det(box.axes) == pytest.approx(1) and (np.diff(box.size) >= 0).all()
 
 
 @pytest.mark.parametrize("shape", ["box", "upright", "oriented"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ag2_ns.core.masks import MaskSet
 from ag2_ns.perception.encoder import Encoder, make_encoder
-from ag2_ns.perception.palette import BASIC, PaletteEncoder, color_codes, color_tables, join_blocks
+from ag2_ns.perception.palette import BASIC, PaletteEncoder, basic_table, color_codes, join_blocks, shade_table
 
 SWATCHES = {
     "red": (180, 40, 35),
@@ -104,7 +104,7 @@ def test_empty_mask_gives_zero_and_other_rows_have_length_one(encoder):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31))
 def test_rows_follow_a_slow_mean_over_pixels(seed):
-    from ag2_ns.perception.palette import color_codes, color_tables, join_blocks
+    from ag2_ns.perception.palette import basic_table, color_codes, join_blocks, shade_table
 
     encoder = PaletteEncoder()
     rng = np.random.default_rng(seed)
@@ -112,7 +112,7 @@ def test_rows_follow_a_slow_mean_over_pixels(seed):
     dense = rng.random((3, 6, 7)) < 0.5
     dense[:, 0, 0] = True
     rows = encoder.encode_image(image, MaskSet.from_dense(torch.from_numpy(dense)), "")
-    basic, shade = color_tables()
+    basic, shade = basic_table(), shade_table()
     for row, mask in zip(rows, dense):
         codes = color_codes(image[mask])
         expected = join_blocks(basic[codes].mean(0)[None], shade[codes].mean(0)[None])[0]
@@ -123,7 +123,7 @@ def test_counts_of_colours_are_weighed_by_their_tables(encoder):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (9, 11, 3), dtype=np.uint8)
     masks = MaskSet.from_dense(torch.from_numpy(rng.random((4, 9, 11)) < 0.5))
-    basic, shade = color_tables()
+    basic, shade = basic_table(), shade_table()
     codes = color_codes(image.reshape(-1, 3))
     rows = [(basic[codes[m]].sum(0), shade[codes[m]].sum(0)) for m in masks.dense().reshape(4, -1).numpy()]
     expected = join_blocks(*(np.stack(block) for block in zip(*rows)))
