@@ -286,10 +286,10 @@ class _Stage:
     """By relative affinity."""
 
 
-def above(score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
+def above(pairs: Pairs, score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
     """The pairs that score at least `threshold`, highest first: of some of them, by default of all."""
     chosen = np.flatnonzero(score >= threshold) if of is None else of[score[of] >= threshold]
-    return chosen[np.argsort(-score[chosen], kind="stable")]
+    return chosen[np.lexsort((pairs.right[chosen], pairs.left[chosen], -score[chosen]))]
 
 
 def merge_regions(
@@ -359,7 +359,7 @@ def merge_regions(
                     extra, scoring,
                 )  # fmt: skip
             # Where a stage goes on, pairs that did not change have had their turn (and may not have been fragments).
-            order = above(score, stage.threshold, stale if again and not stage.fragments else None)
+            order = above(pairs, score, stage.threshold, stale if again and not stage.fragments else None)
             before, old_version = made, version.copy()
             end, made = _pass(
                 order, pairs.left, pairs.right, score, stage.threshold, stage.fragments, stage.relative,
@@ -381,82 +381,69 @@ def merge_regions(
 
 
 @jit
-def _rename(parent, left, right, score, one, other):
-    """Name pairs by the regions they now join, without inner ones: those whose names stay move to the front, the others
-    go to (one, other). Returns the numbers of both.
+def _touched(left, right, parent, touched, place, key):
+    """Pairs with a region that was touched: their places, and the keys of the regions that they join now, without inner
+    ones. Returns the numbers of both.
     """
-    gone = np.empty(parent.shape[0], np.bool_)  # looked up twice a pair: small enough to stay in the cache
-    for r in range(parent.shape[0]):
-        gone[r] = parent[r] != r
+    count = 0
     kept = 0
-    moved = 0
     for e in range(left.shape[0]):
-        if not (gone[left[e]] or gone[right[e]]):
-            left[kept], right[kept], score[kept] = left[e], right[e], score[e]
-            kept += 1
-            continue
-        a, b = _find(parent, left[e]), _find(parent, right[e])
-        if a != b:
-            one[moved], other[moved] = min(a, b), max(a, b)
-            moved += 1
-    return kept, moved
+        if touched[left[e]] or touched[right[e]]:
+            place[count] = e
+            count += 1
+            a, b = _find(parent, left[e]), _find(parent, right[e])
+            if a != b:
+                key[kept] = min(a, b) * parent.shape[0] + max(a, b)
+                kept += 1
+    return count, kept
 
 
 @jit
-def _weave(left, right, score, one, other, changed, out_left, out_right, out_score, stale):
-    """Merge two sorted lists of pairs into one, each pair once; list the stale ones. Returns the numbers of both."""
-    i = 0
-    j = 0
-    count = 0
-    listed = 0
-    while i < left.shape[0] or j < one.shape[0]:
-        if j == one.shape[0] or (i < left.shape[0] and (left[i], right[i]) <= (one[j], other[j])):
-            a, b, s = left[i], right[i], score[i]
-            i += 1
-        else:
-            a, b, s = one[j], other[j], 0.0  # has changed
-            j += 1
-        if count > 0 and out_left[count - 1] == a and out_right[count - 1] == b:
-            continue
-        out_left[count], out_right[count], out_score[count] = a, b, s
-        if changed[a] or changed[b]:
-            stale[listed] = count
-            listed += 1
-        count += 1
-    return count, listed
+def _put(left, right, score, place, key, num):
+    """Put pairs in places of others: new ones in the first, those of the end in the rest. Returns the new end."""
+    for k in range(key.shape[0]):
+        left[place[k]], right[place[k]] = key[k] // num, key[k] % num
+    end = left.shape[0]
+    for k in range(place.shape[0] - 1, key.shape[0] - 1, -1):
+        e = place[k]
+        end -= 1
+        left[e], right[e], score[e] = left[end], right[end], score[end]
+    return end
+
+
+def _distinct(key: np.ndarray) -> np.ndarray:
+    """The different keys, ascending."""
+    key = np.sort(key)
+    return key[np.append(True, key[1:] != key[:-1])] if len(key) else key
 
 
 class Pairs:
-    """Pairs of regions with their affinities: the smaller number on the left, in rising order, each pair once."""
+    """Pairs of regions with their affinities: the smaller number on the left, each pair once."""
 
     def __init__(self, one: np.ndarray, other: np.ndarray) -> None:
         left, right = np.minimum(one, other).astype(np.int64), np.maximum(one, other).astype(np.int64)
         num = int(right.max(initial=0)) + 1
         key = left * num + right
         if not ((left < right).all() and (np.diff(key) > 0).all()):  # as graphs come
-            left, right = np.divmod(np.unique(key[left != right]), num)
-        left, right = left.astype(np.int32), right.astype(np.int32)  # gone through after every pass: half the memory
-        self.left, self.right, self.score = self._front = left, right, np.empty(len(left))
-        self._back = tuple(np.empty_like(array) for array in self._front)
-        self._moved = np.empty_like(left), np.empty_like(left)
-        self._listed = np.arange(len(left))
-        self.stale = self._listed
+            left, right = np.divmod(_distinct(key[left != right]), num)
+        self.left, self.right = left.astype(np.int32), right.astype(np.int32)  # gone through after every pass
+        self.score = np.empty(len(left))
+        self.stale = np.arange(len(left))
         """The pairs whose score is out of date."""
+        self._place, self._key = np.empty(len(left), np.int64), np.empty(len(left), np.int64)
 
     def refresh(self, parent: np.ndarray, changed: np.ndarray) -> None:
         """Name pairs by the regions they are in now; the scores of regions that `changed` are stale, the others not.
 
-        Few pairs change their names from one pass to the next, so only those are sorted.
+        Few regions change from one pass to the next, so only their pairs are sorted. Where two pairs become one, both
+        had a region that changed.
         """
-        kept, moved = _rename(parent, self.left, self.right, self.score, *self._moved)
-        one, other = (array[:moved] for array in self._moved)
-        order = np.argsort(one.astype(np.int64) * len(parent) + other, kind="stable")
-        names = one[order], other[order]
-        old = (array[:kept] for array in self._front)
-        count, listed = _weave(*old, *names, changed, *self._back, self._listed)
-        self._front, self._back = self._back, self._front
-        self.left, self.right, self.score = (array[:count] for array in self._front)
-        self.stale = self._listed[:listed]
+        touched = changed | (parent != np.arange(len(parent)))
+        count, kept = _touched(self.left, self.right, parent, touched, self._place, self._key)
+        key = _distinct(self._key[:kept])
+        end = _put(self.left, self.right, self.score, self._place[:count], key, len(parent))
+        self.left, self.right, self.score = self.left[:end], self.right[:end], self.score[:end]
+        self.stale = self._place[: len(key)].copy()
 
 
 @jit

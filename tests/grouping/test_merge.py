@@ -16,9 +16,9 @@ def test_pairs_follow_the_regions_that_they_are_in(seed, regions, count, merges)
     parent = np.arange(regions)
     for _ in range(3):  # passes
         pairs.score[:] = [known[p] for p in zip(pairs.left.tolist(), pairs.right.tolist())]
-        assert list(above(pairs.score, 0.5, None)) == sorted(
-            np.flatnonzero(pairs.score >= 0.5), key=lambda k: (-pairs.score[k], k)
-        )
+        high = np.flatnonzero(pairs.score >= 0.5)
+        order = sorted(high, key=lambda k: (-pairs.score[k], pairs.left[k], pairs.right[k]))
+        assert list(above(pairs, pairs.score, 0.5, None)) == order
         changed = np.zeros(regions, bool)
         for _ in range(merges // 3):
             a, b = (root_of(parent, x) for x in rng.integers(0, regions, 2))
@@ -26,13 +26,13 @@ def test_pairs_follow_the_regions_that_they_are_in(seed, regions, count, merges)
                 parent[b], changed[a] = a, True
         pairs.refresh(parent, changed)
         named = {tuple(sorted(root_of(parent, x) for x in p)) for p in known}
-        expected = sorted(p for p in named if p[0] != p[1])
-        assert list(zip(pairs.left.tolist(), pairs.right.tolist())) == expected
-        stale = [k for k, p in enumerate(expected) if changed[list(p)].any()]
-        assert list(pairs.stale) == stale
-        for k, p in enumerate(expected):
+        found = list(zip(pairs.left.tolist(), pairs.right.tolist()))
+        assert sorted(found) == sorted(p for p in named if p[0] != p[1])
+        stale = [k for k, p in enumerate(found) if changed[list(p)].any()]
+        assert sorted(pairs.stale) == stale
+        for k, p in enumerate(found):
             assert k in stale or pairs.score[k] == known[p]
-        known = {p: known.get(p, rng.random()) if k not in stale else rng.random() for k, p in enumerate(expected)}
+        known = {p: known[p] if k not in stale else rng.random() for k, p in enumerate(found)}
 
 
 def root_of(parent, x):
