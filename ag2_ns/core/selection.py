@@ -26,7 +26,7 @@ class Selection:
     label: str
     """What was asked, for legends and file names."""
     score: float
-    """Confidence in the selection as a whole, 0 to 1; 0 for an empty one."""
+    """Confidence in the selection as a whole, 0 to 1; for an empty one 0, or what the best candidate had too little of."""
     nodes: tuple[int, ...] = ()
     """Instance-tree nodes whose union this is; empty where the selection did not come from the tree."""
     level: float | None = None
@@ -41,15 +41,16 @@ class Selection:
 
     @staticmethod
     def nothing(
-        num_anchors: int, num_gaussians: int, label: str, device: torch.device | str = "cpu", reason: str = ""
-    ) -> Selection:
+        num_anchors: int, num_gaussians: int, label: str, device: torch.device | str = "cpu", reason: str = "",
+        score: float = 0.0,
+    ) -> Selection:  # fmt: skip
         """The empty selection."""
         return Selection(
             torch.zeros(num_anchors, device=device),
             torch.zeros(num_anchors, dtype=torch.bool, device=device),
             torch.zeros(num_gaussians, dtype=torch.bool, device=device),
             label,
-            0.0,
+            score,
             reason=reason,
         )
 

@@ -23,7 +23,7 @@ class AbsentReport:
     """The prompts that name something: text, whether something was found, and with what score."""
 
     def as_dict(self) -> dict:
-        """For JSON: as decided by the system, and at the score that keeps 98 % of the present prompts."""
+        """For JSON: as decided by the system, and at the score that keeps 98 % of the present prompts, whatever it decided."""
         scores = np.array([s for _, _, s in self.present])
         floor = float(np.quantile(np.nan_to_num(scores), 1 - KEPT, method="lower")) if len(scores) else 0.0
         sorts = sorted({sort for _, sort, _, _ in self.asked})
@@ -53,7 +53,7 @@ def evaluate_absent(
 
     def row(found: Selection | None) -> tuple[bool, float]:
         there = found is not None and not found.empty
-        return there, float(np.nan_to_num(found.score)) if there else 0.0
+        return there, 0.0 if found is None else float(np.nan_to_num(found.score))
 
     return AbsentReport(
         [(text, sort, *row(ask(text))) for text, sort in absent],

@@ -108,9 +108,9 @@ class SceneIndex:
         whole = [n for n in found.nodes if bool(left.anchor_mask[self.tree.anchors_of(n)].all())]
         return replace(left, nodes=tuple(whole))
 
-    def nothing(self, label: str, reason: str) -> Selection:
-        """The empty selection, with the reason."""
-        return Selection.nothing(self.num_anchors, self.num_gaussians, label, self.anchor_xyz.device, reason)
+    def nothing(self, label: str, reason: str, score: float = 0.0) -> Selection:
+        """The empty selection, with the reason, and how well what came nearest answers."""
+        return Selection.nothing(self.num_anchors, self.num_gaussians, label, self.anchor_xyz.device, reason, score)
 
     def to_dict(self) -> dict[str, Tensor]:
         """Flat names to contiguous tensors: for checkpoint buffers and safetensors."""

@@ -84,6 +84,11 @@ def test_absent_prompts():
     out = evaluate_absent(answers.get, asked, present).as_dict()
     assert out["rejected"] == 0.5 and out["false_positive_rate"] == 0.5 and out["kept"] == 1
     assert out["rejected_at_98_kept"] == 1 and out["by_sort"] == {"kind": 0.5} and out["found"] == ["nan", "red mug"]
+    present["p0"] = replace(nothing, score=0.5)  # refused, as the best of what is not there would be
+    out = evaluate_absent({"red mug": replace(some, score=0.52)}.get, asked[1:2], present).as_dict()
+    assert out["kept"] == 0.99 and out["rejected_at_98_kept"] == 1
+    out = evaluate_absent(answers.get, asked, {"p0": present["p0"]}).as_dict()
+    assert out["kept"] == 0 and out["rejected_at_98_kept"] == 0.75, "whatever the system refuses by itself"
 
 
 def click(camera, x, y, level):
