@@ -26,7 +26,7 @@ class Selection:
     label: str
     """What was asked, for legends and file names."""
     score: float
-    """Confidence in the selection as a whole, 0 to 1; for an empty one 0, or what the best candidate had too little of."""
+    """Confidence in the selection as a whole, 0 to 1; of an empty one 0, or how well the best candidate answers."""
     nodes: tuple[int, ...] = ()
     """Instance-tree nodes whose union this is; empty where the selection did not come from the tree."""
     level: float | None = None

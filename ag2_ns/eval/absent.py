@@ -23,7 +23,7 @@ class AbsentReport:
     """The prompts that name something: text, whether something was found, and with what score."""
 
     def as_dict(self) -> dict:
-        """For JSON: as decided by the system, and at the score that keeps 98 % of the present prompts, whatever it decided."""
+        """For JSON: as decided by the system, and by the score that keeps 98 % of the present prompts."""
         scores = np.array([s for _, _, s in self.present])
         floor = float(np.quantile(np.nan_to_num(scores), 1 - KEPT, method="lower")) if len(scores) else 0.0
         sorts = sorted({sort for _, sort, _, _ in self.asked})

@@ -44,6 +44,9 @@ class QueryConfig:
     """Any other group counts as if it rose this share as far, where the text mentions one thing."""
     part_bonus: float = 0.5
     """How much worse a part may fit where the text adds a word to another text that is known ("red mug handle")."""
+    beyond_thing: float = 0.25
+    """How much what such a text says beyond the other counts more, among the parts of the thing that the other means.
+    (Trained wild table-tops, seeds 3 to 5: mean IoU of texts of parts 0.60 without, 0.60 to 0.61 from 0.25 to 0.75.)"""
     synonym: float = 0.95
     """Texts of at least this cosine with the one that is asked say the same, and are no rivals of it. (Of two of 103
     real CLIP embeddings the closest have 0.92.)"""

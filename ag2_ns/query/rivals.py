@@ -91,9 +91,9 @@ def mentions_several(text: str) -> bool:
     return any(word in LINKS for word in words_of(text))
 
 
-def adds_a_word(text: str, known: Iterable[str]) -> bool:
-    """Whether a text is another one that is known and one word more, as that of a part is: "red mug handle"."""
-    return any(t and text.startswith(f"{t} ") and len(words_of(text)) == len(words_of(t)) + 1 for t in known)
+def thing_of(text: str, known: Iterable[str]) -> str | None:
+    """The known text to which another one adds a word, as that of a part does: "red mug" of "red mug handle"."""
+    return next((t for t in known if t and part_of(text, t) and len(words_of(text)) == len(words_of(t)) + 1), None)
 
 
 def part_of(other: str, text: str) -> bool:

@@ -19,7 +19,7 @@ from ag2_ns.language.relevancy import trusted_relevancy
 from ag2_ns.perception.english import asks_for_several
 from ag2_ns.query.config import DEFAULTS, QueryConfig
 from ag2_ns.query.query import Query
-from ag2_ns.query.rivals import adds_a_word, against, mentions_several, rivals_of
+from ag2_ns.query.rivals import against, mentions_several, rivals_of, thing_of
 from ag2_ns.scene.scene import Scene
 from ag2_ns.scene.scene_index import SceneIndex
 
@@ -85,14 +85,17 @@ def select_text(
     if not bool(allowed.any()):
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
-    found = evidence(index, score, level, config)
-    if rivals is not None and len(rivals) and found < config.present:
-        return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else")
-    single = not mentions_several(text)
+    single, listed = not mentions_several(text), rivals is not None and len(rivals) > 0
     whole = _of_parts(tree, ranked - typical, config)
     first = ranked  # what answers, before masks decide between a node and those above and below it
     if single:
         first = torch.where((tree.level > 0.5) & ~whole, typical + config.group_share * (ranked - typical), ranked)
+    found = evidence(index, first, level, config, listed and not single)
+    if listed and found < config.present:
+        return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else", found)
+    if listed:
+        heard = _heard(index, level, config, not single)
+        ranked, first = torch.where(heard, ranked, -1.0), torch.where(heard, first, -1.0)
     best = int(first.argmax())
     meant = partial(_meant, tree, quality=index.language.quality, whole=whole, single=single, config=config)
     nodes = [meant(ranked - typical, best=best)]
@@ -122,8 +125,51 @@ def for_parts(config: QueryConfig) -> QueryConfig:
     return replace(config, present=config.present_part, part_handicap=-config.part_bonus, pieces=True)
 
 
+def part_of_thing(
+    index: SceneIndex,
+    found: Selection,
+    embedding: Float[Tensor, " D"],
+    thing: Float[Tensor, " D"],
+    against: Float[Tensor, "K D"] | None,
+    nodes: Sequence[int],
+    config: QueryConfig = DEFAULTS,
+) -> Selection:
+    """The same, but of the nodes below a thing the one that answers best.
+
+    All of a mug resembles "mug handle", so what the text says beyond "mug" counts more. Nothing changes where nothing
+    is below, or where another thing is called so itself: a "ball pyramid" is no part of the ball.
+
+    Args:
+        index: the scene, with language.
+        found: what the text selects among all nodes.
+        embedding: of the text.
+        thing: likewise of the thing that it mentions.
+        against: what the text competes with.
+        nodes: what the thing's text selects; the best part of each is taken.
+        config: thresholds.
+    """
+    tree, unit = index.tree, torch.nn.functional.normalize
+    text, whole = unit(embedding.float(), dim=0), unit(thing.float(), dim=0)
+    score, _ = trusted_relevancy(index.language, text + config.beyond_thing * (text - whole), against)
+    ranked, last = torch.where(index.language.trust > 0, score, -1.0), tree.last.tolist()
+    below = [slice(n + 1, last[n] + 1) for n in nodes]
+    parts = sorted(b.start + int(ranked[b].argmax()) for b in below if b.start < b.stop and float(ranked[b].max()) >= 0)
+    other = _of_level(tree, 0.5)
+    for node in nodes:
+        other = other & _apart(tree, node)
+    best_other = float(torch.where(other, ranked, -1.0).max())
+    if not parts or best_other >= max(config.present, float(ranked[parts].max())):
+        return found
+    chosen = index.selection(parts, found.label, found.score)
+    return replace(chosen, anchor_score=torch.where(chosen.anchor_mask, found.score, found.anchor_score))
+
+
 def evidence(
-    index: SceneIndex, score: Float[Tensor, " R"], level: float | None = None, config: QueryConfig = DEFAULTS
+    index: SceneIndex,
+    score: Float[Tensor, " R"],
+    level: float | None = None,
+    config: QueryConfig = DEFAULTS,
+    groups: bool = False,
 ) -> float:
     """How well anything in the scene answers: things and groups, or any node where a part may be asked for.
 
@@ -134,13 +180,21 @@ def evidence(
         score: trusted relevancies.
         level: see `select_text`.
         config: thresholds.
+        groups: a group is asked for.
     """
+    heard = _heard(index, level, config, groups)
+    return float(score[heard].max()) if bool(heard.any()) else 0.0
+
+
+def _heard(index: SceneIndex, level: float | None, config: QueryConfig, groups: bool) -> Bool[Tensor, " R"]:
+    """The nodes that tell whether something is there, see `evidence`."""
     tree, allowed = index.tree, index.language.trust > 0
     if level is not None:
-        allowed &= _of_level(tree, level)
-    elif not config.pieces and bool((allowed & _of_level(tree, 0.5)).any()):
-        allowed &= _of_level(tree, 0.5)
-    return float(score[allowed].max()) if bool(allowed.any()) else 0.0
+        return allowed & _of_level(tree, level)
+    for these in [] if config.pieces else [tree.level > 0.5, _of_level(tree, 0.5)][not groups :]:
+        if bool((allowed & these).any()):
+            return allowed & these
+    return allowed
 
 
 def _of_level(tree: InstanceTree, level: float) -> Bool[Tensor, " R"]:
@@ -277,10 +331,10 @@ class Text(Query):
         rivals = None if rivals is None else rivals.to(scene.device)
         from ag2_ns.query.vector import called_nearest, select_vector  # which asks `select_text`
 
-        closed, floor = hasattr(scene.texts.encoder(), "known_texts"), self.floor
+        closed, floor, thing = hasattr(scene.texts.encoder(), "known_texts"), self.floor, None
         if rivals is not None and not closed:
             config = replace(config, present=config.present_open, pieces=True)
-        elif rivals is not None and adds_a_word(text, scene.texts.encoder().known_texts()):
+        elif rivals is not None and (thing := thing_of(text, scene.texts.encoder().known_texts())):
             config = for_parts(config)
         if floor is None:  # rivals, where there are any, tell better what is not there
             floor = config.floor if rivals is None else 0.0 if closed and len(rivals) else config.clear
@@ -290,6 +344,21 @@ class Text(Query):
             gaussians=scene.gaussians, floor=floor, several=self.several, level=level, rivals=rivals,
             config=config,
         )  # fmt: skip
+        if thing is not None and level is None and not found.selection.empty:
+            whole = replace(self, text=thing).reply(scene, None).selection
+            others = against(embedding, negatives, rivals, config.synonym)
+            part = part_of_thing(
+                index,
+                found.selection,
+                embedding,
+                scene.texts.embed(thing).to(embedding),
+                others,
+                whole.nodes,
+                scene.config(QueryConfig),
+            )
+            found = replace(found, selection=part, candidates=(
+                Candidate(text, part.score, part.nodes), *(c for c in found.candidates[1:] if c.nodes != part.nodes)
+            ))  # fmt: skip
         return called_nearest(scene, found, floor)
 
     def _named(self, scene: Scene, text: str, nodes: tuple[int, ...], level: float | None) -> Answer:

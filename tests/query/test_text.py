@@ -7,7 +7,7 @@ from ag2_ns.language.node_language import NodeLanguage
 from ag2_ns.language.relevancy import relevancy, trusted_relevancy
 from ag2_ns.perception.english import asks_for_several
 from ag2_ns.query.config import DEFAULTS
-from ag2_ns.query.text import evidence, for_parts, select_text
+from ag2_ns.query.text import evidence, for_parts, part_of_thing, select_text
 from ag2_ns.scene.scene_index import SceneIndex
 
 
@@ -163,6 +163,48 @@ def test_pieces_are_no_evidence_of_things():
     assert select_text(index, "bottle", bottle, rivals=vase[None]).nodes == (0,)
     assert select_text(index, "vase", vase, rivals=bottle[None]).empty
     assert select_text(index, "vase neck", vase, rivals=bottle[None], config=for_parts(DEFAULTS)).nodes == (1,)
+
+
+@pytest.mark.parametrize(("other", "meant"), [(0.0, (2,)), (1.0, (5,))])
+def test_a_part_is_looked_for_in_its_thing(other, meant):
+    """A mug, its side and its handle; a cup whose handle answers better; and a thing that may be called so itself."""
+    one = torch.ones(6)
+    tree = InstanceTree(
+        torch.tensor([-1, 0, 0, -1, 3, -1]), torch.tensor([2, 1, 2, 4, 4, 5]),
+        torch.tensor([0.5, 0.0, 0.0, 0.5, 0.0, 0.5]), one.long(), one, torch.arange(6), one.bool(),
+    )  # fmt: skip
+    mug, handle, cup, rest = torch.eye(4)
+    sides = [mug, mug, mug / 2 + handle, cup, handle, other * (mug + 2 * handle)]
+    feature = torch.nn.functional.normalize(torch.stack(sides) + 3 * rest, dim=1)
+    index = SceneIndex(
+        torch.arange(6), torch.zeros(6, 3), torch.zeros(2, 0, dtype=torch.long), tree,
+        NodeLanguage(feature.half(), one, one, one),
+    )  # fmt: skip
+    text = torch.nn.functional.normalize(mug + handle, dim=0)
+    anywhere = index.selection([5] if other else [4], "mug handle", 0.5)
+    found = part_of_thing(index, anywhere, text, mug, cup[None], [0])
+    assert found.nodes == meant and found.score == 0.5 and found.label == "mug handle"
+    assert part_of_thing(index, anywhere, text, mug, cup[None], [5]) is anywhere, "nothing is below"
+
+
+def test_groups_tell_of_groups():
+    """A plate with a bowl on it: together they are no yellow plate, and neither alone is what "on the plate" means."""
+    one = torch.ones(3)
+    tree = InstanceTree(
+        torch.tensor([-1, 0, 0]), torch.tensor([2, 1, 2]), torch.tensor([0.75, 0.5, 0.5]), one.long(), one,
+        torch.arange(3), one.bool(),
+    )  # fmt: skip
+    brown, yellow, bowl, plate = torch.eye(4)
+    things = torch.stack((yellow + brown + bowl + plate, yellow + bowl, brown + plate))
+    index = SceneIndex(
+        torch.arange(3), torch.zeros(3, 3), torch.zeros(2, 0, dtype=torch.long), tree,
+        NodeLanguage(torch.nn.functional.normalize(things, dim=1).half(), one, one / 2, one),
+    )  # fmt: skip
+    rivals = torch.stack((yellow + bowl, brown + plate))
+    wrong = select_text(index, "yellow plate", yellow + plate, rivals=rivals)
+    assert wrong.empty and 0 < wrong.score < 0.5
+    group = select_text(index, "yellow bowl on the brown plate", yellow + bowl + plate, rivals=rivals[1:])
+    assert group.nodes == (0,)
 
 
 def test_twins_are_things_that_answer_alike():
