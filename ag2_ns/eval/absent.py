@@ -35,6 +35,10 @@ class AbsentReport:
             "rejected_at_98_kept": rate([score < floor for _, _, _, score in self.asked]),
             "by_sort": {s: rate([not found for _, sort, found, _ in self.asked if sort == s]) for s in sorts},
             "found": sorted(text for text, _, found, _ in self.asked if found),
+            "scores": {
+                "asked": {text: round(score, 4) for text, _, _, score in self.asked},
+                "present": {text: round(score, 4) for text, _, score in self.present},
+            },
         }
 
 

@@ -212,7 +212,7 @@ def _write_truth(out: Path, world: World, noise: float | Difficulty, seed: int) 
         groups = {str(k): name for k, (name, _) in enumerate(truth.groups, 1)}
         save(folder / "groups" / "labels.json", groups)
         save(folder / "groups" / "members.json", {str(k): list(m) for k, (_, m) in enumerate(truth.groups, 1)})
-        absent = absent_prompts(set(truth.labels.values()), world.kinds, ABSENT, seed)
+        absent = absent_prompts(set(truth.labels.values()), world.kinds, ABSENT, seed, set(world.furniture.values()))
         save(folder / "absent.json", [{"text": text, "sort": sort} for text, sort in absent])
         names = [*truth.labels.values(), *truth.parts.values(), *groups.values(), *(text for text, _ in absent)]
         # Everything that such scenes may hold: what an open vocabulary would tell apart.

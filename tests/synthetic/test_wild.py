@@ -133,6 +133,10 @@ def test_absent_prompts_of_three_sorts():
     assert all(t.split()[0] in COLOURS for t, _ in found)
     swapped = [t for t, s in found if s == "colour"]
     assert all(t.split(" ", 1)[1] in ("mug", "bowl") for t in swapped)
+    more = absent_prompts(labels, ALL_KINDS, 300, 0)
+    assert any(t.endswith(" sofa") for t, _ in more) and not any(
+        t.endswith(" sofa") for t, _ in absent_prompts(labels, ALL_KINDS, 300, 0, {"sofa"})
+    ), "what stands around is there"
 
 
 def test_room():

@@ -24,7 +24,9 @@ OTHER_KINDS = ("spoon", "knife", "toaster", "bag", "towel", "mirror", "bear", "t
 """Kinds that no table-top holds, with real cosines."""
 
 
-def absent_prompts(labels: Collection[str], kinds: Collection[str], count: int, seed: int) -> list[tuple[str, str]]:
+def absent_prompts(
+    labels: Collection[str], kinds: Collection[str], count: int, seed: int, furniture: Collection[str] = ()
+) -> list[tuple[str, str]]:
     """(text, sort) of prompts of which no label says anything.
 
     Args:
@@ -32,6 +34,7 @@ def absent_prompts(labels: Collection[str], kinds: Collection[str], count: int, 
         kinds: the kinds that such scenes may hold.
         count: prompts wanted, the sorts in turn.
         seed: draws them.
+        furniture: kinds of what stands around without a label; its features say so, whatever its colour.
     """
     rng = np.random.default_rng([seed, 23])
     colours = sorted(COLOURS)
@@ -57,7 +60,7 @@ def absent_prompts(labels: Collection[str], kinds: Collection[str], count: int, 
         for sort in SORTS:
             while pools[sort]:
                 text = pools[sort].pop()
-                if text not in [t for t, _ in chosen]:
+                if text not in [t for t, _ in chosen] and text.partition(" ")[2] not in furniture:
                     chosen.append((text, sort))
                     break
     return chosen[:count]
