@@ -25,13 +25,16 @@ from ag2_ns.rendering import over, render
 from ag2_ns.rendering.gsplat import GsplatRasterizer
 from ag2_ns.session.outputs import Looks, feature_looks, scene_outputs
 from ag2_ns.splat.anchors import child_features, voxel_size
-from ag2_ns.splat.density import ScreenStatistics, drop_children, least_shown, refine, visibility
+from ag2_ns.splat.density import ScreenStatistics, beside, drop_children, hiding, least_shown, refine, visibility
 from ag2_ns.splat.drawing import Drawing
 from ag2_ns.splat.losses import near_anchor_loss, photometric_loss, picture_losses, shrink_loss
 from ag2_ns.splat.mask_losses import check_sizes, contrastive_loss, plan_of
 from ag2_ns.splat.optim import rebind, zero_moments
 from ag2_ns.splat.propagation import anchor_visibility, propagation_loss
 from ag2_ns.splat.prototype_loss import prototype_loss
+
+BESIDE = 64
+"""Cameras beside those of training that are asked what hides others."""
 
 DISTORTION_NEAR = 0.04
 """Where the depths of the distortion begin, as a share of the extent (2D Gaussian splatting: 0.2 units, in captures
@@ -143,9 +146,13 @@ class AG2Model(AnchorModel):
         self.opacity_was_reset.fill_(True)
 
     def remove_invisible(self) -> None:
-        """Drop children that no training view shows, and the anchors this leaves empty."""
-        seen = visibility(self.gaussians().detach(), self.training_views(), self.backend())
-        keep = (seen >= self.config.invisible_below) & ~least_shown(seen, self.config.least_shown)
+        """Drop children that no training view shows or that hide others from beside, and anchors this leaves empty."""
+        c, gaussians, views = self.config, self.gaussians().detach(), self.training_views()
+        shown = visibility(gaussians, views, self.backend())
+        keep = (shown.total >= c.invisible_below) & ~least_shown(shown.total, c.least_shown)
+        if c.hiding_views > 0:
+            others = visibility(gaussians, beside(views, BESIDE), self.backend())
+            keep &= ~hiding(shown, others, c.hiding_views)
         drop_children(self, keep, self.optimizers)
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -135,19 +135,66 @@ def drop_children(owner: AnchorOwner, keep: Bool[Tensor, " N"], optimizers: dict
     owner.restructure(filled, keep, None, None, optimizers)
 
 
-def visibility(gaussians: Gaussians, views: list[View], rasterizer: Rasterizer) -> Float[Tensor, " N"]:
-    """Sum over views and pixels of each Gaussian's rendering weight, in pixels.
+@dataclass(frozen=True)
+class Shown:
+    """How much cameras show of every Gaussian."""
+
+    total: Float[Tensor, " N"]
+    """Rendering weight summed over pixels and views, pixels."""
+    views: Float[Tensor, " N"]
+    """In how many views: (sum of weights)^2 / sum of their squares, which is V for V equal ones."""
+    most: Float[Tensor, " N"]
+    """The largest weight in one view, pixels."""
+
+
+def visibility(gaussians: Gaussians, views: list[View], rasterizer: Rasterizer) -> Shown:
+    """Each Gaussian's rendering weight in the views.
 
     The published implementation accumulates |d sum(alpha) / d opacity|, which vanishes for a Gaussian in front of
     another opaque one although it is what the camera sees; the rendering weight T * alpha has no such blind spot.
     """
-    total = torch.zeros(len(gaussians), device=gaussians.device)
+    total, square, most = torch.zeros(3, len(gaussians), device=gaussians.device)
     for view in views:
         ones = torch.ones(view.height, view.width, 1, device=gaussians.device)
-        total += rasterizer.lift(
+        weight = rasterizer.lift(
             gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, ones, view
         ).squeeze(-1)
-    return total
+        total += weight
+        square += weight.square()
+        most = torch.maximum(most, weight)
+    return Shown(total, total.square() / square.clamp(min=1e-12), most)
+
+
+def beside(views: list[View], most: int) -> list[View]:
+    """Where the next picture might have been taken: the motion to a camera from the one nearest to it, made once more.
+
+    Args:
+        views: cameras.
+        most: of so many of them, evenly spread.
+    """
+    if len(views) < 2:
+        return []
+    world = torch.stack([view.viewmat for view in views])
+    pose = torch.linalg.inv(world)
+    apart = torch.cdist(pose[:, :3, 3], pose[:, :3, 3]).fill_diagonal_(torch.inf)
+    nearest = apart.argmin(1)
+    onward = world @ pose[nearest] @ world
+    chosen = torch.linspace(0, len(views) - 1, min(most, len(views))).round().long().tolist()
+    return [replace(views[k], viewmat=onward[k]) for k in chosen]
+
+
+def hiding(shown: Shown, beside: Shown, few: float) -> Bool[Tensor, " N"]:
+    """The Gaussians that would hide what is behind them from a camera beside those of training.
+
+    One of them shows more than all training cameras see of it, and few of these see it at all. It stands for something
+    far behind it in a view or two, in a place that no other view contradicts.
+
+    Args:
+        shown: what training cameras see.
+        beside: what cameras beside them would see, see `beside`.
+        few: Gaussians that so many training views show are right where they are.
+    """
+    return (beside.most > shown.total) & (shown.views < few)
 
 
 def least_shown(seen: Float[Tensor, " N"], share: float) -> Bool[Tensor, " N"]:
