@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.merge import Merges
@@ -96,6 +97,7 @@ def objects(
     visible: np.ndarray,
     affinity: np.ndarray,
     config: GroupingConfig = DEFAULTS,
+    kinship: np.ndarray | None = None,
 ) -> np.ndarray:
     """Which nodes are objects: those disjoint ones that account for most of what the masks show.
 
@@ -103,7 +105,8 @@ def objects(
     show more than those about the best objects inside it: a robot, whose masks outweigh those of its head and legs,
     but not a stack of books, whose books have more. It compares a node with its own parts only, so no absolute level
     of agreement has to be chosen. (The optimal cut of a hierarchy, as in HDBSCAN's excess of mass; Campello et al.
-    2013.)
+    2013.) What is inside a thing of two large parts, a candle and its dish, has about as many masks as the whole; it is
+    known by its language: crops of both parts and of the whole say the same (`kinship`), those of a group do not.
 
     Args:
         parent: [R] the node above each, -1 for none; parents come before their children.
@@ -111,11 +114,14 @@ def objects(
         visible: [R] its visible area in all views.
         affinity: [R] what holds it together.
         config: thresholds.
+        kinship: [R] how alike it and what is inside it are by their language, see `kinship`.
     """
     num = len(parent)
     tight = affinity >= config.loose
     enough = (votes >= config.most * visible) & tight
     factor = np.where(affinity >= config.held_together, 1.0, np.where(tight, config.whole, 0.0))
+    if kinship is not None:
+        factor = np.where(kinship >= config.kin, np.maximum(factor, config.kin_whole), factor)
     inside, has_children = np.zeros(num), np.zeros(num, bool)
     best = votes.astype(float).copy()
     for n in range(num - 1, -1, -1):
@@ -132,6 +138,37 @@ def objects(
             enough[n] or (factor[n] > 0 and factor[n] * votes[n] >= inside[n]) or not has_children[n]
         )
     return out
+
+
+def kinship(
+    parent: np.ndarray, visible: np.ndarray, about: np.ndarray, language: np.ndarray, config: GroupingConfig = DEFAULTS
+) -> np.ndarray:
+    """How alike each node and those right inside it are by their language: the least of their cosines, 0 for unknown.
+
+    Cosines are of what tells a node from the others: the mean of all is taken off.
+
+    Args:
+        parent: [R] the node above each, -1 for none.
+        visible: [R] visible area.
+        about: [M] the node that each mask is about, -1 for none.
+        language: [M, D] an image-text feature per mask, zeros or NaN for none.
+        config: thresholds.
+    """
+    masks = np.flatnonzero(about >= 0)
+    said = csr_array((np.ones(len(masks), np.float32), (about[masks], masks)), (len(parent), len(about)))
+    feature = said @ _unit(np.nan_to_num(language))
+    described = feature.any(1)
+    feature = _unit(feature)
+    feature = _unit((feature - feature[described].mean(0)) * described[:, None]) if described.any() else feature
+    inner = np.flatnonzero(parent >= 0)
+    inner = inner[visible[inner] > config.kin_share * visible[parent[inner]]]
+    out = np.ones(len(parent))
+    np.minimum.at(out, parent[inner], (feature[inner] * feature[parent[inner]]).sum(1))
+    return np.where(described, out, 0.0)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
 
 
 def levels(parent: np.ndarray, is_object: np.ndarray, share: np.ndarray) -> np.ndarray:

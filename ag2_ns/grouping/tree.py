@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ag2_ns.core.errors import UserError
-from ag2_ns.grouping.condense import candidates, levels, objects, preorder
+from ag2_ns.grouping.condense import candidates, kinship, levels, objects, preorder
 from ag2_ns.grouping.config import DEFAULTS, GroupingConfig
 from ag2_ns.grouping.consensus import elect
 from ag2_ns.grouping.csr import Rows
@@ -182,6 +182,7 @@ def merged_tree(
     feature: Float[Tensor, "A F"] | None = None,
     config: GroupingConfig = DEFAULTS,
     known: tuple[Merges, Bool[Tensor, " A"]] | None = None,
+    language: Float[Tensor, "M D"] | None = None,
 ) -> tuple[InstanceTree, Merges]:
     """`build_tree`, and the merges that it comes from.
 
@@ -192,6 +193,7 @@ def merged_tree(
         config: thresholds.
         known: merges of earlier weights, and the anchors whose weights are still the same; what was certain among
             these is not looked at again.
+        language: an image-text feature per mask, as evidence of what is one thing.
     """
     seen = lifted.visible >= config.seen
     rows = Rows.of(lifted, keep=seen)
@@ -200,7 +202,7 @@ def merged_tree(
         feature = torch.nn.functional.normalize(feature.detach().float(), dim=1).cpu().numpy()
     before = None if known is None else (known[0], known[1].cpu().numpy())
     merges = merge_regions(rows, joined, feature, config, before)
-    return adopt_unseen(_tree_of(merges, lifted, seen, config), edges), merges
+    return adopt_unseen(_tree_of(merges, lifted, seen, config, language), edges), merges
 
 
 @cache
@@ -217,7 +219,9 @@ def warm_up(device: torch.device) -> None:
     Rows.of(lifted).affinities(units[:-1], units[1:], DEFAULTS.scoring)
 
 
-def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], config: GroupingConfig) -> InstanceTree:
+def _tree_of(
+    merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], config: GroupingConfig, language: Tensor | None
+) -> InstanceTree:
     """The candidates among the merged regions as a tree, less those that too few masks vote for."""
     found = candidates(merges, config)
     to = {"device": lifted.row.device}
@@ -236,7 +240,8 @@ def _tree_of(merges: Merges, lifted: LiftedMasks, seen: Bool[Tensor, " A"], conf
     nodes = tree.lift(lifted)
     again = elect(nodes, area, tree.last.cpu().numpy(), np.ones(tree.num_nodes, bool), config)
     up, visible = tree.parent.cpu().numpy(), nodes.visible.double().cpu().numpy()
-    is_object = objects(up, again.votes, visible, affinity, config)
+    kin = None if language is None else kinship(up, visible, again.about, language.float().cpu().numpy(), config)
+    is_object = objects(up, again.votes, visible, affinity, config, kin)
     level = levels(up, is_object, again.votes / visible.clip(1e-9))
     return replace(tree, level=torch.as_tensor(level, dtype=torch.float32, **to))
 

@@ -191,13 +191,14 @@ def build_index(
                 lift, masks, gaussians, entries, gaussian_anchor, anchor_xyz, edges, label, lifted, config,
             )  # fmt: skip
         known = merges, _unmoved(start, gaussian_anchor, num_anchors)
-    tree, _ = merged_tree(lifted, edges, anchor_feature, config, known)
+    language = _joined(lifted, features)
+    tree, _ = merged_tree(lifted, edges, anchor_feature, config, known, language if language.shape[1] else None)
     if alone:
         tree, gaussian_anchor, lifted = add_parts(tree, first, gaussian_anchor, gaussians.means, anchor_xyz, config)
     else:
         itself = torch.arange(num_anchors, device=gaussian_anchor.device)
         tree, *_ = add_parts(tree, lifted, itself, anchor_xyz, anchor_xyz, config)
-    return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, language_of(tree, lifted, features))
+    return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, node_language(tree, lifted, language))
 
 
 def _unmoved(before: Int[Tensor, " N"], after: Int[Tensor, " N"], num_anchors: int) -> Bool[Tensor, " A"]:
@@ -306,6 +307,15 @@ def language_of(
     tree: InstanceTree, lifted: LiftedMasks, features: Sequence[Float[Tensor, "M D"] | None] | None
 ) -> NodeLanguage:
     """`node_language` from the features of each view; featureless (D = 0) when there are none."""
+    return node_language(tree, lifted, _joined(lifted, features))
+
+
+def _joined(lifted: LiftedMasks, features: Sequence[Float[Tensor, "M D"] | None] | None) -> Float[Tensor, "M D"]:
+    """The features of all masks, D = 0 where not every view has them.
+
+    Raises:
+        UserError: they differ in width.
+    """
     if features is None or any(f is None for f in features):
         features = [torch.zeros(lifted.num_masks, 0)]
     parts = [f.to(lifted.row.device, torch.float32) for f in features]
@@ -313,4 +323,4 @@ def language_of(
         raise UserError("the views' features differ in width; run `ag2 prepare --overwrite` with one encoder")
     width = max((p.shape[1] for p in parts), default=0)
     parts = [p if len(p) else p.new_zeros(0, width) for p in parts]
-    return node_language(tree, lifted, torch.cat(parts))
+    return torch.cat(parts)

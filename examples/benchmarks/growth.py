@@ -194,7 +194,7 @@ def measure(size: Size) -> dict:
         torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
         scene_index.free_memory = lambda device: room - torch.cuda.memory_allocated(device)
     build(replace(size, views=4, gaussians=3000, width=64, height=48, masks=8))
-    for name in ("lift_masks", "merged_tree", "refine_anchors", "add_parts", "language_of"):
+    for name in ("lift_masks", "merged_tree", "refine_anchors", "add_parts", "node_language"):
         timed(name)
     if cuda:
         torch.cuda.reset_peak_memory_stats()

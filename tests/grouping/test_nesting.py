@@ -1,9 +1,10 @@
 """Regions that the masks of what is around them leave out, and which nodes of a tree are the objects."""
 
 import numpy as np
+import pytest
 import torch
 
-from ag2_ns.grouping.condense import levels, objects
+from ag2_ns.grouping.condense import kinship, levels, objects
 from ag2_ns.grouping.lifting import LiftedMasks
 from ag2_ns.grouping.nesting import held_by_parent, lift_out
 
@@ -55,6 +56,30 @@ def test_a_robot_is_an_object_and_a_stack_of_books_a_group():
 def test_nodes_without_children_are_objects():
     assert objects(np.array([-1, -1]), np.zeros(2), np.ones(2), np.zeros(2)).all()
     assert objects(np.array([], int), np.zeros(0), np.zeros(0), np.zeros(0)).tolist() == []
+
+
+def test_what_says_the_same_as_its_parts_is_one_thing():
+    # 0 candle of 1 and 2; 3 apple 4 on a plate 5; 6 has no mask of its own.
+    parent, visible = np.array([-1, 0, 0, -1, 3, 3, -1]), np.array([100.0, 50, 50, 100, 50, 50, 10])
+    candle, apple, plate = np.eye(4)[:3]
+    about = np.array([0, 0, 1, 2, 3, 4, 5, -1])
+    language = np.stack([candle, 2 * candle, candle, candle + 0.1 * plate, apple + plate, apple, plate, apple])
+    kin = kinship(parent, visible, about, language)
+    assert kin[0] > 0.9 and kin[3] < 0.7 and kin[[1, 2, 4, 5]].tolist() == pytest.approx([1.0] * 4) and kin[6] == 0.0
+    votes, affinity = 0.01 * visible * np.array([50, 60, 60, 50, 60, 60, 0]), np.array([0.3, 0.9, 0.9] * 2 + [0.9])
+    assert objects(parent, votes, visible, affinity).tolist() == [False, True, True, False, True, True, True]
+    assert objects(parent, votes, visible, affinity, kinship=kin).tolist() == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    language[3] = np.nan
+    assert kinship(parent, visible, about, language)[0] == 0.0
+    assert not kinship(parent, visible, about, 0 * language).any()
 
 
 def test_what_is_joined_loosely_is_no_object():
