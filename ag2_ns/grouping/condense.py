@@ -121,7 +121,7 @@ def objects(
     enough = (votes >= config.most * visible) & tight
     factor = np.where(affinity >= config.held_together, 1.0, np.where(tight, config.whole, 0.0))
     if kinship is not None:
-        factor = np.where(kinship >= config.kin, np.maximum(factor, config.kin_whole), factor)
+        factor = np.where(tight & (kinship >= config.kin), np.maximum(factor, config.kin_whole), factor)
     inside, has_children = np.zeros(num), np.zeros(num, bool)
     best = votes.astype(float).copy()
     for n in range(num - 1, -1, -1):

@@ -104,6 +104,7 @@ _small = replace(
     sh_degree_interval=450,
     opacity_reset_every=10_000,
     remove_invisible_at=(930,),
+    remove_hiding_at=(),
     invisible_below=1.0,
 )
 
@@ -134,6 +135,7 @@ _published = replace(
     mask_loss_every=1,
     propagation_from=30000,
     remove_invisible_at=(14990, 30001),
+    remove_hiding_at=(),
     instances="features",
     background_color="black",
 )

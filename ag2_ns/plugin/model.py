@@ -133,8 +133,9 @@ class AG2Model(AnchorModel):
             )
         if growing and step > 0 and step % c.opacity_reset_every == 0 and step < self.at(c.grow_until):
             self.reset_opacity()
-        if step > 0 and any(step == self.at(s) for s in c.remove_invisible_at):
-            self.remove_invisible()
+        unseen, hides = (step > 0 and step in map(self.at, at) for at in (c.remove_invisible_at, c.remove_hiding_at))
+        if unseen or hides:
+            self.remove_invisible(unseen, hides)
         if c.grow_by == "splits" and step == self.at(c.grow_until):
             self.regroup(c.anchor_voxel, self.optimizers)
 
@@ -145,14 +146,20 @@ class AG2Model(AnchorModel):
         zero_moments(self.optimizers.get("opacity_logit"), logit)
         self.opacity_was_reset.fill_(True)
 
-    def remove_invisible(self) -> None:
-        """Drop children that no training view shows or that hide others from beside, and anchors this leaves empty."""
+    def remove_invisible(self, unseen: bool = True, hides: bool = False) -> None:
+        """Drop children, and the anchors this leaves empty.
+
+        Args:
+            unseen: those that no training view shows.
+            hides: those that would hide others from beside the training cameras.
+        """
         c, gaussians, views = self.config, self.gaussians().detach(), self.training_views()
         shown = visibility(gaussians, views, self.backend())
-        keep = (shown.total >= c.invisible_below) & ~least_shown(shown.total, c.least_shown)
-        if c.hiding_views > 0:
-            others = visibility(gaussians, beside(views, BESIDE), self.backend())
-            keep &= ~hiding(shown, others, c.hiding_views)
+        keep = torch.ones_like(shown.total, dtype=torch.bool)
+        if unseen:
+            keep &= (shown.total >= c.invisible_below) & ~least_shown(shown.total, c.least_shown)
+        if hides:
+            keep &= ~hiding(shown, visibility(gaussians, beside(views, BESIDE), self.backend()), c.hiding_views)
         drop_children(self, keep, self.optimizers)
 
     @torch.no_grad()

@@ -66,7 +66,7 @@ def test_what_says_the_same_as_its_parts_is_one_thing():
     language = np.stack([candle, 2 * candle, candle, candle + 0.1 * plate, apple + plate, apple, plate, apple])
     kin = kinship(parent, visible, about, language)
     assert kin[0] > 0.9 and kin[3] < 0.7 and kin[[1, 2, 4, 5]].tolist() == pytest.approx([1.0] * 4) and kin[6] == 0.0
-    votes, affinity = 0.01 * visible * np.array([50, 60, 60, 50, 60, 60, 0]), np.array([0.3, 0.9, 0.9] * 2 + [0.9])
+    votes, affinity = 0.01 * visible * np.array([50, 60, 60, 50, 60, 60, 0]), np.array([0.5, 0.9, 0.9] * 2 + [0.9])
     assert objects(parent, votes, visible, affinity).tolist() == [False, True, True, False, True, True, True]
     assert objects(parent, votes, visible, affinity, kinship=kin).tolist() == [
         True,

@@ -183,6 +183,22 @@ def test_invisible_gaussians_are_removed():
     assert torch.bincount(model.child_anchor, minlength=len(model.anchor_xyz)).min() > 0
 
 
+def test_what_hides_others_is_removed_at_its_own_steps(monkeypatch):
+    model = tiny_model(remove_invisible_at=(2,), remove_hiding_at=(2, 4), instances="none")
+    optimizers = attach(model, steps=10000)
+    calls = []
+    monkeypatch.setattr(model, "remove_invisible", lambda *unseen_hides: calls.append((model.step, *unseen_hides)))
+    for step in range(6):
+        training_step(model, optimizers, step)
+    assert calls == [(2, True, True), (4, False, True)]
+    monkeypatch.undo()
+    first = torch.arange(model.num_points) == 0
+    monkeypatch.setattr("ag2_ns.plugin.model.hiding", lambda *_: first)
+    means = model.means.detach()
+    model.remove_invisible(unseen=False, hides=True)
+    assert torch.equal(model.means.detach(), means[1:])
+
+
 def test_growth_adds_anchors_within_the_budget():
     options = dict(grow_from=2, grow_every=3, growth=GrowthRule(threshold=1e-9, min_seen=0), remove_invisible_at=())
     options |= {"grow_by": "cells"}
