@@ -42,6 +42,9 @@ class QueryConfig:
     such things the least has 0.59; of other groups that answer nearly as well as anything, one has at most 0.26.)"""
     group_share: float = 0.9
     """Any other group counts as if it rose this share as far, where the text mentions one thing."""
+    piece_share: float = 0.8
+    """Likewise a piece of a thing, where a closed list says which texts are of parts. (A bowl whose object is the book
+    below it is found by its piece; of many pieces one resembles what is not there.)"""
     part_bonus: float = 0.5
     """How much worse a part may fit where the text adds a word to another text that is known ("red mug handle")."""
     beyond_thing: float = 0.25

@@ -85,17 +85,19 @@ def select_text(
     if not bool(allowed.any()):
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
-    single, listed = not mentions_several(text), rivals is not None and len(rivals) > 0
+    single, rivalled = not mentions_several(text), rivals is not None and len(rivals) > 0
+    listed = rivalled and level is None and not config.pieces  # a closed list says what names a part, and this does not
+    if listed and not single and bool((allowed & (tree.level > 0.5)).any()):
+        ranked = torch.where(tree.level > 0.5, ranked, -1.0)
     whole = _of_parts(tree, ranked - typical, config)
     first = ranked  # what answers, before masks decide between a node and those above and below it
     if single:
         first = torch.where((tree.level > 0.5) & ~whole, typical + config.group_share * (ranked - typical), ranked)
-    found = evidence(index, first, level, config, listed and not single)
-    if listed and found < config.present:
+    if listed and single:
+        first = torch.where(_of_level(tree, 0.5), first, typical + config.piece_share * (ranked - typical))
+    found = float(first.max()) if rivalled else evidence(index, score, level, config)
+    if rivalled and found < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else", found)
-    if listed:
-        heard = _heard(index, level, config, not single)
-        ranked, first = torch.where(heard, ranked, -1.0), torch.where(heard, first, -1.0)
     best = int(first.argmax())
     meant = partial(_meant, tree, quality=index.language.quality, whole=whole, single=single, config=config)
     nodes = [meant(ranked - typical, best=best)]
@@ -165,11 +167,7 @@ def part_of_thing(
 
 
 def evidence(
-    index: SceneIndex,
-    score: Float[Tensor, " R"],
-    level: float | None = None,
-    config: QueryConfig = DEFAULTS,
-    groups: bool = False,
+    index: SceneIndex, score: Float[Tensor, " R"], level: float | None = None, config: QueryConfig = DEFAULTS
 ) -> float:
     """How well anything in the scene answers: things and groups, or any node where a part may be asked for.
 
@@ -180,21 +178,13 @@ def evidence(
         score: trusted relevancies.
         level: see `select_text`.
         config: thresholds.
-        groups: a group is asked for.
     """
-    heard = _heard(index, level, config, groups)
-    return float(score[heard].max()) if bool(heard.any()) else 0.0
-
-
-def _heard(index: SceneIndex, level: float | None, config: QueryConfig, groups: bool) -> Bool[Tensor, " R"]:
-    """The nodes that tell whether something is there, see `evidence`."""
     tree, allowed = index.tree, index.language.trust > 0
     if level is not None:
-        return allowed & _of_level(tree, level)
-    for these in [] if config.pieces else [tree.level > 0.5, _of_level(tree, 0.5)][not groups :]:
-        if bool((allowed & these).any()):
-            return allowed & these
-    return allowed
+        allowed &= _of_level(tree, level)
+    elif not config.pieces and bool((allowed & _of_level(tree, 0.5)).any()):
+        allowed &= _of_level(tree, 0.5)
+    return float(score[allowed].max()) if bool(allowed.any()) else 0.0
 
 
 def _of_level(tree: InstanceTree, level: float) -> Bool[Tensor, " R"]:

@@ -154,7 +154,7 @@ def test_pieces_are_no_evidence_of_things():
         torch.tensor([-1, 0, -1]), torch.tensor([1, 1, 2]), torch.tensor([0.5, 0.0, 0.5]), one.long(), one,
         torch.tensor([0, 1, 2]), one.bool(),
     )  # fmt: skip
-    feature = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2, 0], [0.2, 1.0, 0], [0.6, 0.5, 0.6]]), dim=1)
+    feature = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2, 0], [0.5, 0.5, 0], [0.6, 0.4, 0.6]]), dim=1)
     index = SceneIndex(
         torch.arange(3), torch.zeros(3, 3), torch.zeros(2, 0, dtype=torch.long), tree,
         NodeLanguage(feature.half(), one, one / 2, one),
