@@ -135,11 +135,10 @@ def part_of_thing(
     against: Float[Tensor, "K D"] | None,
     nodes: Sequence[int],
     config: QueryConfig = DEFAULTS,
-) -> Selection:
-    """The same, but of the nodes below a thing the one that answers best.
+) -> Selection | None:
+    """The same, but of the nodes below a thing the one that answers best; as it was where nothing is below.
 
-    All of a mug resembles "mug handle", so what the text says beyond "mug" counts more. Nothing changes where nothing
-    is below, or where another thing is called so itself: a "ball pyramid" is no part of the ball.
+    All of a mug resembles "mug handle", so what the text says beyond "mug" counts more.
 
     Args:
         index: the scene, with language.
@@ -149,6 +148,9 @@ def part_of_thing(
         against: what the text competes with.
         nodes: what the thing's text selects; the best part of each is taken.
         config: thresholds.
+
+    Returns:
+        The part, or None where another thing is called so itself: a "ball pyramid" is no part of the ball.
     """
     tree, unit = index.tree, torch.nn.functional.normalize
     text, whole = unit(embedding.float(), dim=0), unit(thing.float(), dim=0)
@@ -160,7 +162,9 @@ def part_of_thing(
     for node in nodes:
         other = other & _apart(tree, node)
     best_other = float(torch.where(other, ranked, -1.0).max())
-    if not parts or best_other >= max(config.present, float(ranked[parts].max())):
+    if best_other >= max(config.present, float(ranked[parts].max()) if parts else 0.0):
+        return None
+    if not parts:
         return found
     chosen = index.selection(parts, found.label, found.score)
     return replace(chosen, anchor_score=torch.where(chosen.anchor_mask, found.score, found.anchor_score))
@@ -329,26 +333,23 @@ class Text(Query):
         if floor is None:  # rivals, where there are any, tell better what is not there
             floor = config.floor if rivals is None else 0.0 if closed and len(rivals) else config.clear
             floor = 0.0 if negatives is None else floor
-        found = select_vector(
-            index, text, embedding, negatives, strategy=self.strategy or config.strategy, field=scene.language_field,
-            gaussians=scene.gaussians, floor=floor, several=self.several, level=level, rivals=rivals,
-            config=config,
+        select = partial(
+            select_vector, index, text, embedding, negatives, strategy=self.strategy or config.strategy,
+            field=scene.language_field, gaussians=scene.gaussians, floor=floor, several=self.several, level=level,
+            rivals=rivals,
         )  # fmt: skip
+        found = select(config=config)
         if thing is not None and level is None and not found.selection.empty:
-            whole = replace(self, text=thing).reply(scene, None).selection
-            others = against(embedding, negatives, rivals, config.synonym)
+            whole, others = replace(self, text=thing).reply(scene, None), against(embedding, negatives, rivals)
             part = part_of_thing(
-                index,
-                found.selection,
-                embedding,
-                scene.texts.embed(thing).to(embedding),
-                others,
-                whole.nodes,
-                scene.config(QueryConfig),
-            )
-            found = replace(found, selection=part, candidates=(
-                Candidate(text, part.score, part.nodes), *(c for c in found.candidates[1:] if c.nodes != part.nodes)
-            ))  # fmt: skip
+                index, found.selection, embedding, scene.texts.embed(thing).to(embedding), others,
+                whole.selection.nodes, scene.config(QueryConfig),
+            )  # fmt: skip
+            if part is None:
+                found = select(config=scene.config(QueryConfig))
+            elif part.nodes != found.selection.nodes:
+                rest = (c for c in found.candidates[1:] if c.nodes != part.nodes)
+                found = replace(found, selection=part, candidates=(Candidate(text, part.score, part.nodes), *rest))
         return called_nearest(scene, found, floor)
 
     def _named(self, scene: Scene, text: str, nodes: tuple[int, ...], level: float | None) -> Answer:
