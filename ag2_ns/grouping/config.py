@@ -78,11 +78,13 @@ class GroupingConfig:
     """Mean IoU with its best masks below which a region is no candidate."""
     part_inside: float = 0.3
     """Share of a mask that an object has to hold for it to speak of the object's parts."""
-    part_vote: float = 0.25
+    part_vote: float = 0.2
     """IoU from which a mask is about a part."""
     part_views: float = 0.2
     """Least evidence for a part: root of the share of the object's views in which a mask votes for it, times the share
     of its visible area that those views show."""
+    part_nested: float = 0.7
+    """Share of the evidence for a part that one inside it must have."""
     part_most: float = 0.9
     """What is larger than this share of an object is no part of it."""
     growth: float = 0.05

@@ -38,10 +38,10 @@ BEST, LEAST = 5, 0.6
 """Masks that fit a guess less than `LEAST` times as well as its best ones (mean of `BEST` views) are about something
 else, and have no vote on it."""
 
-MARGIN = 0.05
-"""Of sets that a mask fits nearly as well (IoU) the largest is meant: a view that hides all of it but a piece cannot
-tell them apart."""
 
+MARGIN, SHOWN = 0.05, 1.02
+"""Of sets that a mask fits nearly as well (IoU) the largest is meant, if the view shows no more of it than this times
+what it shows of the one that fits best: a view that hides all but a piece cannot tell them apart."""
 
 FEW_MASKS = 5
 """Masks on an object below which nothing is to be known of its parts."""
@@ -74,6 +74,12 @@ class _Sets:
     """Weight of each set in each mask."""
     total: Float[Tensor, "V K"]
     """Its visible area in each view."""
+    size: Float[Tensor, " U"]
+    """Visible area of each unit, over all views."""
+
+    def some(self, columns: Tensor) -> _Sets:
+        """Some of the sets."""
+        return _Sets(self.member[:, columns], self.held[:, columns], self.total[:, columns], self.size)
 
 
 def add_parts(
@@ -178,7 +184,7 @@ def recurring(of: _Object, given: Bool[Tensor, "U G"], config: GroupingConfig = 
         fit = (total * best).sum(0) / total.sum(0).clamp_min(1e-9)
         keep = _different(sets, size, fit * (votes.sum(0) > 1), SAME if last else ALIKE)
         if last or not len(keep):
-            return _Sets(member[:, keep], held[:, keep], total[:, keep])
+            return _Sets(member, held, total, size).some(keep)
         trust = (torch.round(best / QUANTUM) * QUANTUM * votes)[:, keep]  # so that sums are exact
         member = _voted(of, (iou >= best[of.view])[:, keep] * trust[of.view], trust)
     raise AssertionError("unreachable")
@@ -208,7 +214,8 @@ def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
 
     Every mask votes for what it fits best. The set with the least behind it goes, and the masks vote again, until each
     has enough: what counts is the share of the views that vote and the share of the set that they show, so that a set
-    that few views see needs most of them.
+    that few views see needs most of them. Inside a part there are pieces of patterns, which recur too: there it takes
+    nearly as much as the part has.
     """
     held = torch.cat((sets.held, _sums(of.inside, 0)[:, None]), 1)
     total = torch.cat((sets.total, _sums(of.shown, 0)[:, None]), 1)
@@ -218,34 +225,43 @@ def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
     whole, views = fits.shape[1] - 1, len(np.unique(view))
     alive = np.append(total[:, :-1].sum(0) < config.part_most * total[:, -1].sum(), True)
     fits[:, ~alive] = 0.0
-    visible = total.sum(0).clip(1e-9)
+    visible, shown = total.sum(0).clip(1e-9), total[view]
+    around = np.append(_around(sets), np.ones((1, whole), bool), 0)
     while True:
-        best = np.where(fits >= fits.max(1, keepdims=True) - MARGIN, visible, 0.0).argmax(1)
+        first = fits.argmax(1)[:, None]
+        close = fits >= np.take_along_axis(fits, first, 1) - MARGIN
+        close &= shown <= SHOWN * np.take_along_axis(shown, first, 1)
+        best = np.where(close, visible, 0.0).argmax(1)
         voted = np.zeros(total.shape, bool)
         some = fits[np.arange(len(best)), best] > 0
         voted[view[some], best[some]] = True
         score = np.sqrt(voted.sum(0) / views * (total * voted).sum(0) / visible)
-        score[~alive], score[whole] = np.inf, np.inf
-        least = int(score.argmin())
-        if score[least] >= config.part_views:
+        score[whole] = 0.0  # takes no evidence to be around a part
+        outer = score[np.where(around & alive[:, None], visible[:, None], np.inf).argmin(0)]
+        has = score[:-1] / np.maximum(config.part_views, config.part_nested * outer)
+        has[~alive[:-1]] = np.inf
+        if not (has < 1).any():
             break
+        least = int(has.argmin())
         alive[least], fits[:, least] = False, 0.0
-    stays = torch.as_tensor(alive[:-1], device=held.device)
-    return _Sets(sets.member[:, stays], sets.held[:, stays], sets.total[:, stays])
+    return sets.some(torch.as_tensor(alive[:-1], device=held.device))
+
+
+def _around(sets: _Sets) -> Bool[np.ndarray, "K K"]:
+    """Whether the first set is around the second: larger, and holds more than half of it."""
+    member = sets.member.double()
+    both = member.T @ (member * sets.size[:, None])
+    place = torch.argsort(torch.argsort(both.diagonal(), descending=True, stable=True))
+    holds = both > 0.5 * both.diagonal()
+    return (holds & (place[:, None] < place)).cpu().numpy()
 
 
 def _nest(sets: _Sets) -> tuple[list[int], Int[Tensor, " U"]]:
     """Sets in each other: (the set around each, -1 for none, larger ones first; the smallest set of each unit)."""
-    size = sets.total.sum(0)
-    order = torch.argsort(size, descending=True, stable=True)
-    member = sets.member[:, order].float()
-    share = (member.T @ member / member.sum(0)).cpu().numpy()  # [a, b] of b that is in a
-    up = []
-    for k in range(len(order)):
-        around = np.flatnonzero(share[:k, k] > 0.5)
-        up.append(int(around[-1]) if len(around) else -1)
-    smallest = torch.arange(len(order), device=member.device).expand_as(member)
-    return up, torch.where(member > 0, smallest, -1).amax(1)
+    order = torch.argsort(sets.member.T.double() @ sets.size, descending=True, stable=True)
+    up = [int(row.nonzero()[0][-1]) if row.any() else -1 for row in _around(sets.some(order)).T]
+    smallest = torch.arange(len(order), device=order.device).expand_as(sets.member)
+    return up, torch.where(sets.member[:, order], smallest, -1).amax(1)
 
 
 def _placed(

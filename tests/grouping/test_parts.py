@@ -75,6 +75,15 @@ def test_parts_nest():
     assert int(tree.parent[inner]) == outer and tree.level[inner] < tree.level[outer] < 0.5
 
 
+@pytest.mark.parametrize("often", [6, 15])
+def test_a_piece_inside_a_part_needs_nearly_as_many_masks_as_the_part(often):
+    part, piece = [0, 1, 2, 3, 4, 5], [0, 1, 2]
+    views = [[A, B] + [part] * (k < 16) + [piece] * (k >= 20 - often) for k in range(20)]
+    _, (tree, anchor) = made(views)
+    found = units_of(tree, anchor)
+    assert tuple(part) in found and (tuple(piece) in found) == (often == 15)
+
+
 def test_what_is_masked_once_or_by_chance_is_no_part():
     rng = np.random.default_rng(0)
     views = [[A, B, sorted(rng.choice(12, 5, replace=False).tolist())] for _ in range(20)]
