@@ -28,8 +28,11 @@ ROUNDS = 4
 """Times that guesses are drawn and voted on."""
 
 GUESSES = 96
-"""Guesses per object at most: bounds memory to some 2 kB per unit of the largest object. Of more masks some are passed
-over."""
+"""Guesses per object at most: bounds memory to some 2 kB per unit of what goes through the rounds at once. Of more
+masks some are passed over."""
+
+UNITS_AT_ONCE, CELLS_AT_ONCE = 1 << 18, 1 << 16
+"""Units, and objects times views, that go through the rounds at once on a GPU; there may be one larger object."""
 
 ALIKE, SAME = 0.95, 0.9
 """IoU of sets from which they are one: during the rounds, and at the end."""
@@ -51,15 +54,43 @@ FEW_PAIRS = 1 << 22
 
 
 @dataclass(frozen=True)
-class _Object:
-    """One object: U of the units, M masks that lie on it, and weights."""
+class _Objects:
+    """O objects that go through the rounds at once: U units, M times that a mask lies on an object, weights.
 
+    Units and masks of one object come after those of another. There is a cell for each of the V views of each object.
+    """
+
+    node: list[int]
     unit: Int[Tensor, " U"]
+    owner: Int[Tensor, " U"]
+    """The object of each unit, 0 to O - 1."""
     inside: Float[Tensor, "U M"]
     """Sparse: weights in the masks."""
-    shown: Float[Tensor, "U V"]
+    shown: Float[Tensor, "U O*V"]
     """Sparse: visible areas."""
-    mask: Int[Tensor, " M"]
+    cell: Int[Tensor, " M"]
+    area: Float[Tensor, " M"]
+    num_views: int
+
+    @property
+    def mask_owner(self) -> Int[Tensor, " M"]:
+        """The object of each mask."""
+        return torch.div(self.cell, self.num_views, rounding_mode="floor")
+
+    def by_view(self, cells: Float[Tensor, "O*V K"]) -> Float[Tensor, "O V K"]:
+        """Values by object and view."""
+        return cells.view(len(self.node), self.num_views, -1)
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One object, on the CPU."""
+
+    unit: Int[Tensor, " U"]
+    in_mask: Float[Tensor, " M"]
+    """Its weight in each mask that lies on it."""
+    in_view: Float[Tensor, " V"]
+    """Its visible area in each view."""
     view: Int[Tensor, " M"]
     """The view of each mask."""
     area: Float[Tensor, " M"]
@@ -104,48 +135,80 @@ def add_parts(
         The tree; the anchor of each unit: one of a part moves to the nearest anchor of that part; the masks lifted onto
         the anchors since.
     """
-    device, area = lifted.row.device, lifted.accounted.double()
+    device = lifted.row.device
     seeds = _at(tree.anchor_node, unit_anchor)
     parents: list[int] = []
-    leaf = torch.full_like(unit_anchor, -1)
-    for node, each in _objects(tree, lifted, unit_anchor, area, config):
-        inner = torch.arange(node + 1, int(tree.last[node]) + 1, device=device)
-        of = seeds[each.unit, None]
-        given = (of >= inner) & (of <= tree.last[inner])
-        found = _elected(each, recurring(each, given, config), config)
-        if not found.member.shape[1]:
-            continue
-        up, lowest = _nest(found)
-        first = tree.num_nodes + len(parents)
-        parents += [node if p < 0 else first + p for p in up]
-        leaf[each.unit] = torch.where(lowest >= 0, lowest + first, -1)
+    leaf = torch.full_like(unit_anchor, -1, device="cpu")
+    for some in _objects(tree, lifted, unit_anchor, config):
+        for node, each, sets in recurring(some, _given(some, tree, seeds), config):
+            found = _elected(each, sets, config)
+            if not found.member.shape[1]:
+                continue
+            up, lowest = _nest(found)
+            first = tree.num_nodes + len(parents)
+            parents += [node if p < 0 else first + p for p in up]
+            leaf[each.unit] = torch.where(lowest >= 0, lowest + first, -1)
+    leaf = leaf.to(device)
     parent = torch.cat([tree.parent, torch.tensor(parents, dtype=torch.long, device=device)])
     return _placed(tree, parent, leaf, lifted, unit_anchor, unit_xyz, anchor_xyz)
 
 
 def _objects(
-    tree: InstanceTree, lifted: LiftedMasks, unit_anchor: Tensor, area: Tensor, config: GroupingConfig
-) -> Iterator[tuple[int, _Object]]:
-    """The objects that masks lie on, by their nodes."""
+    tree: InstanceTree, lifted: LiftedMasks, unit_anchor: Int[Tensor, " U"], config: GroupingConfig
+) -> Iterator[_Objects]:
+    """The objects that masks lie on: on a GPU many at once, since each by itself is little work in many launches."""
     node = _at(tree.cut(0.5), unit_anchor)
-    units = torch.argsort(node, stable=True)
-    numbers, count = torch.unique_consecutive(node[units], return_counts=True)
-    for number, unit in zip(numbers.tolist(), units.split(count.tolist())):
-        if number < 0 or tree.level[number] > 0.5 + 1e-6:  # the rest of a group
+    order = torch.argsort(node, stable=True)
+    numbers, count = (t.cpu() for t in torch.unique_consecutive(node[order], return_counts=True))
+    level, area = tree.level.cpu(), lifted.accounted.double()
+    most, groups, size = (UNITS_AT_ONCE if order.is_cuda else 0), [], 0
+    for number, unit in zip(numbers.tolist(), order.split(count.tolist())):
+        if number < 0 or level[number] > 0.5 + 1e-6:  # the rest of a group
             continue
-        who, entry = spread(lifted.row[unit + 1] - lifted.row[unit], lifted.row[unit])
-        weight, mask = lifted.weight[entry].double(), lifted.mask[entry]
-        inside = scatter_sum(weight, mask, lifted.num_masks)
-        on = inside >= config.part_inside * area.clamp_min(1e-9)
-        chosen = on.nonzero().squeeze(1)
-        if len(chosen) < FEW_MASKS:
-            continue
-        place = torch.cumsum(on, 0) - 1
-        some = on[mask]
-        rows = _sparse(who[some], place[mask[some]], weight[some], (len(unit), len(chosen)))
-        seer, seen = spread(lifted.view_row[unit + 1] - lifted.view_row[unit], lifted.view_row[unit])
-        shown = _sparse(seer, lifted.view[seen], lifted.total[seen].double(), (len(unit), lifted.num_views))
-        yield number, _Object(unit, rows, shown, chosen, lifted.mask_view[chosen], area[chosen])
+        size += len(unit)
+        if not groups or size > most or (len(groups[-1]) + 1) * lifted.num_views > CELLS_AT_ONCE:
+            groups.append([])
+            size = len(unit)
+        groups[-1].append((number, unit))
+    for some in groups:
+        found = _with_masks(some, lifted, area, config)
+        if found is not None:
+            yield found
+
+
+def _with_masks(
+    some: list[tuple[int, Int[Tensor, " U"]]], lifted: LiftedMasks, area: Tensor, config: GroupingConfig
+) -> _Objects | None:
+    """Some objects, given by node and units, with the masks that lie on them; None where there are too few."""
+    device, views = area.device, lifted.num_views
+    unit = torch.cat([u for _, u in some])
+    length = torch.tensor([len(u) for _, u in some], device=device)
+    owner = torch.repeat_interleave(torch.arange(len(some), device=device), length)
+    who, entry = spread(lifted.row[unit + 1] - lifted.row[unit], lifted.row[unit])
+    weight = lifted.weight[entry].double()
+    pair, which = torch.unique(owner[who] * lifted.num_masks + lifted.mask[entry], return_inverse=True)
+    mask, of = pair % lifted.num_masks, torch.div(pair, lifted.num_masks, rounding_mode="floor")
+    on = scatter_sum(weight, which, len(pair)) >= config.part_inside * area[mask].clamp_min(1e-9)
+    on &= (torch.bincount(of[on], minlength=len(some)) >= FEW_MASKS)[of]
+    mask, of, place, here = mask[on], of[on], torch.cumsum(on, 0) - 1, on[which]
+    if len(mask) == 0:
+        return None
+    inside = _sparse(who[here], place[which[here]], weight[here], (len(unit), len(mask)))
+    seer, seen = spread(lifted.view_row[unit + 1] - lifted.view_row[unit], lifted.view_row[unit])
+    cell = owner[seer] * views + lifted.view[seen]
+    shown = _sparse(seer, cell, lifted.total[seen].double(), (len(unit), len(some) * views))
+    nodes = [number for number, _ in some]
+    return _Objects(nodes, unit, owner, inside, shown, of * views + lifted.mask_view[mask], area[mask], views)
+
+
+def _given(of: _Objects, tree: InstanceTree, seeds: Int[Tensor, " U"]) -> Bool[Tensor, "U G"]:
+    """The units of the nodes below each object: first guesses."""
+    node = torch.tensor(of.node, device=seeds.device)
+    count = tree.last[node] - node
+    inner = node[:, None] + 1 + torch.arange(int(count.max()), device=node.device)
+    last = torch.where(inner <= tree.last[node, None], tree.last[inner.clamp_max(tree.num_nodes - 1)], -1)
+    seed = seeds[of.unit, None]
+    return (seed >= inner[of.owner]) & (seed <= last[of.owner])
 
 
 def _sparse(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -158,55 +221,112 @@ def _sums(weights: Tensor, dim: int) -> Tensor:
     return scatter_sum(weights.values(), weights.indices()[1 - dim], weights.shape[1 - dim])
 
 
-def recurring(of: _Object, given: Bool[Tensor, "U G"], config: GroupingConfig = DEFAULTS) -> _Sets:
-    """Sets of an object's units that masks of several views agree on.
+def recurring(
+    of: _Objects, given: Bool[Tensor, "U G"], config: GroupingConfig = DEFAULTS
+) -> Iterator[tuple[int, _Object, _Sets]]:
+    """Sets of each object's units that masks of several views agree on: (node, object, sets), on the CPU.
+
+    Column k of what follows is the k-th set of each object; objects with fewer sets have empty ones, which fit nothing.
 
     Args:
-        of: the object.
+        of: the objects.
         given: first guesses, beside those that come from the masks.
         config: thresholds.
     """
-    by_mask, by_view = of.inside.t().coalesce(), of.shown.t().coalesce()
-    every = -(-len(of.mask) // max(GUESSES - given.shape[1], 1))
-    some = torch.argsort(_sums(of.inside, 0), stable=True)[::every]  # of all sizes
-    one = lambda index, size: torch.nn.functional.one_hot(index, size).T.double()  # noqa: E731
-    guesses = _voted(of, one(some, len(of.mask)), one(of.view[some], of.shown.shape[1]))
-    member, size = torch.cat((given, guesses), 1), _sums(of.shown, 1)
+    by_mask, by_cell = of.inside.t().coalesce(), of.shown.t().coalesce()
+    member, size = torch.cat((given, _guesses(of, given)), 1), _sums(of.shown, 1)
     for last in [False] * ROUNDS + [True]:
         member = torch.cat((given, member), 1) if last else member  # in case they were better before
         sets = member.double()
-        held, total = by_mask @ sets, by_view @ sets
-        iou = held / (of.area[:, None] + total[of.view] - held).clamp_min(1e-9)
-        where = of.view[:, None].expand_as(iou)
+        held, total = by_mask @ sets, by_cell @ sets
+        iou = held / (of.area[:, None] + total[of.cell] - held).clamp_min(1e-9)
+        where = of.cell[:, None].expand_as(iou)
         best = torch.zeros_like(total).scatter_reduce_(0, where, iou, "amax")
-        least = LEAST * best.topk(min(BEST, len(best)), 0).values.mean(0)
-        votes = best >= least.clamp_min(config.part_vote)
-        fit = (total * best).sum(0) / total.sum(0).clamp_min(1e-9)
-        keep = _different(sets, size, fit * (votes.sum(0) > 1), SAME if last else ALIKE)
-        if last or not len(keep):
-            return _Sets(member, held, total, size).some(keep)
-        trust = (torch.round(best / QUANTUM) * QUANTUM * votes)[:, keep]  # so that sums are exact
-        member = _voted(of, (iou >= best[of.view])[:, keep] * trust[of.view], trust)
+        least = LEAST * of.by_view(best).topk(min(BEST, of.num_views), 1).values.mean(1, keepdim=True)
+        votes = (of.by_view(best) >= least.clamp_min(config.part_vote)).view(best.shape)
+        fit = of.by_view(total * best).sum(1) / of.by_view(total).sum(1).clamp_min(1e-9)
+        fit = fit * (of.by_view(votes).sum(1) > 1)
+        keep = _different(of, sets, size, fit, SAME if last else ALIKE)
+        if last or not keep.shape[1]:
+            return _one_by_one(of, size, member, held, total, keep)
+        cells = keep.repeat_interleave(of.num_views, 0)
+        trust = _columns(torch.round(best / QUANTUM) * QUANTUM * votes, cells)  # so that sums are exact
+        member = _voted(of, _columns(iou >= best[of.cell], keep[of.mask_owner]) * trust[of.cell], trust)
     raise AssertionError("unreachable")
 
 
-def _voted(of: _Object, masks: Float[Tensor, "M K"], views: Float[Tensor, "V K"]) -> Bool[Tensor, "U K"]:
+def _guesses(of: _Objects, given: Bool[Tensor, "U G"]) -> Bool[Tensor, "U K"]:
+    """The masks of each object, of all sizes, as sets of units."""
+    owner, count = of.mask_owner, torch.bincount(of.mask_owner, minlength=len(of.node))
+    own = torch.zeros(len(of.node), given.shape[1], device=given.device).index_add_(0, of.owner, given.float()) > 0
+    every = -(-count // (GUESSES - own.sum(1)).clamp_min(1))
+    order = torch.argsort(_sums(of.inside, 0), stable=True)
+    order = order[torch.argsort(owner[order], stable=True)]
+    rank = torch.arange(len(order), device=order.device) - (torch.cumsum(count, 0) - count)[owner[order]]
+    chosen = rank % every[owner[order]] == 0
+    some, column = order[chosen], torch.div(rank, every[owner[order]], rounding_mode="floor")[chosen]
+    width = int(column.max()) + 1
+    masks = torch.zeros(len(order), width, dtype=torch.double, device=order.device)
+    views = torch.zeros(of.shown.shape[1], width, dtype=torch.double, device=order.device)
+    masks[some, column] = views[of.cell[some], column] = 1.0
+    return _voted(of, masks, views)
+
+
+def _voted(of: _Objects, masks: Float[Tensor, "M K"], views: Float[Tensor, "O*V K"]) -> Bool[Tensor, "U K"]:
     """The units that lie mostly in the masks that vote, of what the voting views show of them."""
     return of.inside @ masks > 0.5 * (of.shown @ views)
 
 
-def _different(sets: Tensor, size: Tensor, fit: Tensor, same: float) -> Tensor:
-    """The sets that fit at all, the best of those that are the same."""
-    both = sets.T @ (sets * size[:, None])
-    each = both.diagonal()
-    alike = (both / (each[:, None] + each - both).clamp_min(1e-9) > same).cpu().numpy()
+def _columns(values: Tensor, columns: Int[Tensor, "R K"]) -> Tensor:
+    """Some columns of each row; zeros for column -1."""
+    return torch.where(columns >= 0, values.gather(1, columns.clamp_min(0)), values.new_zeros(()))
+
+
+def _different(of: _Objects, sets: Tensor, size: Tensor, fit: Float[Tensor, "O K"], same: float) -> Int[Tensor, "O L"]:
+    """The sets of each object that fit at all, the best of those that are the same; filled up with -1."""
+    units = torch.bincount(of.owner, minlength=len(of.node)).tolist()
+    both = torch.stack([own.T @ (own * area[:, None]) for own, area in zip(sets.split(units), size.split(units))])
+    each = both.diagonal(dim1=1, dim2=2)
+    alike = both / (each[:, :, None] + each[:, None] - both).clamp_min(1e-9) > same
+    keep = [_best(*one) for one in zip(alike.cpu().numpy(), fit.cpu().numpy())]
+    out = np.full((len(keep), max(map(len, keep))), -1)
+    for row, kept in zip(out, keep):
+        row[: len(kept)] = kept
+    return torch.from_numpy(out).to(sets.device)
+
+
+def _best(alike: np.ndarray, fit: np.ndarray) -> list[int]:
+    """The sets of one object that fit, from the best on, without those that are like a better one."""
     keep: list[int] = []
-    gone = (fit <= 0).cpu().numpy()
-    for k in torch.argsort(fit, descending=True, stable=True).tolist():
+    gone = fit <= 0
+    for k in np.argsort(-fit, kind="stable").tolist():
         if not gone[k]:
             keep.append(k)
             gone |= alike[k]
-    return torch.tensor(keep, dtype=torch.long, device=sets.device)
+    return keep
+
+
+def _one_by_one(
+    of: _Objects, size: Tensor, member: Bool[Tensor, "U K"], held: Tensor, total: Tensor, keep: Int[Tensor, "O L"]
+) -> Iterator[tuple[int, _Object, _Sets]]:
+    """The objects with sets, and those sets of each that are to `keep`."""
+    owners, places = of.mask_owner, keep.repeat_interleave(of.num_views, 0)
+    rows = (of.unit, size, _columns(member, keep[of.owner]))
+    masks = (_sums(of.inside, 0), of.cell % of.num_views, of.area, _columns(held, keep[owners]))
+    views = (_sums(of.shown, 0), _columns(total, places))
+    parts = []
+    for tensors, owner in ((rows, of.owner), (masks, owners)):
+        lengths = torch.bincount(owner, minlength=len(of.node)).tolist()
+        parts += [t.cpu().split(lengths) for t in tensors]
+    parts += [t.cpu().split(of.num_views) for t in views]
+    counts = (keep >= 0).sum(1).tolist()
+    for node, k, unit, area_of, inside, in_mask, view, area, some, in_view, shown in zip(of.node, counts, *parts):
+        if k:
+            yield (
+                node,
+                _Object(unit, in_mask, in_view, view, area),
+                _Sets(inside[:, :k], some[:, :k], shown[:, :k], area_of),
+            )
 
 
 def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
@@ -217,8 +337,8 @@ def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
     that few views see needs most of them. Inside a part there are pieces of patterns, which recur too: there it takes
     nearly as much as the part has.
     """
-    held = torch.cat((sets.held, _sums(of.inside, 0)[:, None]), 1)
-    total = torch.cat((sets.total, _sums(of.shown, 0)[:, None]), 1)
+    held = torch.cat((sets.held, of.in_mask[:, None]), 1)
+    total = torch.cat((sets.total, of.in_view[:, None]), 1)
     iou = (held / (of.area[:, None] + total[of.view] - held).clamp_min(1e-9)).cpu().numpy()
     total, view = total.cpu().numpy(), of.view.cpu().numpy()
     fits = np.where(iou >= config.part_vote, iou, 0.0)

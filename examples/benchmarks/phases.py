@@ -125,7 +125,7 @@ STAGES = {
     "ag2_ns.scene.scene_index": ("lift_masks", "merged_tree", "refine_anchors", "add_parts", "node_language"),
     "ag2_ns.grouping.tree": ("merge_regions", "candidates", "elect", "lift_out", "_tree_of", "nested", "adopt_unseen"),
     "ag2_ns.grouping.merge": ("_pass", "_sharing", "_relate", "above", "for_ranges", "_measure_all"),
-    "ag2_ns.grouping.parts": ("recurring", "_elected", "_nest", "_placed"),
+    "ag2_ns.grouping.parts": ("_with_masks", "recurring", "_voted", "_different", "_elected", "_nest", "_placed"),
     "ag2_ns.grouping.lifting": ("_maps",),
     "ag2_ns.language.node_language": ("match_masks", "group_median", "_weighted_mean"),
 }
