@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ag2_ns.grouping.affinity import pair_affinities
 from ag2_ns.grouping.config import Scoring
-from ag2_ns.grouping.lifting import LiftedMasks
+from ag2_ns.grouping.lifting import BLOCK, LiftedMasks, blocks
 from ag2_ns.ops.jit import jit
+from ag2_ns.ops.ranges import spread
 from ag2_ns.ops.threads import as_array, for_ranges
 
 
@@ -70,29 +71,47 @@ def _peaks(begin, stop, slot, weight, row, slot_view, view_slot, out):
 
 
 def by_sorting(
-    lifted: tuple[LiftedMasks, ...], keep: Tensor | None, view_slot: np.ndarray, mask_slot: np.ndarray
+    lifted: tuple[LiftedMasks, ...],
+    keep: Tensor | None,
+    view_slot: np.ndarray,
+    mask_slot: np.ndarray,
+    block: int = BLOCK,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Slot, weight and row offsets, put in order on the device."""
+    """Slot, weight and row offsets, put in order on the device about `block` entries at a time: bounds memory."""
     device = lifted[0].row.device
     first = torch.from_numpy(view_slot).to(device).long()
     of_mask = torch.from_numpy(mask_slot).to(device).long()
     parts, offset = [], 0
     for each in lifted:
-        view_unit = each.view_unit
-        for unit, column, slot, weight in (
-            (view_unit, each.view, first, each.total),
-            (view_unit, each.view, first + 1, each.covered),
-            (each.unit, each.mask, of_mask, each.weight),
-        ):
-            chosen = weight > 0
-            if keep is not None:
-                chosen &= keep[offset : offset + each.num_units][unit]
-            parts.append((unit[chosen] + offset, slot[column[chosen]], weight[chosen]))
+        for units in blocks(each.row + 2 * each.view_row, block):
+            parts.append(_sorted(each, *units, None if keep is None else keep[offset:], first, of_mask))
         offset += each.num_units
+    if not parts:
+        return np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(offset + 1, np.int64)
+    slot, weight, count = (np.concatenate(p) for p in zip(*parts))
+    return slot, weight, np.concatenate([[0], np.cumsum(count)])
+
+
+def _sorted(
+    lifted: LiftedMasks, start: int, stop: int, keep: Tensor | None, first: Tensor, of_mask: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slot and weight of the entries of some units, and how many each has."""
+    parts = []
+    for row, values in (
+        (lifted.view_row, ((lifted.view, first, lifted.total), (lifted.view, first + 1, lifted.covered))),
+        (lifted.row, ((lifted.mask, of_mask, lifted.weight),)),
+    ):
+        here = slice(int(row[start]), int(row[stop]))
+        unit, _ = spread(row[start + 1 : stop + 1] - row[start:stop])
+        for column, slot, weight in values:
+            chosen = weight[here] > 0
+            if keep is not None:
+                chosen &= keep[start:stop][unit]
+            parts.append((unit[chosen], slot[column[here][chosen]], weight[here][chosen]))
     unit, column, weight = (torch.cat(p) for p in zip(*parts))
-    order = torch.argsort(unit * int(view_slot[-1]) + column)
-    row = torch.nn.functional.pad(torch.cumsum(torch.bincount(unit, minlength=offset), 0), (1, 0))
-    return column[order].int().cpu().numpy(), weight[order].float().cpu().numpy(), row.cpu().numpy()
+    order = torch.argsort(unit * int(first[-1]) + column)
+    count = torch.bincount(unit, minlength=stop - start)
+    return column[order].int().cpu().numpy(), weight[order].float().cpu().numpy(), count.cpu().numpy()
 
 
 def by_loops(

@@ -270,7 +270,7 @@ def summed_by_sorting(
     length = (row[1:] - row[:-1])[units]
     place = torch.nn.functional.pad(torch.cumsum(length, 0), (1, 0))[first]  # where each group's entries begin
     width, parts = max(num_columns, 1), []
-    for start, stop in _blocks(place, BLOCK):
+    for start, stop in blocks(place, BLOCK):
         inside = slice(int(first[start]), int(first[stop]))
         unit, times = units[inside], length[inside]
         before = torch.cumsum(times, 0) - times
@@ -315,7 +315,7 @@ def _summed_by_loops(
     return tuple(torch.from_numpy(a) for a in (out_row, out_column, *sums[: len(values)]))
 
 
-def _blocks(row: Int[Tensor, " U+1"], size: int) -> Iterator[tuple[int, int]]:
+def blocks(row: Int[Tensor, " U+1"], size: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows with about `size` entries."""
     last = len(row) - 1
     marks = torch.tensor(range(size, int(row[-1]), size), dtype=row.dtype, device=row.device)

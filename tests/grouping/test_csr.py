@@ -29,10 +29,10 @@ def test_loops_give_what_sorting_gives(seed):
     parts = parts[0], LiftedMasks(**{**vars(parts[1]), "mask_view": parts[0].mask_view})
     _, view_slot, mask_slot = slots(parts[0].mask_view.numpy(), 7)
     for keep in (None, torch.rand(45) > 0.4):
-        for one, other in zip(
-            by_loops(parts, keep, view_slot, mask_slot), by_sorting(parts, keep, view_slot, mask_slot)
-        ):
-            assert one.dtype == other.dtype and np.array_equal(one, other)
+        expected = by_loops(parts, keep, view_slot, mask_slot)
+        for block in (1, 50, 1 << 20):
+            for one, other in zip(expected, by_sorting(parts, keep, view_slot, mask_slot, block)):
+                assert one.dtype == other.dtype and np.array_equal(one, other)
     rows = Rows.of(*parts)
     for u, peak in enumerate(rows.peak):
         inside = slice(rows.row[u], rows.row[u + 1])
