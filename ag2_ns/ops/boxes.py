@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,41 +144,45 @@ def oriented_box(points: Float[np.ndarray, "N 3"]) -> Box:
 @jit
 def _least_volume(normals, one, other, begin, end, corners):
     """Axes of the box of least volume (see `oriented_box`), from the faces' normals, for each edge the normals of its
-    two faces and its ends, and the hull's corners."""
+    two faces and its ends, and the hull's corners.
+    """
     out, least = np.eye(3), np.inf
     seen = np.empty(len(begin), np.int64)
-    for normal in normals:
+    for f in range(len(normals)):
+        nx, ny, nz = normals[f, 0], normals[f, 1], normals[f, 2]
         low, high = np.inf, -np.inf
-        for point in corners:
-            at = normal[0] * point[0] + normal[1] * point[1] + normal[2] * point[2]
-            low, high = min(low, at), max(high, at)
+        for k in range(len(corners)):
+            z = nx * corners[k, 0] + ny * corners[k, 1] + nz * corners[k, 2]
+            low, high = min(low, z), max(high, z)
         count = 0
         for e in range(len(begin)):
-            a = normal[0] * one[e, 0] + normal[1] * one[e, 1] + normal[2] * one[e, 2]
-            b = normal[0] * other[e, 0] + normal[1] * other[e, 1] + normal[2] * other[e, 2]
+            a = nx * one[e, 0] + ny * one[e, 1] + nz * one[e, 2]
+            b = nx * other[e, 0] + ny * other[e, 1] + nz * other[e, 2]
             if (a > -1e-9 and b < 1e-9) or (b > -1e-9 and a < 1e-9):
                 seen[count] = e
                 count += 1
-        for e in seen[:count]:
-            along = end[e] - begin[e]
-            along -= normal * (along * normal).sum()
-            length = np.sqrt((along * along).sum())
+        for i in range(count):
+            e = seen[i]
+            x, y, z = end[e, 0] - begin[e, 0], end[e, 1] - begin[e, 1], end[e, 2] - begin[e, 2]
+            up = x * nx + y * ny + z * nz
+            x, y, z = x - up * nx, y - up * ny, z - up * nz
+            length = math.sqrt(x * x + y * y + z * z)
             if length < 1e-12:
                 continue
-            along /= length
-            across = np.cross(normal, along)
-            least_x, most_x, least_y, most_y = np.inf, -np.inf, np.inf, -np.inf
-            for k in seen[:count]:
-                x = along[0] * begin[k, 0] + along[1] * begin[k, 1] + along[2] * begin[k, 2]
-                y = across[0] * begin[k, 0] + across[1] * begin[k, 1] + across[2] * begin[k, 2]
-                least_x, most_x = min(least_x, x), max(most_x, x)
-                least_y, most_y = min(least_y, y), max(most_y, y)
-                x = along[0] * end[k, 0] + along[1] * end[k, 1] + along[2] * end[k, 2]
-                y = across[0] * end[k, 0] + across[1] * end[k, 1] + across[2] * end[k, 2]
-                least_x, most_x = min(least_x, x), max(most_x, x)
-                least_y, most_y = min(least_y, y), max(most_y, y)
-            volume = (high - low) * (most_x - least_x) * (most_y - least_y)
+            x, y, z = x / length, y / length, z / length
+            u, v, w = ny * z - nz * y, nz * x - nx * z, nx * y - ny * x
+            from_x, to_x, from_u, to_u = np.inf, -np.inf, np.inf, -np.inf
+            for j in range(count):  # each corner of the outline begins or ends an edge of it
+                k = seen[j]
+                for ends in (begin, end):
+                    along = x * ends[k, 0] + y * ends[k, 1] + z * ends[k, 2]
+                    across = u * ends[k, 0] + v * ends[k, 1] + w * ends[k, 2]
+                    from_x, to_x = min(from_x, along), max(to_x, along)
+                    from_u, to_u = min(from_u, across), max(to_u, across)
+            volume = (high - low) * (to_x - from_x) * (to_u - from_u)
             if volume < least:
                 least = volume
-                out[0], out[1], out[2] = along, across, normal
+                out[0, 0], out[0, 1], out[0, 2] = x, y, z
+                out[1, 0], out[1, 1], out[1, 2] = u, v, w
+                out[2, 0], out[2, 1], out[2, 2] = nx, ny, nz
     return out
