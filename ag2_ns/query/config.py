@@ -40,6 +40,9 @@ class QueryConfig:
     member_share: float = 0.5
     """A group is one thing of several parts where all its members rise this share as far as it does. (Seeds 3 to 7: of
     such things the least has 0.59; of other groups that answer nearly as well as anything, one has at most 0.26.)"""
+    kin: float = 0.7
+    """And where they say the same, unless it answers best itself: so alike is its language to that of each member. (As
+    in `GroupingConfig.kin`; things 0.7 to 1.0, stacks of books at most 0.3.)"""
     group_share: float = 0.9
     """Any other group counts as if it rose this share as far, where the text mentions one thing."""
     piece_share: float = 0.8

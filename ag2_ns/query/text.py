@@ -86,7 +86,8 @@ def select_text(
         return index.nothing(text, "no instance of the scene matches any described mask")
     ranked = torch.where(allowed, score, score.new_full((), -1.0))
     single, rivalled = not mentions_several(text), rivals is not None and len(rivals) > 0
-    listed = rivalled and level is None and not config.pieces  # a closed list says what names a part, and this does not
+    # A closed list says what names a part, and this does not.
+    listed = rivals is not None and level is None and not config.pieces
     if listed and not single and bool((allowed & (tree.level > 0.5)).any()):
         ranked = torch.where(tree.level > 0.5, ranked, -1.0)
     whole = _of_parts(tree, ranked - typical, config)
@@ -99,7 +100,8 @@ def select_text(
     if rivalled and found < config.present:
         return index.nothing(text, f"nothing in the scene is called {text!r} rather than something else", found)
     best = int(first.argmax())
-    meant = partial(_meant, tree, quality=index.language.quality, whole=whole, single=single, config=config)
+    one = whole & ((_kinship(index) >= config.kin) | (torch.arange(tree.num_nodes, device=whole.device) == best))
+    meant = partial(_meant, tree, quality=index.language.quality, whole=one, single=single, config=config)
     nodes = [meant(ranked - typical, best=best)]
     if asks_for_several(text) if several is None else several:
         least = typical + config.several_share * (float(first[best]) - typical)
@@ -214,7 +216,7 @@ def _meant(
         tree: R nodes.
         rise: how far each rises above the typical relevancy.
         quality: how well it fits its masks.
-        whole: groups that are one thing, see `_of_parts`.
+        whole: groups that are one thing, see `_of_parts` and `_kinship`.
         best: the node that answers best.
         single: whether the text mentions one thing.
         config: thresholds.
@@ -239,6 +241,22 @@ def _of_parts(tree: InstanceTree, rise: Float[Tensor, " R"], config: QueryConfig
     silent = (above >= 0) & (rise[:, None] < config.member_share * rise[above.clamp_min(0)])
     unheard = torch.zeros_like(size).index_add_(0, above[silent], size[:, None].expand_as(above)[silent])
     return (tree.level > 0.5) & (rise > 0) & (unheard <= SCRAPS * tree.subtree_sum(size))
+
+
+def _kinship(index: SceneIndex) -> Float[Tensor, " R"]:
+    """How alike a group and its members are by their language, less what all nodes say: the least of their cosines.
+
+    Crops of a dish, of the candle on it and of both say candle; crops of a book and of the stack it is in do not agree.
+    """
+    tree, language = index.tree, index.language
+    feature, trust = language.feature.float(), language.trust.float()
+    feature = torch.nn.functional.normalize(feature - trust @ feature / trust.sum().clamp_min(1e-12), dim=1)
+    member = _of_level(tree, 0.5) & (tree.level <= 0.5) & (trust > 0)
+    above = tree.lineage[:, 1:]
+    inside = (above >= 0) & member[:, None]
+    group = above[inside]
+    cosine = (feature[inside.nonzero()[:, 0]] * feature[group]).sum(1)
+    return torch.ones_like(trust).scatter_reduce_(0, group, cosine, "amin")
 
 
 def _apart(tree: InstanceTree, node: int) -> Bool[Tensor, " R"]:

@@ -147,6 +147,24 @@ def test_a_group_all_of_which_answers_is_one_thing(cosines, text, meant):
     assert select_text(index, text, torch.tensor([1.0, 0.0])).nodes == (meant,)
 
 
+@pytest.mark.parametrize(("kin", "meant"), [(0.9, 1), (0.6, 0)])
+def test_a_stack_is_not_the_book_in_it(kin, meant):
+    """Both books of a stack answer, and masks fit the stack better; but its books do not say the same."""
+    one = torch.ones(6)
+    tree = InstanceTree(
+        torch.tensor([-1, 0, 0, -1, -1, -1]), torch.tensor([2, 1, 2, 3, 4, 5]),
+        torch.tensor([0.75, *[0.5] * 5]), one.long(), one, torch.arange(6), one.bool(),
+    )  # fmt: skip
+    book, red, blue, rest = torch.eye(4)
+    said = torch.stack((book + red / 2 + blue / 2, book + red, book + blue / 2, rest, rest + blue / 2, rest - blue / 2))
+    index = SceneIndex(
+        torch.arange(6), torch.zeros(6, 3), torch.zeros(2, 0, dtype=torch.long), tree,
+        NodeLanguage(torch.nn.functional.normalize(said, dim=1).half(), one, 0.6 - 0.05 * (one.cumsum(0) > 1), one),
+    )  # fmt: skip
+    config = QueryConfig(kin=kin)
+    assert select_text(index, "red book", book + red, rest[None], config=config).nodes == (meant,)
+
+
 def test_pieces_are_no_evidence_of_things():
     """A piece of a bottle resembles a vase, as one of many pieces will: no vase is there, though its neck may be."""
     one = torch.ones(3)
