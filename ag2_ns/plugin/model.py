@@ -159,7 +159,7 @@ class AG2Model(AnchorModel):
         if unseen:
             keep &= (shown.total >= c.invisible_below) & ~least_shown(shown.total, c.least_shown)
         if hides:
-            keep &= ~hiding(shown, visibility(gaussians, beside(views, BESIDE), self.backend()), c.hiding_views)
+            keep &= ~hiding(shown, gaussians, beside(views, BESIDE), self.backend(), c.hiding_views)
         drop_children(self, keep, self.optimizers)
 
     @torch.no_grad()

@@ -123,8 +123,8 @@ class AG2ModelConfig(SplatfactoModelConfig):
     """A Gaussian is invisible when its rendering weight over all training views is below this many pixels."""
     least_shown: float = 0.01
     """At these steps the least shown Gaussians go, too, which make up this share of all rendering weight."""
-    remove_hiding_at: tuple[int, ...] = (3000, 4500, 6000)
+    remove_hiding_at: tuple[int, ...] = (3000, 4500, 6000, 8000)
     """Steps after which Gaussians are dropped that would hide what is behind them from new views: they would show more
-    to a camera beside those of training than to all of these together."""
+    to a camera beside those of training than to all of these together, before something else."""
     hiding_views: float = 4.0
     """Gaussians that at least so many training views show stay."""

@@ -17,6 +17,9 @@ from ag2_ns.splat.anchors import Anchors, Children
 from ag2_ns.splat.growth import GrowthRule, PruneRule, grow, growth_signal, prunable_anchors
 from ag2_ns.splat.split import SplitRule, asking, split
 
+BEHIND = 0.9
+"""Opacity of what is behind a Gaussian from which it hides something; before less, it fills a gap."""
+
 
 class AnchorOwner(Protocol):
     """The part of the model that density control reads and rewrites."""
@@ -183,18 +186,35 @@ def beside(views: list[View], most: int) -> list[View]:
     return [replace(views[k], viewmat=onward[k]) for k in chosen]
 
 
-def hiding(shown: Shown, beside: Shown, few: float) -> Bool[Tensor, " N"]:
+def hiding(
+    shown: Shown, gaussians: Gaussians, beside: list[View], rasterizer: Rasterizer, few: float
+) -> Bool[Tensor, " N"]:
     """The Gaussians that would hide what is behind them from a camera beside those of training.
 
-    One of them shows more than all training cameras see of it, and few of these see it at all. It stands for something
-    far behind it in a view or two, in a place that no other view contradicts.
+    One of them shows more than all training cameras see of it, few of these see it at all, and without it and its like
+    the picture would be no emptier. It stands for something far behind it in a view or two, in a place that no other
+    view contradicts.
 
     Args:
         shown: what training cameras see.
-        beside: what cameras beside them would see, see `beside`.
+        gaussians: N of them.
+        beside: cameras beside those of training, see `beside`.
+        rasterizer: a backend for the Gaussians' device.
         few: Gaussians that so many training views show are right where they are.
     """
-    return (beside.most > shown.total) & (shown.views < few)
+    suspect = (visibility(gaussians, beside, rasterizer).most > shown.total) & (shown.views < few)
+    if not suspect.any():
+        return suspect
+    rest, (total, covered) = gaussians[~suspect], torch.zeros(2, len(gaussians), device=gaussians.device)
+    for view in beside:
+        behind = rasterizer.rasterize(
+            rest.means, rest.quats, rest.scales, rest.opacities, torch.ones_like(rest.opacities)[:, None], view
+        ).alpha
+        maps = torch.cat((torch.ones_like(behind), behind), dim=-1)
+        weight = rasterizer.lift(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, maps, view)
+        total += weight[:, 0]
+        covered += weight[:, 1]
+    return suspect & (covered >= BEHIND * total)
 
 
 def least_shown(seen: Float[Tensor, " N"], share: float) -> Bool[Tensor, " N"]:

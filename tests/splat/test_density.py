@@ -5,6 +5,7 @@ import torch
 
 from ag2_ns.core.gaussians import Gaussians
 from ag2_ns.core.view import View
+from ag2_ns.rendering.cpu import CpuRasterizer
 from ag2_ns.splat.density import Shown, beside, hiding, visibility
 
 
@@ -44,7 +45,24 @@ def test_what_cameras_show_of_each_gaussian():
     assert shown.views.tolist() == pytest.approx([3.0, 0.0, 1.6])
 
 
-def test_what_few_cameras_show_and_one_beside_them_would_be_full_of_hides_others():
-    shown = Shown(torch.tensor([9.0, 9, 9, 0]), torch.tensor([2.0, 2, 8, 0]), torch.zeros(4))
-    others = Shown(torch.zeros(4), torch.zeros(4), torch.tensor([10.0, 8, 90, 0]))
-    assert hiding(shown, others, 4.0).tolist() == [True, False, False, False]
+def test_what_few_cameras_show_and_one_beside_them_would_be_full_of_hides_what_is_behind():
+    wall, edge = 0.4 * torch.tensor([[-1.0, 0, 0], [0.0, 0, 0], [1.0, 0, 0]]), torch.tensor([[0.0, 3.0, 0]])
+    near = torch.tensor([[0.0, 0, 2.0], [0.0, 0.9, 2.0]])  # before the wall, and beside it before nothing
+    means = torch.cat((wall, edge, near)).float()
+    count = len(means)
+    scales = torch.full((count, 3), 0.05)
+    scales[:3] = 0.5
+    scales[4:] = 0.02
+    quats = torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1)
+    gaussians = Gaussians(means, quats, scales, torch.full((count,), 0.999), torch.zeros(count, 1, 3))
+    K = torch.tensor([[30.0, 0, 16], [0, 30, 16], [0, 0, 1]])
+    view = View(on_ring(0.0).viewmat.float(), K, 32, 32)
+    little, much = torch.full((count,), 1e-3), torch.full((count,), 1e6)
+    two, eight = torch.full((count,), 2.0), torch.full((count,), 8.0)
+
+    def found(total, views):
+        return hiding(Shown(total, views, total), gaussians, [view], CpuRasterizer(), 4.0)
+
+    suspects = torch.where(torch.arange(count) < 4, much, little)
+    assert found(suspects, two).tolist() == [False] * 4 + [True, False]
+    assert not found(much, two).any() and not found(little, eight).any()
