@@ -73,7 +73,8 @@ def answer_box(
     there = torch.zeros(tree.num_anchors, device=weight.device).index_fill_(0, index.gaussian_anchor, 1.0)[held]
     left = torch.zeros(tree.num_nodes, device=weight.device).index_add_(0, tree.anchor_node[held], there)
     rank = f1 + config.box_tie * tree.subtree_sum(left) / tree.size.clamp_min(1)
-    ranked = torch.where(candidates, rank, -1.0)
+    piece = tree.top(0.5) != torch.arange(tree.num_nodes, device=rank.device)
+    ranked = torch.where(candidates, rank - config.box_piece * piece, -1.0)
     node = int(ranked.argmax())
     selection = index.selection([node], label, float(f1[node].clamp(0, 1)))
     number = torch.arange(tree.num_nodes, device=weight.device)

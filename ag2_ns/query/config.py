@@ -87,6 +87,8 @@ class QueryConfig:
     likelier target."""
     inside: float = 0.5
     """Least share of a node's visible part that must lie inside a box."""
+    box_piece: float = 0.01
+    """How much better, by F1, a piece has to fill a box than the thing: boxes are drawn around things."""
     box_tie: float = 1e-3
     """F1 values of a box as near as that are equal."""
 
