@@ -43,8 +43,6 @@ class Merges:
     """[A + K] how well each region fits its masks: its IoU with the mask it fits best, averaged over the views."""
     peak: np.ndarray
     """[A + K] the largest visible area of each region, pixels."""
-    certain: int = 0
-    """How many of the merges, the first ones, belong together as parts of objects do, without a look at fragments."""
 
     @property
     def num_anchors(self) -> int:
@@ -58,16 +56,6 @@ def _find(parent, x):
         parent[x] = parent[parent[x]]
         x = parent[x]
     return x
-
-
-@jit
-def _roots(parent, rows):
-    """The regions that rows are in now."""
-    out = np.empty_like(rows)
-    for r in range(rows.shape[0]):
-        for e in range(rows.shape[1]):
-            out[r, e] = _find(parent, rows[r, e])
-    return out
 
 
 @jit
@@ -211,31 +199,6 @@ def _merge(
 
 
 @jit
-def _repeat(
-    one, other, affinity, same,
-    slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, end,
-    region, out_one, out_other, out_affinity, out_fill, out_fit, out_peak, made,
-):  # fmt: skip
-    """Make merges of an earlier run again where rows are the `same`; returns (pool end, merges made)."""
-    num = parent.shape[0]
-    place = np.full(num + one.shape[0], -1, np.int64)  # the row of each region of that run, -1 where it was not made
-    for r in range(num):
-        if same[r]:
-            place[r] = r
-    for k in range(one.shape[0]):
-        a, b = place[one[k]], place[other[k]]
-        if a < 0 or b < 0:
-            continue
-        a, b = _find(parent, a), _find(parent, b)
-        end, made = _merge(
-            a, b, affinity[k], slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area,
-            feature, size, end, region, out_one, out_other, out_affinity, out_fill, out_fit, out_peak, made,
-        )  # fmt: skip
-        place[num + k] = a
-    return end, made
-
-
-@jit
 def _pass(
     order, left, right, score, threshold, fragments, relative,
     slot, weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature, size, scoring, end,
@@ -297,7 +260,6 @@ def merge_regions(
     edges: np.ndarray,
     feature: np.ndarray | None = None,
     config: GroupingConfig = DEFAULTS,
-    known: tuple[Merges, np.ndarray] | None = None,
 ) -> Merges:
     """Merge A rows along edges, down to the last stage.
 
@@ -306,8 +268,6 @@ def merge_regions(
         edges: [2, E] neighbouring rows.
         feature: [A, F] trained instance features, unit length, as further evidence.
         config: thresholds.
-        known: merges of nearly the same rows, and [A] which rows are the same: where only those meet, certain merges
-            are made again without a look.
     """
     slot, weight, row, slot_view, view_slot = rows.slot, rows.weight, rows.row, rows.slot_view, rows.view_slot
     num, live = len(row) - 1, len(slot)
@@ -323,25 +283,15 @@ def merge_regions(
     _measure_all(pool_slot, pool_weight, start, length, slot_view, view_slot, area, peak, fill, fit)
     leaf_fill, leaf_peak, region = fill.copy(), peak.copy(), np.arange(num)
     out = [np.empty(num, np.int64), np.empty(num, np.int64), *(np.empty(num, np.float64) for _ in range(4))]
-    end, made, certain = live, 0, 0
-    if known is not None:
-        earlier, same = known
-        end, made = _repeat(
-            earlier.one[: earlier.certain], earlier.other[: earlier.certain], earlier.affinity, same,
-            pool_slot, pool_weight, start, length, peak, fill, parent, version, slot_view, view_slot, area, feature,
-            size, end, region, *out, made,
-        )  # fmt: skip
-        edges = _roots(parent, np.ascontiguousarray(edges))
+    end, made = live, 0
     pairs = Pairs(edges[0], edges[1])
     scoring, stages = config.scoring, config.stages
     objects, groups = [t for t in stages if t >= config.object], [t for t in stages if t < config.object]
     plan = [_Stage(t) for t in objects] + [_Stage(t, bridge=k == 0) for k, t in enumerate(objects)]
-    unsure = len(plan)
     plan += [_Stage(t, fragments=True) for t in groups]
     plan += [_Stage(config.object, relative=True)] + [_Stage(t) for t in groups]
     extra = scoring.feature_views if feature.shape[1] else 0.0
-    for k, stage in enumerate(plan):
-        certain = made if k == unsure else certain
+    for stage in plan:
         if stage.bridge:
             more = _sharing(parent, pool_slot, pool_weight, start, length, slot_view, view_slot, area, config.shares)
             pairs = Pairs(np.concatenate([pairs.left, more[0]]), np.concatenate([pairs.right, more[1]]))
@@ -375,9 +325,7 @@ def merge_regions(
     fill, fit, peak = (np.concatenate([leaf, o[:made]]) for leaf, o in zip((leaf_fill, fit, leaf_peak), out[3:]))
     # What fragments were joined at says little: they count as part of the object.
     fragment = np.minimum(fill[one], fill[other]) < affinity
-    return Merges(
-        one, other, np.where(fragment, np.maximum(affinity, config.object), affinity), fill, fit, peak, certain
-    )
+    return Merges(one, other, np.where(fragment, np.maximum(affinity, config.object), affinity), fill, fit, peak)
 
 
 @jit

@@ -164,6 +164,7 @@ def build_tree(
     edges: Int[Tensor, "2 E"],
     feature: Float[Tensor, "A F"] | None = None,
     config: GroupingConfig = DEFAULTS,
+    language: Float[Tensor, "M D"] | None = None,
 ) -> InstanceTree:
     """Merge anchors into an instance tree.
 
@@ -172,27 +173,6 @@ def build_tree(
         edges: the anchor graph.
         feature: instance features of a trained run, as further evidence.
         config: thresholds.
-    """
-    return merged_tree(lifted, edges, feature, config)[0]
-
-
-def merged_tree(
-    lifted: LiftedMasks,
-    edges: Int[Tensor, "2 E"],
-    feature: Float[Tensor, "A F"] | None = None,
-    config: GroupingConfig = DEFAULTS,
-    known: tuple[Merges, Bool[Tensor, " A"]] | None = None,
-    language: Float[Tensor, "M D"] | None = None,
-) -> tuple[InstanceTree, Merges]:
-    """`build_tree`, and the merges that it comes from.
-
-    Args:
-        lifted: the masks lifted onto the A anchors.
-        edges: the anchor graph.
-        feature: instance features of a trained run, as further evidence.
-        config: thresholds.
-        known: merges of earlier weights, and the anchors whose weights are still the same; what was certain among
-            these is not looked at again.
         language: an image-text feature per mask, as evidence of what is one thing.
     """
     seen = lifted.visible >= config.seen
@@ -200,9 +180,8 @@ def merged_tree(
     joined = edges[:, seen[edges[0]] & seen[edges[1]]].cpu().numpy()
     if feature is not None:
         feature = torch.nn.functional.normalize(feature.detach().float(), dim=1).cpu().numpy()
-    before = None if known is None else (known[0], known[1].cpu().numpy())
-    merges = merge_regions(rows, joined, feature, config, before)
-    return adopt_unseen(_tree_of(merges, lifted, seen, config, language), edges), merges
+    merges = merge_regions(rows, joined, feature, config)
+    return adopt_unseen(_tree_of(merges, lifted, seen, config, language), edges)
 
 
 @cache

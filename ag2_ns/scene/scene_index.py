@@ -22,7 +22,7 @@ from ag2_ns.grouping.feature_tree import feature_tree
 from ag2_ns.grouping.lifting import LiftedMasks, lift_masks
 from ag2_ns.grouping.parts import add_parts
 from ag2_ns.grouping.refine import contested_anchors, refine_anchors
-from ag2_ns.grouping.tree import InstanceTree, merged_tree, warm_up
+from ag2_ns.grouping.tree import InstanceTree, build_tree, warm_up
 from ag2_ns.language.node_language import NodeLanguage, node_language
 from ag2_ns.ops.memory import free_memory
 from ag2_ns.ops.threads import in_background
@@ -168,7 +168,7 @@ def build_index(
             and boxes only.
         anchor_feature: instance features of a trained run, as further evidence for merging.
         config: thresholds.
-        refine: let Gaussians near borders join the neighbouring anchor whose region fits them better, then merge again.
+        refine: let Gaussians near borders join the neighbouring anchor whose object fits them better.
         progress: called with the number of views lifted.
     """
     num_anchors, count = len(anchor_xyz), len(gaussians)
@@ -179,9 +179,10 @@ def build_index(
     with in_background(partial(warm_up, gaussians.device)):
         first = lift(masks, **by_anchor)
     lifted = first.group(gaussian_anchor, num_anchors) if alone else first
-    known, start = None, gaussian_anchor
+    language = _joined(lifted, features)
+    tree = build_tree(lifted, edges, anchor_feature, config, language if language.shape[1] else None)
     if refine:
-        tree, merges = merged_tree(lifted, edges, anchor_feature, config)
+        # Gaussians move to neighbours in the object that they fit better. To merge again would find the same objects.
         label = tree.cut(0.5)
         if alone:
             gaussian_anchor = refine_anchors(first, gaussians.means, gaussian_anchor, anchor_xyz, edges, label, config)
@@ -190,23 +191,13 @@ def build_index(
             gaussian_anchor, lifted = _refined_at_borders(
                 lift, masks, gaussians, entries, gaussian_anchor, anchor_xyz, edges, label, lifted, config,
             )  # fmt: skip
-        known = merges, _unmoved(start, gaussian_anchor, num_anchors)
-    language = _joined(lifted, features)
-    tree, _ = merged_tree(lifted, edges, anchor_feature, config, known, language if language.shape[1] else None)
+        tree = replace(tree, seen=lifted.visible >= config.seen)
     if alone:
         tree, gaussian_anchor, lifted = add_parts(tree, first, gaussian_anchor, gaussians.means, anchor_xyz, config)
     else:
         itself = torch.arange(num_anchors, device=gaussian_anchor.device)
         tree, *_ = add_parts(tree, lifted, itself, anchor_xyz, anchor_xyz, config)
     return SceneIndex(gaussian_anchor, anchor_xyz, edges, tree, node_language(tree, lifted, language))
-
-
-def _unmoved(before: Int[Tensor, " N"], after: Int[Tensor, " N"], num_anchors: int) -> Bool[Tensor, " A"]:
-    """The anchors that no Gaussian left or joined."""
-    moved = before != after
-    out = torch.ones(num_anchors, dtype=torch.bool, device=before.device)
-    out[before[moved]] = out[after[moved]] = False
-    return out
 
 
 def _refined_at_borders(

@@ -194,7 +194,7 @@ def measure(size: Size) -> dict:
         torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
         scene_index.free_memory = lambda device: room - torch.cuda.memory_allocated(device)
     build(replace(size, views=4, gaussians=3000, width=64, height=48, masks=8))
-    for name in ("lift_masks", "merged_tree", "refine_anchors", "add_parts", "node_language"):
+    for name in ("lift_masks", "build_tree", "refine_anchors", "add_parts", "node_language"):
         timed(name)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -202,8 +202,8 @@ def measure(size: Size) -> dict:
     return {
         "seconds": seconds,
         "lift": parts["lift_masks"] - masks.seconds,
-        "tree": parts["merged_tree"],
-        "rest": seconds - parts["lift_masks"] + masks.seconds - parts["merged_tree"],
+        "tree": parts["build_tree"],
+        "rest": seconds - parts["lift_masks"] + masks.seconds - parts["build_tree"],
         "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "device": torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0,
         "anchors": index.num_anchors,

@@ -122,7 +122,7 @@ def _mark_training(mark: Marks) -> None:
 
 STAGES = {
     "ag2_ns.scene.build": ("merging_graph",),
-    "ag2_ns.scene.scene_index": ("lift_masks", "merged_tree", "refine_anchors", "add_parts", "node_language"),
+    "ag2_ns.scene.scene_index": ("lift_masks", "build_tree", "refine_anchors", "add_parts", "node_language"),
     "ag2_ns.grouping.tree": ("merge_regions", "candidates", "elect", "lift_out", "_tree_of", "nested", "adopt_unseen"),
     "ag2_ns.grouping.merge": ("_pass", "_sharing", "_relate", "above", "for_ranges", "_measure_all"),
     "ag2_ns.grouping.parts": ("_with_masks", "recurring", "_voted", "_different", "_elected", "_nest", "_placed"),

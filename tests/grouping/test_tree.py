@@ -9,7 +9,7 @@ from ag2_ns.core.errors import UserError
 from ag2_ns.grouping.config import DEFAULTS
 from ag2_ns.grouping.csr import Rows
 from ag2_ns.grouping.refine import refine_anchors
-from ag2_ns.grouping.tree import build_tree, merged_tree
+from ag2_ns.grouping.tree import build_tree
 
 
 def slow_affinity(wa, ta, ca, wb, tb, cb, mask_view):
@@ -222,25 +222,6 @@ def test_tree_invariants(noisy):
 def test_deterministic(noisy):
     one, two = (build_tree(noisy.by_anchor, noisy.edges) for _ in range(2))
     assert torch.equal(one.anchor_node, two.anchor_node) and torch.equal(one.level, two.level)
-
-
-def test_known_merges_are_made_again(noisy):
-    tree, merges = merged_tree(noisy.by_anchor, noisy.edges)
-    assert len(merges.one) > merges.certain > 0
-    for same in (torch.ones(tree.num_anchors, dtype=torch.bool), torch.zeros(tree.num_anchors, dtype=torch.bool)):
-        again, made = merged_tree(noisy.by_anchor, noisy.edges, known=(merges, same))
-        assert np.array_equal(made.affinity, merges.affinity) and np.array_equal(made.one, merges.one)
-        assert torch.equal(again.anchor_node, tree.anchor_node) and torch.equal(again.level, tree.level)
-
-
-def test_known_merges_of_other_rows_are_looked_at_again(clean):
-    _, merges = merged_tree(clean.by_anchor, clean.edges)
-    same = torch.rand(clean.by_anchor.num_units, generator=torch.Generator().manual_seed(0)) < 0.7
-    tree, made = merged_tree(clean.by_anchor, clean.edges, known=(merges, same))
-    assert 0 < made.certain < len(made.one) + 1
-    assert torch.equal(tree.cut(0.5) >= 0, build_tree(clean.by_anchor, clean.edges).cut(0.5) >= 0)
-    pairs = [(t[:, None] == t[None]) for t in (tree.cut(0.5), build_tree(clean.by_anchor, clean.edges).cut(0.5))]
-    assert torch.equal(*pairs)
 
 
 @pytest.mark.parametrize("level", [-0.1, 1.5, float("nan")])
