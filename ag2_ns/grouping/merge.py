@@ -252,10 +252,10 @@ class _Stage:
     """By relative affinity."""
 
 
-def above(pairs: Pairs, score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
+def above(score: np.ndarray, threshold: float, of: np.ndarray | None) -> np.ndarray:
     """The pairs that score at least `threshold`, highest first: of some of them, by default of all."""
     chosen = np.flatnonzero(score >= threshold) if of is None else of[score[of] >= threshold]
-    return chosen[np.lexsort((pairs.right[chosen], pairs.left[chosen], -score[chosen]))]
+    return chosen[np.argsort(-score[chosen], kind="stable")]
 
 
 def merge_regions(
@@ -315,7 +315,7 @@ def merge_regions(
                     extra, scoring,
                 )  # fmt: skip
             # Where a stage goes on, pairs that did not change have had their turn (and may not have been fragments).
-            order = above(pairs, score, stage.threshold, stale if again and not stage.fragments else None)
+            order = above(score, stage.threshold, stale if again and not stage.fragments else None)
             before, old_version = made, version.copy()
             end, made = _pass(
                 order, pairs.left, pairs.right, score, stage.threshold, stage.fragments, stage.relative,
