@@ -120,6 +120,7 @@ def add_parts(
     unit_xyz: Float[Tensor, "U 3"],
     anchor_xyz: Float[Tensor, "A 3"],
     config: GroupingConfig = DEFAULTS,
+    at_once: int | None = None,
 ) -> tuple[InstanceTree, Int[Tensor, " U"], LiftedMasks]:
     """The tree with other nodes below its objects: the parts that masks recur for. Objects and groups stay as they are.
 
@@ -130,6 +131,8 @@ def add_parts(
         unit_xyz: where the units are.
         anchor_xyz: where the anchors are.
         config: thresholds.
+        at_once: units, of whole objects, that go through the rounds at once; by default many on a GPU, where a small
+            object is little work in many launches, and those of one object on a CPU.
 
     Returns:
         The tree; the anchor of each unit: one of a part moves to the nearest anchor of that part; the masks lifted onto
@@ -139,7 +142,8 @@ def add_parts(
     seeds = _at(tree.anchor_node, unit_anchor)
     parents: list[int] = []
     leaf = torch.full_like(unit_anchor, -1, device="cpu")
-    for some in _objects(tree, lifted, unit_anchor, config):
+    at_once = (UNITS_AT_ONCE if device.type == "cuda" else 0) if at_once is None else at_once
+    for some in _objects(tree, lifted, unit_anchor, config, at_once):
         for node, each, sets in recurring(some, _given(some, tree, seeds), config):
             found = _elected(each, sets, config)
             if not found.member.shape[1]:
@@ -154,19 +158,19 @@ def add_parts(
 
 
 def _objects(
-    tree: InstanceTree, lifted: LiftedMasks, unit_anchor: Int[Tensor, " U"], config: GroupingConfig
+    tree: InstanceTree, lifted: LiftedMasks, unit_anchor: Int[Tensor, " U"], config: GroupingConfig, at_once: int
 ) -> Iterator[_Objects]:
-    """The objects that masks lie on: on a GPU many at once, since each by itself is little work in many launches."""
+    """The objects that masks lie on, some at a time."""
     node = _at(tree.cut(0.5), unit_anchor)
     order = torch.argsort(node, stable=True)
     numbers, count = (t.cpu() for t in torch.unique_consecutive(node[order], return_counts=True))
     level, area = tree.level.cpu(), lifted.accounted.double()
-    most, groups, size = (UNITS_AT_ONCE if order.is_cuda else 0), [], 0
+    groups, size = [], 0
     for number, unit in zip(numbers.tolist(), order.split(count.tolist())):
         if number < 0 or level[number] > 0.5 + 1e-6:  # the rest of a group
             continue
         size += len(unit)
-        if not groups or size > most or (len(groups[-1]) + 1) * lifted.num_views > CELLS_AT_ONCE:
+        if not groups or size > at_once or (len(groups[-1]) + 1) * lifted.num_views > CELLS_AT_ONCE:
             groups.append([])
             size = len(unit)
         groups[-1].append((number, unit))

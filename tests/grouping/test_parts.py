@@ -12,7 +12,7 @@ from ag2_ns.grouping.parts import add_parts
 from ag2_ns.grouping.tree import build_tree
 
 
-def made(views, size=1, units=None, config=DEFAULTS):
+def made(views, size=1, units=None, config=DEFAULTS, device="cpu", at_once=None):
     """A tree and its parts, of units in a row, `size` to an anchor; `views` lists the masks of each as lists of units.
 
     Every unit is 10 px in every view.
@@ -33,7 +33,8 @@ def made(views, size=1, units=None, config=DEFAULTS):
     at = torch.zeros(count, 3).index_add_(0, anchor, xyz) / torch.bincount(anchor)[:, None]
     edges = torch.stack([torch.arange(count - 1), torch.arange(1, count)])
     tree = build_tree(lifted.group(anchor, count), edges, None, config)
-    return (tree, anchor), add_parts(tree, lifted, anchor, xyz, at, config)[:2]
+    on = (each.to(device) for each in (tree, lifted, anchor, xyz, at))
+    return (tree, anchor), [each.to("cpu") for each in add_parts(*on, config, at_once)[:2]]
 
 
 def units_of(tree, anchor):
@@ -66,6 +67,29 @@ def test_a_part_thinner_than_any_anchor_has_one():
     part = [5]
     _, after = made([[A, B, part], [A, B]] * 8, size=4)
     assert tuple(part) in units_of(*after)
+
+
+def several_objects(seed):
+    """Views of five objects, the masks of whose parts are cut at random."""
+    rng = np.random.default_rng(seed)
+    objects = [list(range(30 * k, 30 * k + 20 + 2 * k)) for k in range(5)]
+    pieces = [[o[: len(o) // 3] for o in objects], [o[-7:] for o in objects], [o[2:6] for o in objects]]
+    views = []
+    for _ in range(12):
+        shown = [u for some in pieces for u in some if rng.random() < 0.6]
+        views.append(objects + [[x for x in u if rng.random() < 0.9] or u for u in shown])
+    return views
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_objects_at_once_have_the_parts_that_they_have_one_by_one(seed, device):
+    _, (tree, anchor) = made(several_objects(seed), size=2)
+    assert int((tree.level < 0.5).sum()) > 3
+    for at_once in (0, 50, 1 << 20):
+        _, (other, its) = made(several_objects(seed), size=2, device=device, at_once=at_once)
+        assert torch.equal(tree.anchor_node, other.anchor_node) and torch.equal(tree.level, other.level)
+        assert torch.equal(tree.parent, other.parent) and torch.equal(anchor, its)
 
 
 def test_parts_nest():
