@@ -23,6 +23,9 @@ class Graphed:
     Values and gradients are those of `function`; it must not wait for the device nor depend on anything but its
     arguments. Off CUDA, and for tensors of ever new sizes, it is called as it is.
 
+    It should not use cuBLAS (products of matrices, `torch.dot`): torch keeps some 32 MB of workspace for every stream
+    that one was recorded on, and later than 2.11 frees it under all graphs of a stream once one of them is gone.
+
     Args:
         function: takes `trained` tensors that get gradients, then constants; returns a vector of terms.
         trained: number of leading arguments that get gradients.

@@ -194,7 +194,7 @@ class _Contrastive(torch.autograd.Function):
         gap = _norm(apart)
         value = (gap + 1).reciprocal_()
         rising, order = value.sort(stable=True)  # pairs that fill up have the value 1 and come last
-        contrast = torch.dot(rising, weight)
+        contrast = (rising * weight).sum()  # not `torch.dot`: see `Graphed`
 
         ctx.save_for_backward(unit, apart, gap.clamp_min_(tiny), value, order)
         ctx.plan, ctx.pixels = (pixel, mask, inverse_area, share, first, second, weight, sums), len(flat)

@@ -66,7 +66,7 @@ class _Smoothness(torch.autograd.Function):
         if visible is not None:
             weight *= visible.index_select(0, i).logical_or_(visible.index_select(0, j))
         ctx.save_for_backward(unit, length, edges, apart, weight)
-        return torch.dot(squared, weight)
+        return (squared * weight).sum()  # not `torch.dot`: see `Graphed`
 
     @staticmethod
     @once_differentiable
