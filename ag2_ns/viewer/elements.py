@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from ag2_ns.viewer.worker import Lane
 
-AGAIN = 0.5
-"""Seconds after which a text is sent once more."""
+AGAIN = (0.5, 2.0, 8.0)
+"""Seconds after which a text is sent once more, and from then on."""
 
 
 class Host(Protocol):
@@ -94,13 +96,14 @@ class Note:
 
     On a busy machine viser's page does not always show the last text it was sent: it parses texts in the background, in
     no certain order, and drops what comes in one frame with something that it stumbles over. So a text that stays is
-    sent once more, a little different, when nothing else is under way.
+    sent a few times more, a little different each time, when nothing else is under way.
     """
 
     def __init__(self, content: str) -> None:
         self._content = content
         self._handle: Any = None
         self._again = Lane("note", lambda error: None, latest_only=True)  # fails where the viewer has gone
+        self._sending = threading.Lock()  # else an old text might be sent behind a new one
 
     def install(self, server: Any) -> None:
         """Add it to the page."""
@@ -113,14 +116,22 @@ class Note:
 
     @content.setter
     def content(self, content: str) -> None:
-        if content != self._content:
+        with self._sending:
+            if content == self._content:
+                return
             self._content = content
             if self._handle is not None:
                 self._handle.content = content
-                self._again.submit(self._send_again, AGAIN)
+                self._send_later(0)
 
-    def _send_again(self) -> None:
-        self._handle.content = self._content + "\n"
+    def _send_later(self, turn: int) -> None:
+        if turn < len(AGAIN):
+            self._again.submit(partial(self._send_again, turn), AGAIN[turn])
+
+    def _send_again(self, turn: int) -> None:
+        with self._sending:
+            self._handle.content = self._content + "\n" * (turn + 1)
+            self._send_later(turn + 1)
 
 
 class Buttons:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -24,6 +26,7 @@ class Lane:
         self._jobs: deque[tuple[float, Job]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        LANES.add(self)
 
     def submit(self, job: Job, delay: float = 0.0) -> None:
         """Run a job soon, or after `delay` seconds."""
@@ -40,6 +43,15 @@ class Lane:
         """Wait until nothing is left to do; whether that came about in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._thread is None, seconds)
+
+    def stop(self, seconds: float) -> None:
+        """Forget what has not begun, and wait for what has."""
+        with self._changed:
+            self._jobs.clear()
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -58,3 +70,14 @@ class Lane:
                 job()
             except BaseException as error:  # the thread has nobody above it
                 self.failed(error)
+
+
+LANES: weakref.WeakSet[Lane] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    # The interpreter aborts the process where it meets a waiting thread on its way out.
+    end = time.monotonic() + 1.0
+    for lane in list(LANES):
+        lane.stop(max(end - time.monotonic(), 0.0))

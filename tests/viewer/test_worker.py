@@ -35,3 +35,13 @@ def test_a_delayed_job_gives_way_to_a_later_one():
     lane.submit(lambda: done.append("button"))
     assert lane.wait(2)
     assert done == ["button"]
+
+
+def test_stopping_forgets_what_has_not_begun():
+    done = []
+    lane = Lane("test", done.append)
+    lane.submit(lambda: done.append("late"), delay=60.0)
+    lane.stop(10.0)
+    assert lane.wait(0.0) and done == []
+    lane.submit(lambda: done.append("next"))
+    assert lane.wait(10.0) and done == ["next"]
