@@ -186,8 +186,7 @@ def _with_masks(
     """Some objects, given by node and units, with the masks that lie on them; None where there are too few."""
     device, views = area.device, lifted.num_views
     unit = torch.cat([u for _, u in some])
-    length = torch.tensor([len(u) for _, u in some], device=device)
-    owner = torch.repeat_interleave(torch.arange(len(some), device=device), length)
+    owner, _ = spread(torch.tensor([len(u) for _, u in some], device=device))
     who, entry = spread(lifted.row[unit + 1] - lifted.row[unit], lifted.row[unit])
     weight = lifted.weight[entry].double()
     pair, which = torch.unique(owner[who] * lifted.num_masks + lifted.mask[entry], return_inverse=True)
@@ -266,9 +265,9 @@ def _guesses(of: _Objects, given: Bool[Tensor, "U G"]) -> Bool[Tensor, "U K"]:
     every = -(-count // (GUESSES - own.sum(1)).clamp_min(1))
     order = torch.argsort(_sums(of.inside, 0), stable=True)
     order = order[torch.argsort(owner[order], stable=True)]
-    rank = torch.arange(len(order), device=order.device) - (torch.cumsum(count, 0) - count)[owner[order]]
-    chosen = rank % every[owner[order]] == 0
-    some, column = order[chosen], torch.div(rank, every[owner[order]], rounding_mode="floor")[chosen]
+    of_object, rank = spread(count)  # in that order
+    chosen = rank % every[of_object] == 0
+    some, column = order[chosen], torch.div(rank, every[of_object], rounding_mode="floor")[chosen]
     width = int(column.max()) + 1
     masks = torch.zeros(len(order), width, dtype=torch.double, device=order.device)
     views = torch.zeros(of.shown.shape[1], width, dtype=torch.double, device=order.device)
@@ -343,8 +342,8 @@ def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
     """
     held = torch.cat((sets.held, of.in_mask[:, None]), 1)
     total = torch.cat((sets.total, of.in_view[:, None]), 1)
-    iou = (held / (of.area[:, None] + total[of.view] - held).clamp_min(1e-9)).cpu().numpy()
-    total, view = total.cpu().numpy(), of.view.cpu().numpy()
+    iou = (held / (of.area[:, None] + total[of.view] - held).clamp_min(1e-9)).numpy()
+    total, view = total.numpy(), of.view.numpy()
     fits = np.where(iou >= config.part_vote, iou, 0.0)
     whole, views = fits.shape[1] - 1, len(np.unique(view))
     alive = np.append(total[:, :-1].sum(0) < config.part_most * total[:, -1].sum(), True)
@@ -368,7 +367,7 @@ def _elected(of: _Object, sets: _Sets, config: GroupingConfig) -> _Sets:
             break
         least = int(has.argmin())
         alive[least], fits[:, least] = False, 0.0
-    return sets.some(torch.as_tensor(alive[:-1], device=held.device))
+    return sets.some(torch.from_numpy(alive[:-1]))
 
 
 def _around(sets: _Sets) -> Bool[np.ndarray, "K K"]:
@@ -377,7 +376,7 @@ def _around(sets: _Sets) -> Bool[np.ndarray, "K K"]:
     both = member.T @ (member * sets.size[:, None])
     place = torch.argsort(torch.argsort(both.diagonal(), descending=True, stable=True))
     holds = both > 0.5 * both.diagonal()
-    return (holds & (place[:, None] < place)).cpu().numpy()
+    return (holds & (place[:, None] < place)).numpy()
 
 
 def _nest(sets: _Sets) -> tuple[list[int], Int[Tensor, " U"]]:
